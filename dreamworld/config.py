@@ -1,0 +1,302 @@
+"""Every option, its default and its meaning. Dataclasses hold the defaults; `configs/*.yaml` hold named presets.
+
+The defaults are DreamerV3 as published (Hafner et al., Nature 2025), size200m. Loads no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class AtariConfig:
+    resize: Literal["pillow", "area"] = "pillow"
+    """pillow: bilinear, as published. area: the fast C++ path."""
+    gray: bool = False
+    """One channel instead of three."""
+    repeat: int = 4
+    """Emulator frames per agent step; the last two are max-pooled."""
+    sticky: float = 0.0
+    """Probability per emulator frame that the previous action is repeated."""
+    noops: int = 30
+    """Up to this many no-op frames after a reset."""
+    actions: Literal["all", "needed"] = "all"
+    """all: 18 actions. needed: the game's minimal set."""
+    max_frames: int = 108_000
+    """Emulator frames until the episode is truncated (not terminated)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DMCConfig:
+    obs: Literal["proprio", "vision", "both"] = "proprio"
+    """Which observations the agent gets."""
+    camera: int = -1
+    """Camera id; -1 takes the published one of the domain (quadruped 2, otherwise 0)."""
+    quality: Literal["exact", "fast"] = "exact"
+    """fast: 512-texel shadows and no multisampling, about three times faster in software rendering."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvConfig:
+    num: int = 16
+    """Parallel environments."""
+    engine: Literal["auto", "inprocess", "process", "atari", "jax"] = "auto"
+    """What steps them: this process, worker processes, Atari's C++ threads, or one jitted vmap."""
+    workers: int = 0
+    """Worker processes; 0 means one per core."""
+    size: tuple[int, int] = (64, 64)
+    """Image height and width."""
+    repeat: int = 1
+    """Action repeat of suites other than Atari; rewards are summed."""
+    time_limit: int = 0
+    """Agent steps until an episode is truncated; 0 keeps the environment's own limit."""
+    resize: bool = False
+    """Resize images of other environments to `size`."""
+    timeout_s: float = 120.0
+    """A worker that takes longer than this for one step is killed and rebuilt."""
+    max_failures: int = 10
+    """Environment failures in a row that stop the run."""
+    seed: int = -1
+    """Environment seed; -1 derives it from the run's seed."""
+    atari: AtariConfig = AtariConfig()
+    dmc: DMCConfig = DMCConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    depth: int = 64
+    """Base number of convolution channels."""
+    mults: tuple[int, ...] = (2, 3, 4, 4)
+    """Channel multipliers of the stages."""
+    kernel: int = 5
+    """Convolution kernel size."""
+    layers: int = 3
+    """Layers of the vector encoder and of the vector decoder."""
+    units: int = 1024
+    """Width of these layers."""
+    vector_keys: str = "auto"
+    """Regular expression of the observation keys for the vector encoder, `auto` by shape, empty for none."""
+    image_keys: str = "auto"
+    """Regular expression of the observation keys for the image encoder, `auto` by shape, empty for none."""
+    symlog: bool = True
+    """Squash vector observations with symlog."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RSSMConfig:
+    deter: int = 8192
+    """Size of the recurrent state."""
+    hidden: int = 1024
+    """Width of the input, prior and posterior layers."""
+    stoch: int = 32
+    """Number of categorical latents."""
+    classes: int = 64
+    """Classes of each latent."""
+    blocks: int = 8
+    """Blocks of the block-diagonal recurrent layers."""
+    dyn_layers: int = 1
+    """Block-diagonal hidden layers before the gates."""
+    prior_layers: int = 2
+    """Layers of the prior."""
+    posterior_layers: int = 1
+    """Layers of the posterior."""
+    unimix: float = 0.01
+    """Share of the uniform distribution in every latent."""
+    free_nats: float = 1.0
+    """The two KL losses are clipped below at this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig:
+    units: int = 1024
+    """Width of reward, continue, actor and critic heads."""
+    actor_layers: int = 3
+    critic_layers: int = 3
+    reward_layers: int = 1
+    cont_layers: int = 1
+    bins: int = 255
+    """Bins of the symexp two-hot heads (odd)."""
+    imag_length: int = 15
+    """Imagined steps."""
+    horizon: int = 333
+    """Discount horizon: gamma = 1 - 1/horizon."""
+    lam: float = 0.95
+    """Lambda of the lambda-returns."""
+    entropy: float = 3e-4
+    """Scale of the entropy bonus."""
+    slow_rate: float = 0.02
+    """Step of the slow critic towards the critic after each update."""
+    slow_scale: float = 1.0
+    """Weight of the slow critic's regression target."""
+    slow_target: bool = False
+    """Use the slow critic for the targets, too."""
+    return_rate: float = 0.01
+    """Rate of the moving return percentiles."""
+    return_low: float = 5.0
+    return_high: float = 95.0
+    return_limit: float = 1.0
+    """Lower limit of the percentile range that advantages are divided by."""
+    std_min: float = 0.1
+    std_max: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    obs: float = 1.0
+    """Scale of each observation key's reconstruction."""
+    reward: float = 1.0
+    cont: float = 1.0
+    dyn: float = 1.0
+    rep: float = 0.1
+    actor: float = 1.0
+    critic: float = 1.0
+    replay_value: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 4e-5
+    warmup: int = 1000
+    """Updates of linear learning-rate warm-up; the first is at 0."""
+    agc: float = 0.3
+    """Adaptive gradient clipping: gradient norm per tensor at most this times the parameter norm."""
+    agc_floor: float = 1e-3
+    """Parameter norm floor of the clipping."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-20
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    name: Literal["dreamerv3", "random"] = "dreamerv3"
+    """The agent: a composition of a world model and a behaviour."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
+    encoder: EncoderConfig = EncoderConfig()
+    rssm: RSSMConfig = RSSMConfig()
+    behaviour: ActorCriticConfig = ActorCriticConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+    capacity_steps: float = 5e6
+    """Rows kept; whichever of the two capacities is hit first."""
+    capacity_bytes: float = 0
+    """Bytes kept; 0 for no limit of its own."""
+    storage: Literal["raw", "lz4", "disk"] = "raw"
+    """Where observation chunks live: raw RAM, LZ4-compressed RAM, or files."""
+    chunk: int = 1024
+    """Rows per stored chunk."""
+    hot_chunks: int = 64
+    """Chunks kept raw in RAM by the compressed storage."""
+    online: bool = True
+    """Serve each freshly collected chunk once, first."""
+    uniform: float = 1.0
+    """Mixture share of uniform sampling."""
+    prioritized: float = 0.0
+    """Mixture share of prioritised sampling."""
+    recent: float = 0.0
+    """Mixture share of recency-weighted sampling."""
+    min_starts: int = 1024
+    """Valid start positions before the first update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    steps: float = 1.1e6
+    """Agent steps in all environments together (action repeat not counted)."""
+    train_ratio: float = 256.0
+    """Trained rows per agent step: one update per batch_size x batch_length / train_ratio agent steps."""
+    batch_size: int = 16
+    batch_length: int = 64
+    """Trained rows of a chunk."""
+    replay_context: int = 1
+    """Rows before the trained ones whose stored latents start the recurrence."""
+    mode: Literal["host", "fused"] = "host"
+    """fused: collect, replay and update of a JAX environment as one jitted program."""
+    prefetch: int = 2
+    """Batches drawn ahead of the update that trains on them: a fixed count, so that runs are reproducible."""
+    log_every: float = 1000
+    """Agent steps between log rows."""
+    report_every: float = 20_000
+    """Agent steps between open-loop prediction reports; 0 for none."""
+    save_every: float = 20_000
+    """Agent steps between checkpoints; 0 saves at the end only."""
+    keep_last: int = 2
+    """Newest checkpoints kept."""
+    keep_every: float = 0
+    """Checkpoints at multiples of this many agent steps are kept for good; 0 for none."""
+    keep_best: bool = False
+    """Keep the checkpoint with the best evaluation score, too."""
+    grace_s: float = 30.0
+    """Time for a save after SIGTERM or SIGINT."""
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Device to require; auto takes what JAX finds."""
+    nan_policy: Literal["stop", "skip"] = "stop"
+    """After a non-finite update (which is never applied): stop, or go on for at most nan_limit of them."""
+    nan_limit: int = 10
+    compile_cache: str = "~/.cache/dreamworld/xla"
+    """Folder of compiled programs, shared by runs; empty for none."""
+    progress: bool = True
+    """Show a progress line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    every: float = 0
+    """Agent steps between evaluations on separate environments; 0 for none."""
+    episodes: int = 4
+    mode: Literal["sample", "greedy"] = "sample"
+    """Sampled (as published) or greedy actions."""
+    video: bool = True
+    """Keep a video of one episode."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Mesh of devices; at most one axis may be -1, which takes the rest."""
+
+    seed: int = 1
+    data: int = -1
+    fsdp: int = 1
+    fsdp_threshold: int = 1 << 20
+    """Parameters with fewer elements are replicated."""
+    coordinator: str = ""
+    """host:port of the first process, `auto` for SLURM or TPU metadata, empty for one process."""
+    processes: int = 1
+    process_id: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggerConfig:
+    tensorboard: bool = True
+    wandb: str = ""
+    """Weights & Biases project; empty for none. Needs the extra `wandb`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training run."""
+
+    task: str = "dmc_walker_walk"
+    """Environment: atari_<game>, atari100k_<game>, dmc_<domain>_<task>, crafter_reward, gym_<id>, jax_<name>, module:Name."""
+    seed: int = 0
+    seeds: str = ""
+    """Train several seeds in one program: `0:8` or `0,3,5`."""
+    logdir: str = "~/dreamworld/{task}-{seed}"
+    """Folder of the run; {task} and {seed} are filled in. The same command continues a stopped run."""
+    init_from: str = ""
+    """Start from the parameters of another run: DIR, or DIR:module,module."""
+    resume: Literal["auto", "must", "never"] = "auto"
+    """auto continues a run found in logdir; must fails without one; never fails with one."""
+    env: EnvConfig = EnvConfig()
+    agent: AgentConfig = AgentConfig()
+    replay: ReplayConfig = ReplayConfig()
+    run: RunConfig = RunConfig()
+    eval: EvalConfig = EvalConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    logger: LoggerConfig = LoggerConfig()

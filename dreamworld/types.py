@@ -1,0 +1,267 @@
+"""The contract: what an environment, a replay row, a world model, a behaviour and an agent are.
+
+Axis letters, defined here and used everywhere else:
+
+    N  parallel environments          B  batch               T  trained rows of a chunk
+    L  rows of a chunk, context + T   H  imagined steps      D  deter
+    S  latent variables               K  classes of each     F  features
+    A  action dimensions              Z  tokens of the encoder
+
+One row per environment step: the observation, the reward and flags that *arrived with* it, and the action
+chosen *after* it. `is_last` ends an episode for any cause; `is_terminal` is a true end (value 0 after it); a
+time limit sets `is_last` without `is_terminal`. The row after an `is_last` row is the `is_first` row of the next
+episode; the action stored on an `is_last` row is zero and is ignored by the environment.
+
+This module loads no JAX: environment workers and `--help` import it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import jax
+
+    Array = jax.Array
+    Key = jax.Array
+else:
+    Array = Any
+    Key = Any
+
+Params = Any  # pytree of arrays
+Carry = Any  # pytree of arrays, leading axis B or N
+Mode = Literal["sample", "greedy"]
+
+FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """One flat array space. `classes` makes it discrete: integers in [0, classes), one categorical per element.
+
+    Nested and composite spaces are flattened into `{"a/b": Space}` by the environment adapters.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str  # numpy name: uint8, float32, int32, bool ...
+    classes: int | None = None  # number of values of each element when discrete
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def discrete(self) -> bool:
+        """Whether values are class indices."""
+        return self.classes is not None
+
+    @property
+    def is_image(self) -> bool:
+        """uint8 of rank 3, [height, width, channels]: the image encoder takes these."""
+        return self.dtype == "uint8" and len(self.shape) == 3 and not self.discrete
+
+    @property
+    def size(self) -> int:
+        """Number of elements (for a discrete space: number of categoricals)."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def zeros(self, *leading: int) -> np.ndarray:
+        """Zeros with the given leading axes."""
+        return np.zeros((*leading, *self.shape), self.dtype)
+
+    def sample(self, random: np.random.Generator, *leading: int) -> np.ndarray:
+        """Uniform sample; unbounded sides are taken as -1 and 1."""
+        shape = (*leading, *self.shape)
+        if self.discrete:
+            return random.integers(0, self.classes, shape).astype(self.dtype)
+        if np.issubdtype(np.dtype(self.dtype), np.integer):
+            info = np.iinfo(self.dtype)
+            low, high = max(self.low, info.min), min(self.high, info.max)
+            return random.integers(int(low), int(high), shape, endpoint=True).astype(self.dtype)
+        low = self.low if np.isfinite(self.low) else -1.0
+        high = self.high if np.isfinite(self.high) else 1.0
+        return random.uniform(low, high, shape).astype(self.dtype)
+
+
+Spaces = dict[str, Space]
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeStep:
+    """What N environments returned. Arrays are the caller's: an engine never overwrites one it returned."""
+
+    obs: dict[str, np.ndarray]  # each [N, ...], dtype of its space
+    reward: np.ndarray  # [N] float32, 0 where is_first
+    is_first: np.ndarray  # [N] bool
+    is_last: np.ndarray  # [N] bool
+    is_terminal: np.ndarray  # [N] bool, implies is_last
+    log: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # each [N], logged, never learned from
+    events: tuple[str, ...] = ()  # failures that were survived, one line each
+
+
+@runtime_checkable
+class VectorEnv(Protocol):
+    """N environments that reset themselves.
+
+    `step` takes `{key: [N, ...]}` in the dtypes of `act_space` (continuous actions in [-1, 1] after clipping by the
+    environment, unclipped here). An environment whose last row was `is_last` ignores its action and returns the
+    first row of a new episode.
+    """
+
+    num_envs: int
+    obs_space: Spaces  # flat, without reward and flags
+    act_space: Spaces  # flat; continuous ones normalised to [-1, 1]
+    engine: str  # what drives it, for the log: inprocess, process, atari, jax
+
+    def reset(self, seed: int) -> TimeStep:
+        """Starts a new episode in every environment, deterministically from `seed`; all rows are `is_first`."""
+        ...
+
+    def step(self, action: dict[str, np.ndarray]) -> TimeStep:
+        """Advances every environment by one row."""
+        ...
+
+    def save(self) -> dict[str, np.ndarray] | None:
+        """The full state as arrays, or None where the environments can't save theirs."""
+        ...
+
+    def restore(self, state: dict[str, np.ndarray]) -> TimeStep:
+        """Restores `save()` and returns the time step that was current then."""
+        ...
+
+    def render(self, index: int = 0) -> np.ndarray | None:
+        """A uint8 [height, width, 3] picture of one environment for people, or None."""
+        ...
+
+    def close(self) -> None:
+        """Releases processes and memory; safe to call twice."""
+        ...
+
+
+class JaxStep(NamedTuple):
+    """One row of a JAX environment; unbatched."""
+
+    obs: dict[str, Array]
+    reward: Array  # [] float32
+    is_last: Array  # [] bool
+    is_terminal: Array  # [] bool
+
+
+@runtime_checkable
+class JaxEnv(Protocol):
+    """A pure, vmappable environment. State is a pytree of arrays: saving and restoring it is copying it."""
+
+    obs_space: Spaces
+    act_space: Spaces
+
+    def reset(self, key: Key) -> tuple[Any, dict[str, Array]]:
+        """Returns the first state and observation."""
+        ...
+
+    def step(self, state: Any, action: dict[str, Array], key: Key) -> tuple[Any, JaxStep]:
+        """Advances by one action; does not reset itself."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Chunks drawn from replay; arrays [B, L, ...] with L = replay_context + T."""
+
+    obs: dict[str, Array]
+    action: dict[str, Array]  # chosen after the row's observation; discrete as int
+    reward: Array  # float32
+    is_first: Array  # bool; forced on the first row of the chunk
+    is_last: Array
+    is_terminal: Array
+    extras: dict[str, Array]  # "row" [B, L] int64 ids, "consec" [B] int32, "latent/<name>" [B, L, ...] stored latents
+
+
+class WorldOut(NamedTuple):
+    """What a world model's loss hands to behaviours."""
+
+    states: Any  # latent states of the trained rows, pytree [B, T, ...]
+    features: Array  # [B, T, F], gradients not stopped
+    carry: Carry  # state after the last row, [B, ...]
+    entries: dict[str, Array]  # latents to write back to replay, [B, T, ...]
+    metrics: dict[str, Array]  # scalars
+
+
+class WorldModel(Protocol):
+    """A learned simulator. State is an opaque pytree of fixed shapes with a leading batch axis."""
+
+    def init(self, key: Key) -> Params: ...
+    def initial(self, params: Params, batch: int) -> Any: ...
+    def observe(
+        self, params: Params, state: Any, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+    ) -> tuple[Any, Any]:
+        """Advances by the previous action, then corrects by the observation; `is_first` [B] clears the past."""
+        ...
+
+    def observe_sequence(
+        self, params: Params, state: Any, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+    ) -> tuple[Any, Any]:
+        """`observe` over axis T of [B, T, ...] inputs; returns states and posteriors [B, T, ...]."""
+        ...
+
+    def imagine(self, params: Params, state: Any, action: dict[str, Array], key: Key) -> Any: ...
+    def feature(self, params: Params, state: Any) -> Array: ...
+    def predict(self, params: Params, feature: Array) -> tuple[Any, Any]:
+        """Distributions of reward and of continuation."""
+        ...
+
+    def loss(self, params: Params, batch: Batch, carry: Any, key: Key) -> tuple[dict[str, Array], WorldOut]:
+        """Losses {name: [B, T]} over the trained rows."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A world model that can show what it dreams. Separate from WorldModel: not every one can."""
+
+    def decode(self, params: Params, state: Any) -> dict[str, Any]:
+        """Distributions of the observations, one per decoded key."""
+        ...
+
+
+class TrainState(NamedTuple):
+    """Everything that learning changes: plain pytrees, so checkpoints, vmap over seeds and sharding need no special cases."""
+
+    params: Params
+    opt_state: Any
+    slow: Params  # slow targets
+    stats: Any  # normaliser statistics
+    step: Array  # int32, updates applied
+    key: Key  # the learner's key (raw uint32 [2])
+
+
+class Output(NamedTuple):
+    """What one update returns beside the new state; stays on the device until somebody reads it."""
+
+    metrics: dict[str, Array]  # scalars
+    writeback: dict[str, Array]  # {"latent/<name>": [B, T, ...]}: belongs to the rows `extras["row"][:, -T:]`
+    priorities: Array | None  # [B, T] signal for prioritised replay
+    health: dict[str, Array]  # bool scalars, "loss/<name>" and "grad/<tensor>": finite; not all true = not applied
+
+
+class Agent(NamedTuple):
+    """A record of pure functions, as optax records `(init, update)`.
+
+    init(key) -> TrainState
+    initial(params, batch) -> carry for `act`
+    act(params, carry, obs, key, *, mode) -> (carry, action, entries); obs includes `is_first` [N]
+    initial_train(params, batch) -> carry for `update`
+    update(train_state, carry, batch) -> (train_state, carry, Output)
+    report(params, batch, key) -> {name: array}: open-loop predictions, truth and dream side by side
+    """
+
+    init: Any
+    initial: Any
+    act: Any
+    initial_train: Any
+    update: Any
+    report: Any
+    obs_space: Spaces
+    act_space: Spaces
+    latent_space: Spaces  # the entries that `act` returns and `writeback` refreshes, keys "latent/<name>"
+    assignment: dict[str, str]  # observation key -> encoder, for the log
+    modules: Any  # (params) -> {module: parameter pytree}, for counts and --init_from
