@@ -1,0 +1,131 @@
+"""Command lines of the commands: `--configs NAME…` layered left to right, dotted overrides on top.
+
+Keys and values are checked here, so that a mistake is one line with the nearest valid key; tyro then parses the
+checked line and writes `--help` from the dataclasses. Loads no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from dreamworld import presets
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.presets import diff, load_yaml, override, save_yaml
+
+__all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "save_yaml"]
+
+F = TypeVar("F")
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoFlags:
+    """A command without options of its own."""
+
+
+def parse(
+    argv: Sequence[str], *, prog: str = "dreamworld train", description: str = "", base: Config | None = None
+) -> Config:
+    """The config of a command line: `base` (defaults), then presets, then dotted overrides.
+
+    Raises UserError for a mistake; prints help and raises SystemExit(0) for `--help`.
+    """
+    return parse_with(argv, _NoFlags(), prog=prog, description=description, base=base)[0]
+
+
+def parse_with(
+    argv: Sequence[str], flags: F, *, prog: str, description: str = "", base: Config | None = None
+) -> tuple[Config, F]:
+    """As `parse`, for a command with options of its own: the fields of the dataclass instance `flags`."""
+    lines = _group(argv)
+    names = tuple(value for key, values in lines if key == "configs" for value in values or [""])
+    if "" in names:
+        raise UserError(
+            f"--configs: needs a name or a .yaml file; there are: {', '.join(presets.preset_names())}"
+        )
+    config = presets.apply(base or Config(), names)
+    known = presets.options(Config) | presets.options(type(flags))
+    checked = _check([line for line in lines if line[0] != "configs"], known)
+    return _run_tyro(checked, {"config": config, "flags": flags}, prog, description, list_presets=True)
+
+
+def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = "") -> F:
+    """The options of a command that takes no config: a copy of the dataclass instance `flags`."""
+    checked = _check(_group(argv), presets.options(type(flags)))
+    return _run_tyro(checked, {"flags": flags}, prog, description, list_presets=False)[0]
+
+
+def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """[(key, values)] of `--key value…` and `--key=value`; hyphens in keys read as underscores."""
+    lines: list[tuple[str, list[str]]] = []
+    for token in argv:
+        if token in ("-h", "--help"):
+            lines.append(("help", []))
+        elif token.startswith("--") and len(token) > 2:
+            key, equals, value = token[2:].partition("=")
+            lines.append((key.replace("-", "_"), [value] if equals else []))
+        elif lines and lines[-1][0] != "help":
+            lines[-1][1].append(token)
+        else:
+            raise UserError(f"{token}: not an option; options start with --, such as --task {token}")
+    return lines
+
+
+def _check(lines: list[tuple[str, list[str]]], known: Mapping[str, Any]) -> list[str]:
+    """The same line in one spelling that tyro takes, or a UserError."""
+    checked: list[str] = []
+    for key, values in lines:
+        if key == "help":
+            checked.append("--help")
+            continue
+        if key not in known:
+            raise UserError(presets.unknown(key, " ".join(values), known, "--"))
+        value = presets.coerce(f"--{key}", _joined(key, values, known[key]), known[key])
+        if isinstance(value, tuple):
+            checked += [f"--{key}", *(str(item) for item in value)]
+        else:
+            checked.append(f"--{key}={value}")
+    return checked
+
+
+def _joined(key: str, values: list[str], hint: Any) -> Any:
+    """One text per option, a list for tuples; an option without a value switches a bool on."""
+    if hasattr(hint, "__origin__") and hint.__origin__ is tuple:
+        return values if len(values) > 1 else "".join(values)
+    if not values:
+        if hint is bool:
+            return True
+        raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
+    if len(values) > 1:
+        raise UserError(f"--{key} {' '.join(values)}: takes one value, got {len(values)}")
+    return values[0]
+
+
+def _run_tyro(
+    args: list[str], parts: Mapping[str, Any], prog: str, description: str, *, list_presets: bool
+) -> Any:
+    """Parses checked `args` over the instances `parts`; returns them in order. `--help` prints and exits."""
+    import tyro
+
+    fields: list[Any] = [
+        (name, Annotated[type(value), tyro.conf.arg(name="")], dataclasses.field(default=value))
+        for name, value in parts.items()
+    ]
+    if list_presets:
+        text = (
+            f"Presets, layered left to right, or paths of .yaml files: {', '.join(presets.preset_names())}."
+        )
+        fields.insert(0, ("configs", Annotated[tuple[str, ...], tyro.conf.arg(help=text)], ()))
+    command = dataclasses.make_dataclass("Command", fields, frozen=True)
+    parsed = tyro.cli(
+        command,
+        prog=prog,
+        description=description or None,
+        args=args,
+        default=command(),
+        use_underscores=True,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    return tuple(getattr(parsed, name) for name in parts)

@@ -1,0 +1,289 @@
+"""Layers of options: YAML presets and files over the dataclass defaults, checked key by key.
+
+Loads no JAX. A layer is a nested mapping as in `configs/*.yaml`; every key and value in it is checked against
+`dreamworld.config.Config`, and a mistake is one line that names the key, the value and what would be right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib.resources
+import math
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+
+T = TypeVar("T")
+
+
+@functools.cache
+def options(cls: type) -> dict[str, Any]:
+    """Leaf options of a config dataclass: {dotted key: type}."""
+    hints = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            found |= {f"{field.name}.{key}": value for key, value in options(typing.cast(type, hint)).items()}
+        else:
+            found[field.name] = hint
+    return found
+
+
+def nearest(key: str, choices: Iterable[str]) -> str:
+    """The choice that looks most like `key`; the last part of a dotted key counts on its own, too."""
+
+    def likeness(choice: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, choice).ratio()
+        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], choice.rpartition(".")[2]).ratio()
+        return max(whole, 0.95 * leaf)
+
+    return max(sorted(choices), key=likeness)
+
+
+def coerce(key: str, value: Any, hint: Any) -> Any:
+    """`value` (text, or what YAML made of it) as the type `hint`; `1e6` is an integer where it is whole.
+
+    Raises UserError that names key, value and the expected type.
+    """
+    try:
+        return _convert(value, hint)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{key}: got {_shown(value)}, expects {expected(hint)}") from None
+
+
+def expected(hint: Any) -> str:
+    """What a type accepts, in words."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        if parts[-1] is Ellipsis:
+            return f"a list, each {expected(parts[0])}"
+        return f"{len(parts)} values, each {expected(parts[0])}"
+    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[hint]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_shown(item) for item in value) + "]"
+    return repr(value)
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return _choice(value, typing.get_args(hint))
+    if origin is tuple:
+        return _tuple(value, typing.get_args(hint))
+    if hint is bool:
+        return _bool(value)
+    if hint is str:
+        if not isinstance(value, str):
+            raise TypeError(value)
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(value)
+    return _int(value) if hint is int else _float(value)
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise ValueError(value)
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
+            value.lower()
+        )
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
+
+
+def _int(value: int | float | str) -> int:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)
+    if value != int(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _float(value: int | float | str) -> float:
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError(value)
+    return number
+
+
+def _tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [item.strip() for item in value.strip("[]()").split(",") if item.strip()]
+    if not isinstance(value, list | tuple):
+        value = [value]
+    if parts[-1] is Ellipsis:
+        return tuple(_convert(item, parts[0]) for item in value)
+    if len(value) != len(parts):
+        raise ValueError(value)
+    return tuple(_convert(item, part) for item, part in zip(value, parts, strict=True))
+
+
+def replace(config: T, values: Mapping[str, Any]) -> T:
+    """A copy with dotted keys replaced by values of the right types; use `override` for unchecked input."""
+    own: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        head, dot, rest = key.partition(".")
+        if dot:
+            groups.setdefault(head, {})[rest] = value
+        else:
+            own[head] = value
+    own |= {head: replace(getattr(config, head), rest) for head, rest in groups.items()}
+    return dataclasses.replace(typing.cast(Any, config), **own)
+
+
+def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
+    """A copy of `config` with dotted keys replaced, each checked and converted: `{"run.steps": "2e4"}`.
+
+    Raises UserError for an unknown key (with the nearest valid one) or a value of the wrong type.
+    """
+    known = options(type(config))
+    prefix = f"{source}: " if source else ""
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{prefix}{unknown(key, value, known)}")
+        checked[key] = coerce(prefix + key, value, known[key])
+    return replace(config, checked)
+
+
+def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "") -> str:
+    """The line for an unknown key: names it, its value, and the nearest valid key."""
+    members = [name for name in known if name.startswith(f"{key}.")]
+    if members:
+        return f"{dashes}{key}: got {_shown(value)}, but it is a group; set {dashes}{members[0]} or another of it"
+    return (
+        f"{dashes}{key}: no such option (value {_shown(value)}); did you mean {dashes}{nearest(key, known)}?"
+    )
+
+
+def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in layer.items():
+        key = f"{prefix}{name}"
+        is_group = any(option.startswith(f"{key}.") for option in known)
+        if isinstance(value, Mapping) and key not in known and (is_group or not value):
+            flat |= _flatten(value, known, f"{key}.")
+        else:
+            flat[key] = value
+    return flat
+
+
+def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") -> T:
+    """`config` with a YAML file laid over it; `path` may be an importlib.resources Traversable."""
+    source = source or str(path)
+    try:
+        text = (Path(path) if isinstance(path, str | os.PathLike) else path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: can't be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        layer = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if layer is None:
+        return config
+    if not isinstance(layer, dict):
+        raise UserError(
+            f"{source}: holds a {type(layer).__name__}, expects options such as `run: {{steps: 1e6}}`"
+        )
+    return override(config, _flatten(layer, options(type(config))), source)
+
+
+def _preset_folder() -> Any:
+    return importlib.resources.files("dreamworld").joinpath("configs")
+
+
+def preset_names() -> list[str]:
+    """Names that `--configs` takes: the stems of `configs/*.yaml`, sizes in order of size."""
+    stems = [item.name[:-5] for item in _preset_folder().iterdir() if item.name.endswith(".yaml")]
+
+    def order(name: str) -> tuple[bool, int, str]:
+        number = name.removeprefix("size").removesuffix("m")
+        is_size = name.startswith("size") and number.isdigit()
+        return is_size, int(number) if is_size else 0, name
+
+    return sorted(stems, key=order)
+
+
+def apply(config: Config, presets: Iterable[str]) -> Config:
+    """Presets, by name or by path of a YAML file, laid over `config` from left to right."""
+    for name in presets:
+        if name.endswith((".yaml", ".yml")) or os.sep in name:
+            config = layer_yaml(config, os.path.expanduser(name))
+            continue
+        names = preset_names()
+        if name not in names:
+            raise UserError(
+                f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
+                f"There are: {', '.join(names)} (or give the path of a .yaml file)"
+            )
+        config = layer_yaml(config, _preset_folder().joinpath(f"{name}.yaml"), f"preset {name}")
+    return config
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """{dotted key: value} of every option."""
+    return {key: functools.reduce(getattr, key.split("."), config) for key in options(type(config))}
+
+
+def nested(config: Any) -> dict[str, Any]:
+    """Plain nested dictionaries, tuples as lists: what the YAML holds."""
+    tree: dict[str, Any] = {}
+    for key, value in flat(config).items():
+        *groups, leaf = key.split(".")
+        node = functools.reduce(lambda node, group: node.setdefault(group, {}), groups, tree)
+        node[leaf] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def dump_yaml(config: Any) -> str:
+    """The whole config as YAML text that `load_yaml` reads back to an equal one."""
+    return yaml.safe_dump(nested(config), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def save_yaml(config: Any, path: str | os.PathLike[str]) -> None:
+    """Writes the whole config; replaces the file atomically."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(dump_yaml(config), "utf-8")
+    os.replace(part, path)
+
+
+def load_yaml(path: str | os.PathLike[str]) -> Config:
+    """Reads a config; options that the file lacks keep their defaults, unknown ones raise UserError."""
+    return layer_yaml(Config(), path)
+
+
+def diff(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (old value, new value)} of the options that differ."""
+    before, after = flat(old), flat(new)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def describe_diff(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """`run.batch_size 16 -> 8, seed 0 -> 1`."""
+    return ", ".join(f"{key} {_shown(old)} -> {_shown(new)}" for key, (old, new) in changes.items())
