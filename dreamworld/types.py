@@ -152,8 +152,10 @@ class JaxStep(NamedTuple):
 class JaxEnv(Protocol):
     """A pure, vmappable environment. State is a pytree of arrays: saving and restoring it is copying it."""
 
-    obs_space: Spaces
-    act_space: Spaces
+    @property
+    def obs_space(self) -> Spaces: ...
+    @property
+    def act_space(self) -> Spaces: ...
 
     def reset(self, key: Key) -> tuple[Any, dict[str, Array]]:
         """Returns the first state and observation."""

@@ -1,0 +1,39 @@
+"""JAX-native environments: pure functions of explicit state, so they vmap, jit and save by copying.
+
+Listing the names loads no JAX; building an environment does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+from dreamworld import types
+from dreamworld.errors import UserError
+
+# name -> (module, class, options that make the variant)
+_TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jax_catch": ("catch", "Catch", {}),
+    "jax_cartpole": ("cartpole", "CartPole", {}),
+}
+
+JAX_ENVS: tuple[str, ...] = tuple(_TABLE)
+
+
+def make_jax_env(name: str, **options: Any) -> types.JaxEnv:
+    """Builds a JAX environment by name (`jax_catch`, or `catch` for short).
+
+    `options` are the fields of the environment's dataclass. Raises UserError for an unknown name, an unknown
+    option or a value outside its range.
+    """
+    full = name if name.startswith("jax_") else f"jax_{name}"
+    if full not in _TABLE:
+        raise UserError(f"unknown JAX environment {name!r}: choose from {', '.join(JAX_ENVS)}")
+    module, cls_name, preset = _TABLE[full]
+    cls = getattr(importlib.import_module(f"{__name__}.{module}"), cls_name)
+    choices = [field.name for field in dataclasses.fields(cls) if field.name not in preset]
+    unknown = sorted(set(options) - set(choices))
+    if unknown:
+        raise UserError(f"{full} has no option {unknown[0]!r}: choose from {', '.join(choices)}")
+    return cls(**preset, **options)
