@@ -170,7 +170,7 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig:
-    name: Literal["dreamerv3", "random"] = "dreamerv3"
+    name: Literal["dreamerv3"] = "dreamerv3"
     """The agent: a composition of a world model and a behaviour."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
@@ -215,7 +215,7 @@ class RunConfig:
     batch_length: int = 64
     """Trained rows of a chunk."""
     replay_context: int = 1
-    """Rows before the trained ones whose stored latents start the recurrence."""
+    """1: every chunk starts from the latents stored with the row before it, as published. 0: it starts from zeros."""
     mode: Literal["host", "fused"] = "host"
     """fused: collect, replay and update of a JAX environment as one jitted program."""
     prefetch: int = 2

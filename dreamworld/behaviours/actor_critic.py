@@ -1,0 +1,149 @@
+"""Actor-critic that learns inside the world model's imagination (DreamerV3, arXiv:2301.04104, "Actor learning")."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld import dists, math, nets, rollout
+from dreamworld.config import ActorCriticConfig
+from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, WorldModel, WorldOut
+
+sg = jax.lax.stop_gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCritic:
+    """Sees the world model through `feature`, `imagine` and `predict` only."""
+
+    config: ActorCriticConfig
+    act_space: Spaces
+    dtype: Any
+
+    @property
+    def actor(self) -> nets.PolicyHead:
+        config = self.config
+        spaces = tuple(sorted(self.act_space.items()))
+        return nets.PolicyHead(spaces, config.actor_layers, config.units, config.std_min, config.std_max, self.dtype)
+
+    @property
+    def critic(self) -> nets.TwoHotHead:
+        config = self.config
+        return nets.TwoHotHead(config.critic_layers, config.units, config.bins, self.dtype)
+
+    def init(self, feature: Array, key: Key) -> Params:
+        """Parameters {actor, critic} for features [..., F]."""
+        actor_key, critic_key = jax.random.split(key)
+        return {
+            "actor": self.actor.init(actor_key, feature)["params"],
+            "critic": self.critic.init(critic_key, feature)["params"],
+        }
+
+    def init_slow(self, params: Params) -> Params:
+        """The slow critic starts as a copy."""
+        return {"critic": jax.tree.map(jnp.copy, params["critic"])}
+
+    def update_slow(self, slow: Params, params: Params) -> Params:
+        """Moves the slow critic towards the critic by `slow_rate`."""
+        rate = self.config.slow_rate
+        return {"critic": jax.tree.map(lambda old, new: (1 - rate) * old + rate * new, slow["critic"], params["critic"])}
+
+    def init_stats(self) -> math.Percentiles:
+        return math.init_percentiles()
+
+    def policy(self, params: Params, feature: Array) -> dict[str, Any]:
+        """One distribution per action key over features [..., F]."""
+        return self.actor.apply({"params": params["actor"]}, feature)
+
+    def value(self, params: Params, feature: Array) -> dists.TwoHot:
+        """Distribution of the return from features [..., F]."""
+        return self.critic.apply({"params": params["critic"]}, feature)
+
+    def act(self, params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+        """Actions {key: [..., *shape]}; continuous ones are not clipped."""
+        policy = self.policy(params, feature)
+        if mode == "greedy":
+            return {name: dist.mode() for name, dist in policy.items()}
+        keys = jax.random.split(key, len(policy))
+        return {name: policy[name].sample(one) for name, one in zip(sorted(policy), keys)}
+
+    def loss(
+        self, params: Params, slow: Params, stats: math.Percentiles, world: WorldModel, out: WorldOut, batch: Batch, key: Key
+    ) -> tuple[dict[str, Array], math.Percentiles, dict[str, Array]]:
+        """Losses {actor, critic: [B, T], replay_value: [B, T-1]}, the new statistics, and metrics.
+
+        Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches the world
+        model; that of `replay_value` does, through `out.features`.
+        """
+        features, actions = self._dream(params, world, out, key)
+        reward, cont = world.predict(sg(params), features)
+        r, c = reward.mean(), cont.mean()
+        critic = self.value(params, features)
+        slow_value = sg(self.value(slow, features).mean())
+        value = slow_value if self.config.slow_target else sg(critic.mean())
+        weight = sg(jnp.cumprod(c, 0))[:-1]
+        returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
+        stats = math.update_percentiles(
+            stats, returns, rate=self.config.return_rate, low=self.config.return_low, high=self.config.return_high
+        )
+        advantage = (returns - value[:-1]) / math.percentile_scale(stats, self.config.return_limit)
+        log_prob, entropy = self._evaluate(params, features[:-1], jax.tree.map(lambda a: a[:-1], actions))
+        actor = weight * -(log_prob * sg(advantage) + self.config.entropy * entropy)
+        losses = {
+            "actor": _per_start(actor, batch),
+            "critic": _per_start(weight * self._critic_loss(_cut(critic), returns, slow_value[:-1]), batch),
+            "replay_value": self._replay_value_loss(params, slow, out, batch, returns[0].reshape(batch.reward.shape)),
+        }
+        metrics = {
+            "imagined_return": returns.mean(),
+            "imagined_reward": r.mean(),
+            "value": value.mean(),
+            "advantage_std": advantage.std(),
+            "return_scale": stats.high - stats.low,
+            "actor_entropy": entropy.mean(),
+            "continue": c.mean(),
+        }
+        return losses, stats, sg(metrics)
+
+    def _dream(self, params: Params, world: WorldModel, out: WorldOut, key: Key) -> tuple[Array, Any]:
+        """Features [H+1, B*T, F] and actions of trajectories from every posterior state; no gradients."""
+        frozen = sg(params)
+        start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)
+        policy = lambda state, key: self.act(frozen, world.feature(frozen, state), key)
+        advance = lambda state, action, key: world.imagine(frozen, state, action, key)
+        states, actions = rollout.imagine(advance, policy, start, self.config.imag_length, key)
+        return sg(world.feature(frozen, states)), sg(actions)
+
+    def _evaluate(self, params: Params, features: Array, actions: dict[str, Array]) -> tuple[Array, Array]:
+        """Log-probability of the actions and entropy, summed over action keys; [H, N]."""
+        policy = self.policy(params, features)
+        log_prob = sum(policy[name].log_prob(actions[name]) for name in policy)
+        return jnp.asarray(log_prob), jnp.asarray(sum(policy[name].entropy() for name in policy))
+
+    def _critic_loss(self, critic: dists.TwoHot, returns: Array, slow_value: Array) -> Array:
+        """Cross-entropy with the return, and with the slow critic's mean as a regulariser."""
+        return critic.loss(returns) + self.config.slow_scale * critic.loss(slow_value)
+
+    def _replay_value_loss(self, params: Params, slow: Params, out: WorldOut, batch: Batch, boot: Array) -> Array:
+        """Critic loss on replayed rewards, bootstrapped from the imagined returns; [B, T-1]."""
+        live = 1 - batch.is_terminal.astype(jnp.float32)
+        going = 1 - batch.is_last.astype(jnp.float32)
+        discount = 1 - 1 / self.config.horizon
+        rows = (batch.reward, live * discount, boot, self.config.lam * going)
+        reward, cont, boot, lam = (x.swapaxes(0, 1) for x in rows)
+        returns = sg(math.lambda_return(reward, cont, boot, boot[-1], lam)).swapaxes(0, 1)
+        critic = self.value(params, out.features[:, :-1])
+        slow_value = sg(self.value(slow, sg(out.features[:, :-1])).mean())
+        return going[:, :-1] * self._critic_loss(critic, returns, slow_value)
+
+
+def _cut(critic: dists.TwoHot) -> dists.TwoHot:
+    return dists.TwoHot(critic.logits[:-1])
+
+
+def _per_start(loss: Array, batch: Batch) -> Array:
+    """[H, B*T] -> mean over H as [B, T]."""
+    return loss.mean(0).reshape(batch.reward.shape)

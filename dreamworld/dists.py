@@ -1,0 +1,167 @@
+"""Distributions of DreamerV3 (arXiv:2301.04104). All of them compute in float32, whatever the network's precision."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld import math
+from dreamworld.types import Array, Key
+
+f32 = jnp.float32
+sg = jax.lax.stop_gradient
+
+
+class Prediction(Protocol):
+    """What a head returns: a point estimate, and a loss against targets."""
+
+    def mean(self) -> Array: ...
+    def loss(self, target: Array) -> Array: ...
+
+
+class Policy(Protocol):
+    """A distribution over one action key."""
+
+    def sample(self, key: Key) -> Array: ...
+    def mode(self) -> Array: ...
+    def log_prob(self, action: Array) -> Array: ...
+    def entropy(self) -> Array: ...
+
+
+def log_unimix(logits: Array, unimix: float) -> Array:
+    """Log-probabilities of (1 - unimix) softmax(logits) + unimix / classes, over the last axis."""
+    logits = logits.astype(f32)
+    if not unimix:
+        return jax.nn.log_softmax(logits)
+    probs = (1 - unimix) * jax.nn.softmax(logits) + unimix / logits.shape[-1]
+    return jnp.log(probs)
+
+
+def sample_onehot(log_probs: Array, gumbel: Array) -> Array:
+    """One-hot samples [..., K] from log-probabilities and Gumbel noise of equal shape, with straight-through gradients.
+
+    Forward: exactly one-hot. Backward: the gradient of the probabilities (arXiv:2010.02193, algorithm 1).
+    """
+    hard = jax.nn.one_hot(jnp.argmax(log_probs + gumbel, -1), log_probs.shape[-1], dtype=f32)
+    probs = jnp.exp(log_probs)
+    return hard + (probs - sg(probs))
+
+
+def categorical_kl(left: Array, right: Array) -> Array:
+    """KL(left || right) of log-probabilities [..., K], nats, [...]."""
+    return jnp.sum(jnp.exp(left) * (left - right), -1)
+
+
+class TwoHot(NamedTuple):
+    """Symexp two-hot regression (section "Critic learning"): a categorical over exponentially spaced values."""
+
+    logits: Array  # [..., bins]
+
+    def mean(self) -> Array:
+        """Expected value, exactly 0 for equal logits; [...]."""
+        logits = self.logits.astype(f32)
+        return math.two_hot_mean(jax.nn.softmax(logits), math.symexp_bins(logits.shape[-1]))
+
+    def loss(self, target: Array) -> Array:
+        """Cross-entropy against the two-hot encoding of target [...]."""
+        logits = self.logits.astype(f32)
+        weights = math.two_hot(sg(target), math.symexp_bins(logits.shape[-1]))
+        return -jnp.sum(weights * jax.nn.log_softmax(logits), -1)
+
+
+class Bernoulli(NamedTuple):
+    """Probability of continuing; targets may be soft."""
+
+    logit: Array  # [...]
+
+    def mean(self) -> Array:
+        return jax.nn.sigmoid(self.logit.astype(f32))
+
+    def loss(self, target: Array) -> Array:
+        """-(t ln p + (1-t) ln(1-p))."""
+        logit = self.logit.astype(f32)
+        return -(target * jax.nn.log_sigmoid(logit) + (1 - target) * jax.nn.log_sigmoid(-logit))
+
+
+class SymlogSquared(NamedTuple):
+    """Squared error in symlog space, summed over `dims` trailing axes, without the factor 1/2 (eq. 2)."""
+
+    output: Array  # [..., *shape]
+    dims: int
+
+    def mean(self) -> Array:
+        return math.symexp(self.output.astype(f32))
+
+    def loss(self, target: Array) -> Array:
+        error = self.output.astype(f32) - math.symlog(sg(target).astype(f32))
+        return _sum_last(jnp.square(error), self.dims)
+
+
+class Squared(NamedTuple):
+    """Squared error summed over `dims` trailing axes, without the factor 1/2."""
+
+    output: Array  # [..., *shape]
+    dims: int
+
+    def mean(self) -> Array:
+        return self.output.astype(f32)
+
+    def loss(self, target: Array) -> Array:
+        return _sum_last(jnp.square(self.output.astype(f32) - sg(target).astype(f32)), self.dims)
+
+
+class Categorical(NamedTuple):
+    """Independent categoricals [..., *shape, classes]; log-probability and entropy are summed over `dims` shape axes."""
+
+    logits: Array
+    dims: int
+
+    def mean(self) -> Array:
+        """The most probable class, int32: what a reconstruction shows."""
+        return self.mode()
+
+    def mode(self) -> Array:
+        return jnp.argmax(self.logits, -1).astype(jnp.int32)
+
+    def sample(self, key: Key) -> Array:
+        return jax.random.categorical(key, self.logits.astype(f32)).astype(jnp.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        log_probs = jax.nn.log_softmax(self.logits.astype(f32))
+        chosen = jnp.take_along_axis(log_probs, action.astype(jnp.int32)[..., None], -1)[..., 0]
+        return _sum_last(chosen, self.dims)
+
+    def entropy(self) -> Array:
+        log_probs = jax.nn.log_softmax(self.logits.astype(f32))
+        return _sum_last(-jnp.sum(jnp.exp(log_probs) * log_probs, -1), self.dims)
+
+    def loss(self, target: Array) -> Array:
+        return -self.log_prob(sg(target))
+
+
+class Normal(NamedTuple):
+    """Diagonal normal; log-probability and entropy are summed over `dims` trailing axes."""
+
+    mu: Array  # [..., *shape]
+    std: Array
+    dims: int
+
+    def mode(self) -> Array:
+        return self.mu.astype(f32)
+
+    def sample(self, key: Key) -> Array:
+        return self.mu.astype(f32) + self.std.astype(f32) * jax.random.normal(key, self.mu.shape, f32)
+
+    def log_prob(self, action: Array) -> Array:
+        std = self.std.astype(f32)
+        z = (action.astype(f32) - self.mu.astype(f32)) / std
+        return _sum_last(-0.5 * jnp.square(z) - jnp.log(std) - 0.5 * jnp.log(2 * jnp.pi), self.dims)
+
+    def entropy(self) -> Array:
+        return _sum_last(jnp.log(self.std.astype(f32)) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), self.dims)
+
+
+def _sum_last(x: Array, dims: int) -> Array:
+    return x.sum(tuple(range(x.ndim - dims, x.ndim))) if dims else x

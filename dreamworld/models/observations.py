@@ -1,0 +1,177 @@
+"""Which observation goes to which encoder, the encoder pair, and the decoder pair (arXiv:2301.04104, appendix B)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld import dists, math, nets
+from dreamworld.config import EncoderConfig
+from dreamworld.errors import UserError
+from dreamworld.types import Array, Key, Params, Space, Spaces
+
+REWARD_AND_FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+
+
+def assign(spaces: Spaces, config: EncoderConfig) -> dict[str, str]:
+    """Maps observation keys to `vector` or `image`, by shape or by the patterns of the config.
+
+    Raises UserError for a key that no encoder takes, and for images that don't fit together.
+    """
+    chosen = {}
+    for key in sorted(spaces):
+        if key in REWARD_AND_FLAGS:
+            raise UserError(f"observation key {key!r} is reserved; rename it in the environment")
+        name = _choose(key, spaces[key], config)
+        if name:
+            chosen[key] = name
+    if not chosen:
+        raise UserError(f"no observation key is left to learn from; the environment has {sorted(spaces)}")
+    _check_images({key: spaces[key] for key, name in chosen.items() if name == "image"}, len(config.mults))
+    return chosen
+
+
+def _choose(key: str, space: Space, config: EncoderConfig) -> str:
+    patterns = {"vector": config.vector_keys, "image": config.image_keys}
+    for name, pattern in patterns.items():
+        if pattern not in ("auto", "") and re.fullmatch(pattern, key):
+            if name == "image" and not space.is_image:
+                raise UserError(
+                    f"observation {key!r} is {space.dtype} {space.shape}; the image encoder takes uint8 "
+                    "[height, width, channels]"
+                )
+            return name
+    if space.is_image:
+        return "image" if config.image_keys == "auto" else ""
+    if len(space.shape) <= 2:
+        return "vector" if config.vector_keys == "auto" else ""
+    raise UserError(
+        f"observation {key!r} is {space.dtype} {space.shape}; supported are uint8 images [height, width, channels] and "
+        f"vectors of rank 0 to 2. To flatten it, name it in --agent.encoder.vector_keys"
+    )
+
+
+def _check_images(spaces: Spaces, stages: int) -> None:
+    multiple = 1 << stages
+    sizes = {key: space.shape[:2] for key, space in spaces.items()}
+    for key, (height, width) in sizes.items():
+        if height % multiple or width % multiple or not height or not width:
+            raise UserError(
+                f"image {key!r} is {height}x{width}; the encoder takes multiples of {multiple} "
+                f"(such as 64x64 or 96x96). Use --env.resize True --env.size 64 64"
+            )
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{key} {height}x{width}" for key, (height, width) in sizes.items())
+        raise UserError(f"images of different sizes can't share the encoder: {listed}. Use --env.resize True")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """Observations -> tokens [..., Z]: the vector embedding, then the image embedding."""
+
+    config: EncoderConfig
+    spaces: Spaces
+    assignment: dict[str, str]
+    dtype: Any
+
+    def keys(self, name: str) -> list[str]:
+        """Sorted keys of one encoder."""
+        return sorted(key for key, value in self.assignment.items() if value == name)
+
+    @property
+    def vector(self) -> nets.VectorEncoder:
+        return nets.VectorEncoder(self.config.layers, self.config.units, self.dtype)
+
+    @property
+    def image(self) -> nets.ImageEncoder:
+        return nets.ImageEncoder(self.config.depth, self.config.mults, self.config.kernel, self.dtype)
+
+    def init(self, key: Key) -> Params:
+        obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in self.spaces.items()}
+        keys, params = jax.random.split(key), {}
+        if self.keys("vector"):
+            params["vector"] = self.vector.init(keys[0], self._vectors(obs))["params"]
+        if self.keys("image"):
+            params["image"] = self.image.init(keys[1], self._images(obs))["params"]
+        return params
+
+    def __call__(self, params: Params, obs: dict[str, Array]) -> Array:
+        tokens = []
+        if self.keys("vector"):
+            tokens.append(self.vector.apply({"params": params["vector"]}, self._vectors(obs)))
+        if self.keys("image"):
+            tokens.append(self.image.apply({"params": params["image"]}, self._images(obs)))
+        return jnp.concatenate(tokens, -1)
+
+    def _vectors(self, obs: dict[str, Array]) -> Array:
+        """Discrete keys one-hot, the others through symlog, concatenated in the order of their names."""
+        parts = []
+        for key in self.keys("vector"):
+            space = self.spaces[key]
+            flat = nets.flat_input(space, obs[key], jnp.float32)
+            squash = self.config.symlog and not nets.class_count(space)
+            parts.append(math.symlog(flat) if squash else flat)
+        return jnp.concatenate(parts, -1)
+
+    def _images(self, obs: dict[str, Array]) -> Array:
+        return jnp.concatenate([obs[key] for key in self.keys("image")], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservationDecoder:
+    """Latent (deter, flat stoch) -> one distribution per observation key."""
+
+    encoder: Encoder
+    blocks: int
+
+    @property
+    def vector(self) -> nets.VectorDecoder:
+        config, spaces = self.encoder.config, self.encoder.spaces
+        heads = tuple((key, spaces[key]) for key in self.encoder.keys("vector"))
+        return nets.VectorDecoder(heads, config.layers, config.units, config.symlog, self.encoder.dtype)
+
+    @property
+    def image(self) -> nets.ImageDecoder:
+        config, spaces = self.encoder.config, self.encoder.spaces
+        shapes = [spaces[key].shape for key in self.encoder.keys("image")]
+        channels = sum(shape[-1] for shape in shapes)
+        height, width = shapes[0][:2]
+        return nets.ImageDecoder(
+            (height, width), channels, config.depth, config.mults, config.kernel, config.units, self.blocks,
+            self.encoder.dtype,
+        )  # fmt: skip
+
+    def init(self, key: Key, deter: Array, stoch: Array) -> Params:
+        keys, params = jax.random.split(key), {}
+        if self.encoder.keys("vector"):
+            params["vector"] = self.vector.init(keys[0], jnp.concatenate([stoch, deter], -1))["params"]
+        if self.encoder.keys("image"):
+            params["image"] = self.image.init(keys[1], deter, stoch)["params"]
+        return params
+
+    def __call__(self, params: Params, deter: Array, stoch: Array) -> dict[str, Any]:
+        """deter [..., D], stoch [..., S*K] -> {key: distribution over [..., *shape]}; images in 0..1."""
+        out: dict[str, Any] = {}
+        if self.encoder.keys("vector"):
+            out |= self.vector.apply({"params": params["vector"]}, jnp.concatenate([stoch, deter], -1))
+        keys = self.encoder.keys("image")
+        if keys:
+            leading = deter.shape[:-1]
+            flat = lambda x: x.reshape((-1, x.shape[-1]))
+            images = self.image.apply({"params": params["image"]}, flat(deter), flat(stoch))
+            images = images.reshape((*leading, *images.shape[1:]))
+            start = 0
+            for key in keys:
+                channels = self.encoder.spaces[key].shape[-1]
+                out[key] = dists.Squared(images[..., start : start + channels], 3)
+                start += channels
+        return out
+
+
+def target(space: Space, value: Array) -> Array:
+    """What a decoder is compared with: images scaled to 0..1, everything else as it is."""
+    return value.astype(jnp.float32) / 255 if space.is_image else value

@@ -1,0 +1,298 @@
+"""Discrete recurrent state-space model with a block GRU (Hafner et al., 2023, arXiv:2301.04104)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dreamworld import dists, nets, rollout
+from dreamworld.config import AgentConfig, RSSMConfig
+from dreamworld.models import observations
+from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, WorldOut
+
+sg = jax.lax.stop_gradient
+
+
+class Latent(NamedTuple):
+    """The model state."""
+
+    deter: Array  # [..., D] recurrent state, compute dtype
+    stoch: Array  # [..., S, K] one-hot samples, float32
+
+
+class Recurrent(nn.Module):
+    """Block GRU: (deter [B, D], stoch [B, S*K], action [B, A]) -> deter [B, D].
+
+    r = sigmoid(reset); c = tanh(r * candidate); u = sigmoid(update - 1); deter' = u c + (1 - u) deter.
+    """
+
+    config: RSSMConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, deter: Array, stoch: Array, action: Array) -> Array:
+        config = self.config
+        action = action / sg(jnp.maximum(1.0, jnp.abs(action)))
+        shared = jnp.concatenate(
+            [
+                nets.DenseNorm(config.hidden, self.dtype, name="in_deter")(deter),
+                nets.DenseNorm(config.hidden, self.dtype, name="in_stoch")(stoch),
+                nets.DenseNorm(config.hidden, self.dtype, name="in_action")(action),
+            ],
+            -1,
+        )
+        blocks = (*shared.shape[:-1], config.blocks, shared.shape[-1])
+        x = nets.to_blocks(deter.astype(self.dtype), config.blocks)
+        x = jnp.concatenate([x, jnp.broadcast_to(shared[..., None, :], blocks)], -1)
+        for index in range(config.dyn_layers):
+            x = nets.BlockLinear(config.deter, config.blocks, self.dtype, name=f"hidden{index}")(x)
+            x = x.reshape((*x.shape[:-2], config.deter))
+            x = nets.silu(nets.RMSNorm(name=f"hidden{index}_norm")(x))
+            x = nets.to_blocks(x, config.blocks)
+        gates = nets.BlockLinear(3 * config.deter, config.blocks, self.dtype, name="gates")(x)
+        reset, candidate, update = (gate.reshape(deter.shape) for gate in jnp.split(gates, 3, -1))
+        # The bias of -1 keeps the gate mostly closed at first: the state is remembered.
+        update = jax.nn.sigmoid(update - 1)
+        return update * jnp.tanh(jax.nn.sigmoid(reset) * candidate) + (1 - update) * deter.astype(self.dtype)
+
+
+class LatentHead(nn.Module):
+    """[..., in] -> logits [..., S, K] of the categorical latents: `layers` hidden layers and a linear one."""
+
+    config: RSSMConfig
+    layers: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        config = self.config
+        x = nets.MLP(self.layers, config.hidden, self.dtype, name="mlp")(x)
+        x = nets.Linear(config.stoch * config.classes, self.dtype, name="logits")(x)
+        return x.reshape((*x.shape[:-1], config.stoch, config.classes))
+
+
+@dataclasses.dataclass(frozen=True)
+class RSSM:
+    """The world model: encoder, dynamics (recurrent, prior, posterior), decoder, reward and continue heads."""
+
+    agent: AgentConfig
+    act_space: Spaces
+    encoder: observations.Encoder
+    decoder: observations.ObservationDecoder
+    context: int  # rows before the trained ones whose stored latents start the recurrence: 0 or 1
+    dtype: Any
+
+    @property
+    def config(self) -> RSSMConfig:
+        return self.agent.rssm
+
+    @property
+    def recurrent(self) -> Recurrent:
+        return Recurrent(self.config, self.dtype)
+
+    @property
+    def prior(self) -> LatentHead:
+        return LatentHead(self.config, self.config.prior_layers, self.dtype)
+
+    @property
+    def posterior(self) -> LatentHead:
+        return LatentHead(self.config, self.config.posterior_layers, self.dtype)
+
+    @property
+    def reward(self) -> nets.TwoHotHead:
+        heads = self.agent.behaviour
+        return nets.TwoHotHead(heads.reward_layers, heads.units, heads.bins, self.dtype)
+
+    @property
+    def cont(self) -> nets.BernoulliHead:
+        heads = self.agent.behaviour
+        return nets.BernoulliHead(heads.cont_layers, heads.units, self.dtype)
+
+    @property
+    def latent_space(self) -> Spaces:
+        """What replay stores beside each row: deter as it is, stoch as class indices (lossless)."""
+        config = self.config
+        return {
+            "latent/deter": Space((config.deter,), jnp.dtype(self.dtype).name),
+            "latent/stoch": Space((config.stoch,), "uint8", classes=config.classes),
+        }
+
+    def init(self, key: Key) -> Params:
+        """Parameters {encoder, dynamics, decoder, reward, cont}."""
+        keys = jax.random.split(key, 7)
+        state = self.initial(None, 1)
+        stoch = _flat(state.stoch)
+        action = jnp.zeros((1, self._action_size()))
+        encoder = self.encoder.init(keys[0])
+        obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in self.encoder.spaces.items()}
+        tokens = self.encoder(encoder, obs)
+        feature = self.feature(None, state)
+        dynamics = {
+            "recurrent": self.recurrent.init(keys[1], state.deter, stoch, action)["params"],
+            "prior": self.prior.init(keys[2], state.deter)["params"],
+            "posterior": self.posterior.init(keys[3], jnp.concatenate([state.deter, tokens], -1))["params"],
+        }
+        return {
+            "encoder": encoder,
+            "dynamics": dynamics,
+            "decoder": self.decoder.init(keys[4], state.deter, stoch),
+            "reward": self.reward.init(keys[5], feature)["params"],
+            "cont": self.cont.init(keys[6], feature)["params"],
+        }
+
+    def initial(self, params: Params, batch: int) -> Latent:
+        """Zeros [batch, ...]."""
+        config = self.config
+        return Latent(
+            jnp.zeros((batch, config.deter), self.dtype), jnp.zeros((batch, config.stoch, config.classes), jnp.float32)
+        )
+
+    def observe(
+        self, params: Params, state: Latent, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+    ) -> tuple[Latent, Array]:
+        """Advances by the previous action, then corrects by obs; `is_first` [B] clears state and action.
+
+        Returns the posterior state and its log-probabilities [B, S, K].
+        """
+        return self._observe(params, state, prev_action, self.encoder(params["encoder"], obs), is_first, key)
+
+    def observe_sequence(
+        self, params: Params, state: Latent, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+    ) -> tuple[Latent, Array]:
+        """`observe` over axis T: states [B, T, ...] and log-probabilities [B, T, S, K]."""
+        tokens = self.encoder(params["encoder"], obs)
+
+        def step(state: Latent, row: Any, key: Key) -> tuple[Latent, tuple[Latent, Array]]:
+            state, post = self._observe(params, state, *row, key)
+            return state, (state, post)
+
+        return rollout.scan_rows(step, state, (prev_action, tokens, is_first), key)[1]
+
+    def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
+        """The next state [B, ...] as the prior dreams it."""
+        deter = self._advance(params, state, self._action(action))
+        return Latent(deter, _sample(self._prior(params, deter), key))
+
+    def feature(self, params: Params, state: Latent) -> Array:
+        """[deter, flat stoch] [..., F] in the compute dtype."""
+        return jnp.concatenate([state.deter, _flat(state.stoch).astype(self.dtype)], -1)
+
+    def predict(self, params: Params, feature: Array) -> tuple[dists.TwoHot, dists.Bernoulli]:
+        """Reward that arrived with the state, and probability of continuing after it (times 1 - 1/horizon)."""
+        reward = self.reward.apply({"params": params["reward"]}, feature)
+        return reward, self.cont.apply({"params": params["cont"]}, feature)
+
+    def decode(self, params: Params, state: Latent) -> dict[str, Any]:
+        """Distributions of the observations [..., *shape]."""
+        return self.decoder(params["decoder"], state.deter, _flat(state.stoch).astype(self.dtype))
+
+    def start(self, batch: Batch, carry: Latent) -> tuple[Latent, dict[str, Array]]:
+        """State and actions before the trained rows: ([B, ...], {key: [B, T, ...]}).
+
+        The state is the one stored with the context row, or the carry of the chunk before where this chunk is its
+        successor (`consec` > 0).
+        """
+        if not self.context:
+            pad = lambda a: jnp.concatenate([jnp.zeros_like(a[:, :1]), a[:, :-1]], 1)
+            return carry, jax.tree.map(pad, batch.action)
+        row = self.context - 1
+        stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], self.config.classes, dtype=jnp.float32)
+        stored = Latent(batch.extras["latent/deter"][:, row].astype(self.dtype), stoch)
+        follows = batch.extras["consec"] > 0
+        state = jax.tree.map(lambda kept, fresh: jnp.where(_expand(follows, fresh), kept, fresh), carry, stored)
+        return state, {key: value[:, row:-1] for key, value in batch.action.items()}
+
+    def loss(self, params: Params, batch: Batch, carry: Latent, key: Key) -> tuple[dict[str, Array], WorldOut]:
+        """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
+        state, prev_action = self.start(batch, carry)
+        rows = trained_rows(batch, self.context)
+        states, post = self.observe_sequence(params, state, prev_action, rows.obs, rows.is_first, key)
+        prior = self._prior(params, states.deter)
+        features = self.feature(params, states)
+        losses, metrics = self._kl_losses(post, prior)
+        for name, dist in self.decode(params, states).items():
+            losses[f"obs/{name}"] = dist.loss(observations.target(self.encoder.spaces[name], rows.obs[name]))
+        reward, cont = self.predict(params, features)
+        losses["reward"] = reward.loss(rows.reward)
+        discount = 1 - 1 / self.agent.behaviour.horizon
+        losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * discount)
+        entries = self.entries(states)
+        last = jax.tree.map(lambda x: x[:, -1], sg(states))
+        return losses, WorldOut(states, features, last, entries, metrics)
+
+    def entries(self, state: Latent) -> dict[str, Array]:
+        """What replay stores of a state."""
+        return {
+            "latent/deter": sg(state.deter),
+            "latent/stoch": jnp.argmax(sg(state.stoch), -1).astype(jnp.uint8),
+        }
+
+    def _kl_losses(self, post: Array, prior: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        """KL split: the prior learns from `dyn`, the posterior from `rep`; each [b, t] has its free nats."""
+        kl = lambda left, right: dists.categorical_kl(left, right).sum(-1)
+        dyn, rep = kl(sg(post), prior), kl(post, sg(prior))
+        clip = lambda x: jnp.maximum(x, self.config.free_nats)
+        entropy = lambda log_probs: -jnp.sum(jnp.exp(log_probs) * log_probs, (-2, -1)).mean()
+        metrics = {"kl": dyn.mean(), "prior_entropy": entropy(prior), "posterior_entropy": entropy(post)}
+        return {"dyn": clip(dyn), "rep": clip(rep)}, sg(metrics)
+
+    def _observe(
+        self, params: Params, state: Latent, prev_action: dict[str, Array], tokens: Array, is_first: Array, key: Key
+    ) -> tuple[Latent, Array]:
+        action = self._action(prev_action)
+        state, action = jax.tree.map(lambda x: jnp.where(_expand(is_first, x), 0, x), (state, action))
+        deter = self._advance(params, state, action)
+        post = self._posterior(params, deter, tokens)
+        return Latent(deter, _sample(post, key)), post
+
+    def _advance(self, params: Params, state: Latent, action: Array) -> Array:
+        stoch = _flat(state.stoch).astype(self.dtype)
+        return self.recurrent.apply({"params": params["dynamics"]["recurrent"]}, state.deter, stoch, action)
+
+    def _prior(self, params: Params, deter: Array) -> Array:
+        logits = self.prior.apply({"params": params["dynamics"]["prior"]}, deter)
+        return dists.log_unimix(logits, self.config.unimix)
+
+    def _posterior(self, params: Params, deter: Array, tokens: Array) -> Array:
+        x = jnp.concatenate([deter, tokens], -1)
+        logits = self.posterior.apply({"params": params["dynamics"]["posterior"]}, x)
+        return dists.log_unimix(logits, self.config.unimix)
+
+    def _action(self, action: dict[str, Array]) -> Array:
+        return nets.concat_actions(self.act_space, action, self.dtype)
+
+    def _action_size(self) -> int:
+        return sum(space.size * (nets.class_count(space) or 1) for space in self.act_space.values())
+
+
+def make_rssm(config: AgentConfig, obs_space: Spaces, act_space: Spaces, *, context: int, dtype: Any) -> RSSM:
+    """Builds the model; raises UserError for observations that no encoder takes."""
+    assignment = observations.assign(obs_space, config.encoder)
+    spaces = {key: obs_space[key] for key in assignment}
+    encoder = observations.Encoder(config.encoder, spaces, assignment, dtype)
+    decoder = observations.ObservationDecoder(encoder, config.rssm.blocks)
+    return RSSM(config, act_space, encoder, decoder, context, dtype)
+
+
+def trained_rows(batch: Batch, context: int) -> Batch:
+    """The batch without its context rows; extras keep only what is per row."""
+    cut = lambda x: x[:, context:]
+    obs, action = jax.tree.map(cut, (batch.obs, batch.action))
+    flags = (cut(batch.reward), cut(batch.is_first), cut(batch.is_last), cut(batch.is_terminal))
+    return Batch(obs, action, *flags, extras={})
+
+
+def _sample(log_probs: Array, key: Key) -> Array:
+    return dists.sample_onehot(log_probs, jax.random.gumbel(key, log_probs.shape, jnp.float32))
+
+
+def _flat(stoch: Array) -> Array:
+    return stoch.reshape((*stoch.shape[:-2], -1))
+
+
+def _expand(mask: Array, x: Array) -> Array:
+    return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))

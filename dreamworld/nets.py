@@ -1,0 +1,302 @@
+"""Linen leaf modules of DreamerV3: linear and block-linear layers, RMSNorm, MLPs, image encoder and decoder, heads.
+
+Every leaf has one `__call__`. Parameters are float32; `dtype` is the precision of the matrix products, and RMSNorm
+and every distribution compute in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dreamworld import dists
+from dreamworld.types import Array, Space, Spaces
+
+silu = jax.nn.silu
+NORM_EPS = 1e-4
+
+
+def _init(scale: float = 1.0, *, in_axis: Any = -2) -> nn.initializers.Initializer:
+    """Normal truncated at 2 sigma, fan-in, corrected to variance scale^2 / fan-in."""
+    if scale == 0:
+        return nn.initializers.zeros_init()
+    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal", in_axis=in_axis, out_axis=-1)
+
+
+class Linear(nn.Module):
+    """[..., in] -> [..., units]."""
+
+    units: int
+    dtype: Any
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", _init(self.scale), (x.shape[-1], self.units), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.units,), jnp.float32)
+        return add_bias(x.astype(self.dtype) @ kernel.astype(self.dtype), bias)
+
+
+class BlockLinear(nn.Module):
+    """Block-diagonal linear layer: [..., blocks, in/blocks] -> [..., blocks, units/blocks]."""
+
+    units: int
+    blocks: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        # The initial scale takes the whole input as fan-in, as the reference does.
+        shape = (self.blocks, x.shape[-1], self.units // self.blocks)
+        kernel = self.param("kernel", _init(in_axis=(0, 1)), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.units,), jnp.float32)
+        y = jnp.einsum("...gi,gio->...go", x.astype(self.dtype), kernel.astype(self.dtype))
+        return y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 2) + y.shape[-2:])
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x^2 + 1e-4) * scale over the last axis, in float32 (arXiv:1910.07467)."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
+        return rms_norm(x, scale)
+
+
+class DenseNorm(nn.Module):
+    """Linear, RMSNorm, SiLU."""
+
+    units: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return silu(RMSNorm(name="norm")(Linear(self.units, self.dtype, name="linear")(x)))
+
+
+class MLP(nn.Module):
+    """`layers` times Linear, RMSNorm, SiLU of width `units`."""
+
+    layers: int
+    units: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for index in range(self.layers):
+            x = DenseNorm(self.units, self.dtype, name=f"layer{index}")(x)
+        return x
+
+
+class ImageEncoder(nn.Module):
+    """uint8 [..., H, W, C] -> [..., H/16 * W/16 * depth * mults[-1]]: 5x5 convolution, 2x2 max-pool, norm, SiLU a stage."""
+
+    depth: int
+    mults: tuple[int, ...]
+    kernel: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        leading = image.shape[:-3]
+        x = image.reshape((-1, *image.shape[-3:])).astype(self.dtype) / 255 - 0.5
+        for index, mult in enumerate(self.mults):
+            x = Conv(self.depth * mult, self.kernel, self.dtype, name=f"conv{index}")(x)
+            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = silu(RMSNorm(name=f"norm{index}")(x))
+        return x.reshape((*leading, -1))
+
+
+class Conv(nn.Module):
+    """Same-padded convolution [B, H, W, in] -> [B, H, W, channels]."""
+
+    channels: int
+    kernel: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
+        kernel = self.param("kernel", _init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return add_bias(y, bias)
+
+
+class VectorEncoder(nn.Module):
+    """Concatenated vector observations -> [..., units]."""
+
+    layers: int
+    units: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return MLP(self.layers, self.units, self.dtype, name="mlp")(x)
+
+
+class ImageDecoder(nn.Module):
+    """(deter [N, D], stoch [N, S*K]) -> sigmoid image [N, H, W, C].
+
+    deter enters by a block-linear layer whose blocks are groups of channels, stoch by two linear layers; then nearest
+    upsampling and 5x5 convolutions.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    depth: int
+    mults: tuple[int, ...]
+    kernel: int
+    units: int
+    blocks: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, deter: Array, stoch: Array) -> Array:
+        stages = len(self.mults)
+        height, width = self.size[0] >> stages, self.size[1] >> stages
+        depth = self.depth * self.mults[-1]
+        count, group = height * width * depth, depth // self.blocks
+        x = BlockLinear(count, self.blocks, self.dtype, name="space_deter")(to_blocks(deter, self.blocks))
+        x = x.reshape((-1, self.blocks, height, width, group)).transpose((0, 2, 3, 1, 4))
+        x = x.reshape((-1, height, width, depth))
+        y = DenseNorm(2 * self.units, self.dtype, name="space_stoch")(stoch)
+        y = Linear(count, self.dtype, name="space_stoch_out")(y).reshape(x.shape)
+        x = silu(RMSNorm(name="space_norm")(x + y))
+        for index in reversed(range(stages - 1)):
+            x = Conv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(upsample(x))
+            x = silu(RMSNorm(name=f"norm{index}")(x))
+        return jax.nn.sigmoid(Conv(self.channels, self.kernel, self.dtype, name="image")(upsample(x)))
+
+
+class VectorDecoder(nn.Module):
+    """[stoch, deter] [..., F] -> one distribution per vector key."""
+
+    spaces: tuple[tuple[str, Space], ...]
+    layers: int
+    units: int
+    symlog: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> dict[str, dists.Prediction]:
+        x = MLP(self.layers, self.units, self.dtype, name="mlp")(x)
+        return {key: self._head(key, space, x) for key, space in self.spaces}
+
+    def _head(self, key: str, space: Space, x: Array) -> dists.Prediction:
+        rank = len(space.shape)
+        classes = class_count(space)
+        shape = (*space.shape, classes) if classes else space.shape
+        y = Linear(math.prod(shape), self.dtype, name=key.replace("/", "_"))(x).reshape((*x.shape[:-1], *shape))
+        if classes:
+            return dists.Categorical(y, rank)
+        return (dists.SymlogSquared if self.symlog else dists.Squared)(y, rank)
+
+
+class TwoHotHead(nn.Module):
+    """MLP and a zero-initialised symexp two-hot output: predicts exactly 0 at first."""
+
+    layers: int
+    units: int
+    bins: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> dists.TwoHot:
+        x = MLP(self.layers, self.units, self.dtype, name="mlp")(x)
+        return dists.TwoHot(Linear(self.bins, self.dtype, 0.0, name="out")(x).astype(jnp.float32))
+
+
+class BernoulliHead(nn.Module):
+    """MLP and one logit."""
+
+    layers: int
+    units: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> dists.Bernoulli:
+        x = MLP(self.layers, self.units, self.dtype, name="mlp")(x)
+        return dists.Bernoulli(Linear(1, self.dtype, name="out")(x)[..., 0].astype(jnp.float32))
+
+
+class PolicyHead(nn.Module):
+    """MLP and one distribution per action key: categorical, or Normal(tanh(mean), std) with a bounded std."""
+
+    spaces: tuple[tuple[str, Space], ...]
+    layers: int
+    units: int
+    std_min: float
+    std_max: float
+    dtype: Any
+    scale: float = 0.01
+
+    @nn.compact
+    def __call__(self, x: Array) -> dict[str, dists.Policy]:
+        x = MLP(self.layers, self.units, self.dtype, name="mlp")(x)
+        return {key: self._head(key.replace("/", "_"), space, x) for key, space in self.spaces}
+
+    def _head(self, name: str, space: Space, x: Array) -> dists.Policy:
+        rank = len(space.shape)
+        if classes := class_count(space):
+            shape = (*space.shape, classes)
+            logits = Linear(math.prod(shape), self.dtype, self.scale, name=name)(x)
+            return dists.Categorical(logits.reshape((*x.shape[:-1], *shape)).astype(jnp.float32), rank)
+        mean = Linear(space.size, self.dtype, self.scale, name=f"{name}_mean")(x).astype(jnp.float32)
+        std = Linear(space.size, self.dtype, self.scale, name=f"{name}_std")(x).astype(jnp.float32)
+        std = (self.std_max - self.std_min) * jax.nn.sigmoid(std + 2.0) + self.std_min
+        shape = (*x.shape[:-1], *space.shape)
+        return dists.Normal(jnp.tanh(mean).reshape(shape), std.reshape(shape), rank)
+
+
+def add_bias(x: Array, bias: Array) -> Array:
+    """x [..., C] + bias [C] in the dtype of x."""
+    return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+def rms_norm(x: Array, scale: Array) -> Array:
+    """RMS normalisation over the last axis in float32, returned in the dtype of x."""
+    wide = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + NORM_EPS)
+    return (wide * inverse * scale.reshape((1,) * (x.ndim - 1) + scale.shape)).astype(x.dtype)
+
+
+def to_blocks(x: Array, blocks: int) -> Array:
+    """[..., D] -> [..., blocks, D/blocks]."""
+    return x.reshape((*x.shape[:-1], blocks, -1))
+
+
+def upsample(x: Array) -> Array:
+    """Nearest-neighbour doubling of height and width: [N, H, W, C] -> [N, 2H, 2W, C]."""
+    count, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (count, height, 2, width, 2, channels))
+    return x.reshape((count, 2 * height, 2 * width, channels))
+
+
+def class_count(space: Space) -> int:
+    """Classes of a discrete or bool space, otherwise 0."""
+    if space.classes is not None:
+        return space.classes
+    return 2 if space.dtype == "bool" else 0
+
+
+def concat_actions(spaces: Spaces, action: dict[str, Array], dtype: Any) -> Array:
+    """Actions {key: [..., *shape]} -> one vector [..., A]: discrete ones one-hot, sorted by key."""
+    return jnp.concatenate([flat_input(spaces[key], action[key], dtype) for key in sorted(spaces)], -1)
+
+
+def flat_input(space: Space, value: Array, dtype: Any) -> Array:
+    """[..., *shape] -> [..., n]: one-hot when discrete or bool, otherwise flattened."""
+    if classes := class_count(space):
+        value = jax.nn.one_hot(value.astype(jnp.int32), classes, dtype=dtype)
+        rank = len(space.shape) + 1
+    else:
+        value, rank = value.astype(dtype), len(space.shape)
+    leading = value.shape[: value.ndim - rank]
+    return value.reshape((*leading, -1))

@@ -1,0 +1,61 @@
+"""Observing and imagining over time: the scans over a world model. Knows only the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld.types import Array, Key
+
+
+def time_first(tree: Any) -> Any:
+    """Swaps the two leading axes of every leaf: [B, T, ...] <-> [T, B, ...]."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def scan_rows(step: Callable[[Any, Any, Key], tuple[Any, Any]], state: Any, rows: Any, key: Key) -> tuple[Any, Any]:
+    """Runs `step(state, row, key) -> (state, out)` over axis T of rows [B, T, ...]; returns the last state and outs."""
+    length = jax.tree.leaves(rows)[0].shape[1]
+    inputs = (time_first(rows), jax.random.split(key, length))
+    state, out = jax.lax.scan(lambda state, row: step(state, *row), state, inputs)
+    return state, time_first(out)
+
+
+def imagine(
+    advance: Callable[[Any, Any, Key], Any],
+    policy: Callable[[Any, Key], Any],
+    start: Any,
+    length: int,
+    key: Key,
+) -> tuple[Any, Any]:
+    """Unrolls s[h+1] = advance(s[h], a[h]) with a[h] = policy(s[h]) for h < length.
+
+    Args:
+        start: states [N, ...].
+        length: H.
+
+    Returns: states [H+1, N, ...] beginning with `start`, and actions [H+1, N, ...]; the last action leads nowhere.
+    """
+
+    def step(state: Any, key: Key) -> tuple[Any, tuple[Any, Any]]:
+        act_key, world_key = jax.random.split(key)
+        action = policy(state, act_key)
+        return advance(state, action, world_key), (state, action)
+
+    keys = jax.random.split(key, length + 1)
+    last, (states, actions) = jax.lax.scan(step, start, keys[:length])
+    append = lambda rows, row: jnp.concatenate([rows, row[None]], 0)
+    return jax.tree.map(append, states, last), jax.tree.map(append, actions, policy(last, keys[length]))
+
+
+def open_loop(advance: Callable[[Any, Any, Key], Any], start: Any, actions: dict[str, Array], key: Key) -> Any:
+    """States [B, T, ...] after each of the given actions [B, T, ...], without looking at observations."""
+
+    def step(state: Any, action: Any, key: Key) -> tuple[Any, Any]:
+        state = advance(state, action, key)
+        return state, state
+
+    return scan_rows(step, start, actions, key)[1]
