@@ -1,0 +1,110 @@
+"""Small environments with a known trajectory that can be told to fail."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+
+import numpy as np
+
+from dreamworld.envs.base import Step
+from dreamworld.types import Space
+
+
+class Counter:
+    """Counts its steps; the noise tells the seed. Ends after `length` steps, terminally if `terminal`.
+
+    `fault` names what happens at step `at` of an episode: raise, hang, kill (SIGKILL of the process), shape.
+    It happens only while the file `flag` does not exist, which it creates, so that the rebuilt one works; an
+    empty `flag` makes it happen always.
+    """
+
+    def __init__(self, length=5, terminal=True, fault="", at=2, flag="", size=4, step_s=0.0):
+        self.obs_space = {"image": Space((size, size, 3), "uint8"), "noise": Space((), "float32")}
+        self.act_space = {"action": Space((2,), "float32", None, -1, 1)}
+        self.length, self.terminal, self.fault, self.at, self.flag = length, terminal, fault, at, flag
+        self.size, self.step_s = size, step_s
+        self.random = np.random.default_rng()
+        self.count = 0
+        self.closed = False
+
+    def reset(self, seed=None, options=None):
+        if seed is not None:
+            self.random = np.random.default_rng(seed)
+        self.count = 0
+        if self.fault == "reset" and self._strike():
+            raise RuntimeError("broken at reset")
+        return self._step(0.0, first=True)
+
+    def step(self, action):
+        if self.step_s:
+            time.sleep(self.step_s)
+        self.count += 1
+        if self.count == self.at and self.fault not in ("", "reset") and self._strike():
+            if self.fault == "raise":
+                raise RuntimeError(f"broken at step {self.count}")
+            if self.fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hang":
+                time.sleep(1000)
+            if self.fault == "shape":
+                return Step(
+                    {"image": np.zeros((1, 1, 3), np.uint8), "noise": np.float32(0)}, 0.0, False, False, False
+                )
+        return self._step(float(action["action"].sum()))
+
+    def _strike(self):
+        if not self.flag:
+            return True
+        try:
+            os.close(os.open(self.flag, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def _step(self, reward, first=False):
+        last = self.count >= self.length
+        image = np.full((self.size, self.size, 3), self.count, np.uint8)
+        obs = {"image": image, "noise": np.float32(self.random.uniform())}
+        log = {"log/count": float(self.count)} if last else {}
+        return Step(obs, reward, first, last, last and self.terminal, log)
+
+    def render(self):
+        return np.full((8, 8, 3), self.count, np.uint8)
+
+    def save(self):
+        return {
+            "count": np.array(self.count),
+            "random": np.frombuffer(repr(self.random.bit_generator.state).encode(), np.uint8),
+        }
+
+    def restore(self, state):
+        import ast
+
+        self.count = int(state["count"])
+        self.random.bit_generator.state = ast.literal_eval(state["random"].tobytes().decode())
+
+    def close(self):
+        self.closed = True
+
+
+def make(**options):
+    """A factory that worker processes can import."""
+    return functools.partial(Counter, **options)
+
+
+def zeros(env):
+    """An action for every environment."""
+    return {key: space.zeros(env.num_envs) for key, space in env.act_space.items()}
+
+
+def roll(env, steps, seed=0):
+    """Time steps of `steps` random actions after a reset with seed 7."""
+    random = np.random.default_rng(seed)
+    out = [env.reset(7)]
+    for _ in range(steps):
+        action = {key: space.sample(random, env.num_envs) for key, space in env.act_space.items()}
+        out.append(env.step(action))
+    return out
