@@ -175,10 +175,9 @@ def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "") -> str
     """The line for an unknown key: names it, its value, and the nearest valid key."""
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
-        return f"{dashes}{key}: got {_shown(value)}, but it is a group; set {dashes}{members[0]} or another of it"
-    return (
-        f"{dashes}{key}: no such option (value {_shown(value)}); did you mean {dashes}{nearest(key, known)}?"
-    )
+        return f"{dashes}{key}: got {_shown(value)}, but it is a group; options: {dashes}{members[0]}, …"
+    best = nearest(key, known)
+    return f"{dashes}{key}: no such option (value {_shown(value)}); did you mean {dashes}{best}?"
 
 
 def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,247 @@
+"""The run directory: where everything of a run lies, whose it is, and who may write to it.
+
+config.yaml        resolved config            episodes.jsonl     one line per training episode
+metrics.jsonl      one line per log step      eval.jsonl         one line per evaluation
+status.json        heartbeat                  learning_curve.png
+checkpoints/<step> snapshots                  replay/            chunk files
+tensorboard/       event files                report/<step>/     open-loop pictures
+eval/<step>.mp4    video of an evaluation episode
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dreamworld import presets
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+
+FIXED = (
+    "task",
+    "seed",
+    "seeds",
+    "agent.name",
+    "agent.encoder",
+    "agent.rssm",
+    "agent.behaviour.units",
+    "agent.behaviour.actor_layers",
+    "agent.behaviour.critic_layers",
+    "agent.behaviour.reward_layers",
+    "agent.behaviour.cont_layers",
+    "agent.behaviour.bins",
+    "env.num",
+    "env.size",
+    "env.repeat",
+    "env.resize",
+    "env.time_limit",
+    "env.seed",
+    "env.atari",
+    "env.dmc",
+    "run.mode",
+    "run.replay_context",
+)
+"""Options (or groups) that a stored run can't change: parameters, replay or scores would not fit."""
+
+SILENT = (
+    "logdir",
+    "init_from",
+    "resume",
+    "env.engine",
+    "env.workers",
+    "env.timeout_s",
+    "env.max_failures",
+    "run.steps",
+    "run.log_every",
+    "run.report_every",
+    "run.save_every",
+    "run.keep_last",
+    "run.keep_every",
+    "run.keep_best",
+    "run.grace_s",
+    "run.platform",
+    "run.compile_cache",
+    "run.progress",
+    "eval",
+    "parallel",
+    "logger",
+)
+"""Options that a continued run may change without a word; a change of any other one is reported."""
+
+
+def _among(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+class RunDir:
+    """Paths and files of one run directory. Creating the object touches nothing."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(os.path.expanduser(path)).absolute()
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.episodes = self.path / "episodes.jsonl"
+        self.evals = self.path / "eval.jsonl"
+        self.status = self.path / "status.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.replay = self.path / "replay"
+        self.tensorboard = self.path / "tensorboard"
+        self.report = self.path / "report"
+        self.eval = self.path / "eval"
+        self.learning_curve = self.path / "learning_curve.png"
+        self._started = time.time()
+
+    @classmethod
+    def of(cls, config: Config) -> RunDir:
+        """The directory of a config: `logdir` with {task} and {seed} filled in."""
+        task = config.task.replace("/", "_").replace(":", "_")
+        return cls(config.logdir.replace("{task}", task).replace("{seed}", str(config.seed)))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.config.is_file()
+
+    def require(self) -> Config:
+        """The config of the run found here; UserError when there is none."""
+        if not self.exists():
+            raise UserError(
+                f"--logdir {self.path}: no run here (there is no config.yaml); give the folder of a run"
+            )
+        return self.load_config()
+
+    def create(self) -> None:
+        """Makes the directory and checks that it can be written to; UserError otherwise."""
+        probe = self.path / f".probe-{os.getpid()}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"--logdir {self.path}: can't be written to ({reason}); choose another folder"
+            ) from None
+
+    def begin(self, config: Config) -> list[str]:
+        """Creates the directory, or checks that the run found there is this one; saves the config.
+
+        Returns notes for people: which options a continued run changes. Raises UserError, changing nothing, when
+        the directory holds another run, or when `config.resume` does not allow what is found.
+        """
+        found = self.exists()
+        if found and config.resume == "never":
+            raise UserError(
+                f"--logdir {self.path}: holds a run already, and --resume never asks for a new one"
+            )
+        if not found and config.resume == "must":
+            raise UserError(f"--logdir {self.path}: no run to continue here, and --resume must asks for one")
+        notes = self.check(config) if found else []
+        self.create()
+        self.save_config(config)
+        return notes
+
+    def check(self, config: Config) -> list[str]:
+        """Compares with the run found here: UserError for what can't change, notes for what does change."""
+        changes = presets.diff(self.load_config(), config)
+        fixed = {key: change for key, change in changes.items() if _among(key, FIXED)}
+        if fixed:
+            raise UserError(
+                f"--logdir {self.path}: holds a run with other settings: {presets.describe_diff(fixed)}; "
+                "use those of the run (left), or another folder"
+            )
+        told = {key: change for key, change in changes.items() if not _among(key, SILENT)}
+        return [
+            f"continued with a change: {presets.describe_diff({key: change})}" for key, change in told.items()
+        ]
+
+    def save_config(self, config: Config) -> None:
+        """Replaces config.yaml atomically."""
+        presets.save_yaml(config, self.config)
+
+    def load_config(self) -> Config:
+        """The config of the run."""
+        return presets.load_yaml(self.config)
+
+    def write_status(self, state: str, **fields: Any) -> None:
+        """Replaces status.json atomically; `updated`, `started`, `host` and `pid` are filled in.
+
+        `state` is one of starting, running, finished, preempted, failed. Fields that are not given keep what
+        this process wrote before.
+        """
+        previous = self.read_status()
+        kept = previous if previous.get("pid") == os.getpid() else {}
+        row = {
+            **kept,
+            "state": state,
+            **fields,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "updated": time.time(),
+            "started": kept.get("started", self._started),
+        }
+        write_json(self.status, row)
+
+    def read_status(self) -> dict[str, Any]:
+        """The last status, {} when there is none."""
+        try:
+            return json.loads(self.status.read_text("utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the directory against a second training; UserError when another process has it.
+
+        The lock is the kernel's: it goes with the process, so that a killed run leaves nothing to clean up.
+        """
+        file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+                raise UserError(
+                    f"--logdir {self.path}: in use by a training ({holder}); wait, or stop it"
+                ) from None
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(file)
+
+
+def write_json(path: Path, row: dict[str, Any]) -> None:
+    """Replaces a JSON file atomically; non-finite floats become null."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(dumps(row) + "\n", "utf-8")
+    os.replace(part, path)
+
+
+def dumps(row: Any) -> str:
+    """One line of strict JSON: numpy scalars and arrays as numbers and lists, non-finite floats as null."""
+    return json.dumps(_plain(row), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist") and not isinstance(value, str | bytes):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not (-float("inf") < value < float("inf")):
+        return None
+    return value

@@ -1,0 +1,208 @@
+"""Pictures of open-loop predictions: videos, strips and plots of truth against dream.
+
+A report holds `truth/<key>` and `dream/<key>`, [B, T, ...] each: images as floats in 0..1 [B, T, H, W, C],
+vectors [B, T, D]. The first `context` rows were seen by the model (blue), the rest is dreamed (orange).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CONTEXT = (70, 130, 200)
+DREAM = (240, 140, 30)
+PAPER = (255, 255, 255)
+INK = (40, 40, 40)
+ROWS = ("truth", "dream", "error")
+
+
+class Picture(NamedTuple):
+    """What is shown of one observation key."""
+
+    name: str  # file name stem
+    still: np.ndarray  # uint8 [H, W, 3]
+    frames: np.ndarray | None  # uint8 [T, H, W, 3], None for vectors
+
+
+def draw_report(report: Mapping[str, Any], context: int) -> list[Picture]:
+    """A picture for every key that has truth and dream."""
+    keys = sorted(key[6:] for key in report if key.startswith("truth/") and f"dream/{key[6:]}" in report)
+    pictures: list[Picture] = []
+    for key in keys:
+        truth, dream = (np.asarray(report[f"{side}/{key}"], np.float32) for side in ("truth", "dream"))
+        if truth.shape != dream.shape:
+            raise ValueError(f"report of {key}: truth has shape {truth.shape}, dream {dream.shape}")
+        name = "openloop_" + key.replace("/", "_")
+        if truth.ndim == 5:
+            still = draw_strip(truth[0], dream[0], context)
+            pictures.append(Picture(name, still, draw_video(truth, dream, context)))
+        else:
+            flat = (*truth.shape[:2], -1)
+            still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=key)
+            pictures.append(Picture(name, still, None))
+    return pictures
+
+
+def draw_video(truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 6) -> np.ndarray:
+    """uint8 [T, H', W', 3]: truth above dream above error, a column for each of the first sequences."""
+    rows = _rows(truth[:columns], dream[:columns])  # 3 of [B, T, h, w, 3]
+    steps = truth.shape[1]
+    frames: list[np.ndarray] = []
+    for t in range(steps):
+        colour = CONTEXT if t < context else DREAM
+        cells = [[_framed(row[b, t], colour) for b in range(row.shape[0])] for row in rows]
+        label = f"context {t + 1}/{context}" if t < context else f"dream {t + 1 - context}/{steps - context}"
+        frames.append(_sheet(cells, [label], colour))
+    return np.stack(frames)
+
+
+def draw_strip(truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 12) -> np.ndarray:
+    """uint8 [H', W', 3]: rows truth, dream, error of one sequence [T, H, W, C], time from left to right."""
+    rows = _rows(truth[None], dream[None])
+    times = np.unique(np.linspace(0, truth.shape[0] - 1, columns).round().astype(int))
+    colours = [CONTEXT if t < context else DREAM for t in times]
+    cells = [[_framed(row[0, t], colour) for t, colour in zip(times, colours, strict=True)] for row in rows]
+    return _sheet(cells, [f"t={t}" for t in times], INK)
+
+
+def draw_vectors(
+    truth: np.ndarray, dream: np.ndarray, context: int, title: str, limit: int = 12
+) -> np.ndarray:
+    """uint8 [H', W', 3]: prediction against truth [T, D] over time; the `limit` dimensions that vary most."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    order = np.sort(np.argsort(-truth.std(0), kind="stable")[:limit])
+    columns = min(3, len(order))
+    lines = -(-len(order) // columns)
+    figure = Figure(figsize=(4.2 * columns, 1.7 * lines + 0.9), dpi=80, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    time = np.arange(len(truth))
+    for place, dim in enumerate(order):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        axes.axvspan(-0.5, context - 0.5, color=_unit(CONTEXT), alpha=0.12, lw=0, label="context")
+        axes.plot(time, truth[:, dim], color=_unit(INK), lw=1.5, label="truth")
+        axes.plot(time[:context], dream[:context, dim], color=_unit(CONTEXT), lw=1.5, label="reconstruction")
+        axes.plot(time[context:], dream[context:, dim], color=_unit(DREAM), lw=1.5, label="dream")
+        axes.set_title(f"{title}[{dim}]", fontsize=9, pad=3)
+        axes.tick_params(labelsize=7)
+        axes.set_xlim(-0.5, len(truth) - 0.5)
+    shown = (
+        f"{len(order)} of {truth.shape[1]} dimensions" if len(order) < truth.shape[1] else "all dimensions"
+    )
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8
+    )
+    figure.supxlabel(f"time step, {shown}", fontsize=8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def _rows(truth: np.ndarray, dream: np.ndarray) -> list[np.ndarray]:
+    """Truth, dream and error (gray where equal), uint8 [B, T, h, w, 3], upscaled."""
+    error = np.clip((dream - truth + 1) / 2, 0, 1)
+    return [upscale(_rgb(image)) for image in (truth, dream, error)]
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """Floats 0..1 [..., C] as uint8 [..., 3]; other than 1 and 3 channels show their mean."""
+    if image.shape[-1] != 3:
+        image = np.repeat(image.mean(-1, keepdims=True), 3, -1)
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def upscale(image: np.ndarray, height: int = 128) -> np.ndarray:
+    """Repeats pixels of [..., H, W, 3] a whole number of times, so that a picture is about `height` high."""
+    times = max(1, round(height / image.shape[-3]))
+    return image.repeat(times, -3).repeat(times, -2)
+
+
+def _framed(image: np.ndarray, colour: tuple[int, int, int], width: int = 3) -> np.ndarray:
+    height, breadth, _ = image.shape
+    framed = np.empty((height + 2 * width, breadth + 2 * width, 3), np.uint8)
+    framed[:] = colour
+    framed[width:-width, width:-width] = image
+    return framed
+
+
+def _sheet(cells: list[list[np.ndarray]], labels: list[str], colour: tuple[int, int, int]) -> np.ndarray:
+    """Rows of equal cells; the row names on the left, `labels` above (one for all, or one a column)."""
+    from PIL import Image, ImageDraw
+
+    gap, left, top = 4, 44, 20
+    height, width, _ = cells[0][0].shape
+    columns = len(cells[0])
+    size = (left + columns * (width + gap), top + len(cells) * (height + gap))
+    sheet = Image.new("RGB", (size[0] + size[0] % 2, size[1] + size[1] % 2), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(labels):
+        draw.text((left + column * (width + gap), 4), label, fill=colour)
+    for row, (name, images) in enumerate(zip(ROWS, cells, strict=True)):
+        y = top + row * (height + gap)
+        draw.text((6, y + height // 2 - 6), name, fill=INK)
+        for column, image in enumerate(images):
+            sheet.paste(Image.fromarray(image), (left + column * (width + gap), y))
+    return np.asarray(sheet)
+
+
+def save_png(path: Path, image: np.ndarray) -> Path:
+    """Writes uint8 [H, W, 3]; makes the folder."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def save_gif(path: Path, frames: np.ndarray, fps: float) -> Path:
+    """Writes uint8 [T, H, W, 3] as an endless animation; makes the folder."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    return path
+
+
+def save_mp4(path: Path, frames: np.ndarray, fps: float) -> Path:
+    """Writes uint8 [T, H, W, 3] as H.264 with the ffmpeg that imageio bundles; makes the folder."""
+    import imageio_ffmpeg
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    _, height, width, _ = frames.shape
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-y",
+        "-loglevel",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+    ]
+    command += [
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        str(fps),
+        "-i",
+        "-",
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+    ]
+    command += ["-crf", "18", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart", str(path)]
+    result = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    if result.returncode:
+        raise RuntimeError(f"ffmpeg could not write {path}: {result.stderr.decode(errors='replace').strip()}")
+    return path
