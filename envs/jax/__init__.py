@@ -16,6 +16,11 @@ from dreamworld.errors import UserError
 _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jax_catch": ("catch", "Catch", {}),
     "jax_cartpole": ("cartpole", "CartPole", {}),
+    "jax_dodge": ("dodge", "Dodge", {}),
+    "jax_balls": ("balls", "Balls", {}),
+    "jax_tworoom": ("tworoom", "TwoRoom", {}),
+    "jax_darkroom": ("darkroom", "DarkRoom", {"noisy_tv": False}),
+    "jax_darkroom_noisytv": ("darkroom", "DarkRoom", {"noisy_tv": True}),
 }
 
 JAX_ENVS: tuple[str, ...] = tuple(_TABLE)

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dreamworld.envs.jax import spaces
+from dreamworld.envs.jax import draw, spaces
 from dreamworld.types import JaxStep, Spaces
 
 Array = jax.Array
@@ -105,9 +105,5 @@ class Catch:
 
     def _draw(self, state: CatchState, size: int) -> Array:
         """White cells on a black board with a gray margin, uint8 [size, size, 1]."""
-        board = self._board(state).reshape(self.rows, self.cols).astype(jnp.uint8) * 255
-        height, width = size // self.rows, size // self.cols
-        board = jnp.repeat(jnp.repeat(board, height, axis=0), width, axis=1)
-        top, left = (size - board.shape[0]) // 2, (size - board.shape[1]) // 2
-        bottom, right = size - board.shape[0] - top, size - board.shape[1] - left
-        return jnp.pad(board, ((top, bottom), (left, right)), constant_values=64)[:, :, None]
+        board = self._board(state).reshape(self.rows, self.cols, 1).astype(jnp.uint8) * 255
+        return draw.grid(board, size)

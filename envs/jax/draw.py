@@ -48,6 +48,15 @@ def line(size: int, start: Array, end: Array, width: Array | float) -> Array:
     return jnp.clip((width / 2 - distance) * size + 0.5, 0, 1)
 
 
+def grid(cells: Array, size: int, margin: int = 64) -> Array:
+    """Cells [rows, cols, channels] uint8 as equal boxes of whole pixels, centred on a gray margin."""
+    rows, cols, channels = cells.shape
+    picture = jnp.repeat(jnp.repeat(cells, size // rows, axis=0), size // cols, axis=1)
+    top, left = (size - picture.shape[0]) // 2, (size - picture.shape[1]) // 2
+    frame = jnp.full((size, size, channels), margin, jnp.uint8)
+    return frame.at[top : top + picture.shape[0], left : left + picture.shape[1]].set(picture)
+
+
 def to_uint8(picture: Array) -> Array:
     """Rounds [0, 1] to 0..255."""
     return jnp.round(jnp.clip(picture, 0, 1) * 255).astype(jnp.uint8)

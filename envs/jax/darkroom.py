@@ -1,0 +1,186 @@
+"""A dark chamber to explore, with or without a noisy television (Burda et al., 2019, arXiv:1808.04355).
+
+The agent sees only the cells within `light` of itself. The goal lies somewhere in the dark: reaching it earns 1
+and ends the episode terminally, the time limit truncates it. What has been seen is not shown again once it is dark,
+so searching well takes memory. In the variant `jax_darkroom_noisytv` a television, three cells wide, shows new
+random pixels every step while it is lit: unpredictable and worthless, a trap for curiosity. It can be walked over.
+
+Returns with default options: random RANDOM (RANDOM_TV with the television), optimal 1, earned by the heuristic.
+The heuristic knows the goal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamworld.envs.jax import draw, spaces
+from dreamworld.types import JaxStep, Spaces
+
+Array = jax.Array
+
+MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # (row, column)
+FLOOR = (60, 60, 60)
+AGENT = (255, 255, 255)
+GOAL = (60, 230, 90)
+TV_CELLS = 3
+RANDOM, RANDOM_TV = 0.0, 0.0  # measured random returns without and with the television
+
+
+class DarkRoomState(NamedTuple):
+    """Places are (row, column) of the grid, row 0 at the top."""
+
+    agent: Array  # [2] int32
+    goal: Array  # [2] int32
+    seen: Array  # [cells, cells] bool, lit at least once in this episode
+    tv: Array  # [pixels, pixels, 3] uint8, what the television shows; zeros without one
+    tv_steps: Array  # [] int32, rows so far in which the television was lit
+    time: Array  # [] int32, steps taken
+
+
+@dataclasses.dataclass(frozen=True)
+class DarkRoom:
+    """Actions: 0 stay, 1 up, 2 down, 3 left, 4 right; walls stop the agent."""
+
+    noisy_tv: bool = False
+    """Places the television in the middle of the left wall."""
+    cells: int = 15
+    """Cells along each side, at least 7."""
+    light: int = 2
+    """Cells that the agent sees in each direction, diagonals included."""
+    time_limit: int = 200
+    """Steps until the episode is truncated."""
+    size: int = 32
+    """Height and width of the image in pixels."""
+
+    random_return: ClassVar[float] = 0.0
+    random_return_noisytv: ClassVar[float] = 0.0
+    optimal_return: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        spaces.require_size("jax_darkroom", self.size)
+        spaces.require_integer("jax_darkroom", "cells", self.cells, 7, self.size)
+        spaces.require_integer("jax_darkroom", "light", self.light, 0, self.cells // 2 - 1)
+        spaces.require_integer("jax_darkroom", "time_limit", self.time_limit, 1, 10**9)
+
+    @property
+    def obs_space(self) -> Spaces:
+        """{"image": [size, size, 3]}."""
+        return spaces.image_space(self.size)
+
+    @property
+    def act_space(self) -> Spaces:
+        """Five classes."""
+        return spaces.discrete_space(5)
+
+    def reset(self, key: Array) -> tuple[DarkRoomState, dict[str, Array]]:
+        """The agent in the middle, the goal on a random cell that is still dark."""
+        goal_key, tv_key = jax.random.split(key)
+        choices = jnp.asarray(self._goal_cells(), jnp.int32)
+        agent = jnp.full(2, self.cells // 2, jnp.int32)
+        goal = choices[jax.random.randint(goal_key, (), 0, len(choices))]
+        unseen = jnp.zeros((self.cells, self.cells), bool)
+        state = DarkRoomState(agent, goal, unseen, self._static(tv_key), jnp.int32(0), jnp.int32(0))
+        state = self._look(state)
+        return state, self.observe(state)
+
+    def step(
+        self, state: DarkRoomState, action: dict[str, Array], key: Array
+    ) -> tuple[DarkRoomState, JaxStep]:
+        """Moves the agent; `key` draws what the television shows."""
+        agent = jnp.clip(state.agent + jnp.array(MOVES, jnp.int32)[action["action"]], 0, self.cells - 1)
+        state = self._look(state._replace(agent=agent, tv=self._static(key), time=state.time + 1))
+        found = jnp.all(agent == state.goal)
+        is_last = found | (state.time >= self.time_limit)
+        return state, JaxStep(self.observe(state), found.astype(jnp.float32), is_last, found)
+
+    def observe(self, state: DarkRoomState) -> dict[str, Array]:
+        """White agent, green goal and gray floor where it is lit, black elsewhere."""
+        return {"image": self._draw(state)}
+
+    def ground_truth(self, state: DarkRoomState) -> dict[str, Array]:
+        """Places, cells seen so far, their share (`coverage`), and rows in which the television was lit."""
+        return {
+            "agent": state.agent,
+            "goal": state.goal,
+            "seen": state.seen,
+            "coverage": jnp.mean(state.seen, dtype=jnp.float32),
+            "tv_steps": state.tv_steps,
+        }
+
+    def heuristic(self, state: DarkRoomState, key: Array) -> dict[str, Array]:
+        """Walks to the goal, which it knows, rows first."""
+        rows, cols = state.goal - state.agent
+        vertical = jnp.where(rows < 0, 1, 2)
+        horizontal = jnp.where(cols < 0, 3, 4)
+        return {
+            "action": jnp.where(rows != 0, vertical, jnp.where(cols != 0, horizontal, 0)).astype(jnp.int32)
+        }
+
+    def render(self, state: DarkRoomState) -> Array:
+        """The observation, enlarged to at least 64 pixels."""
+        times = max(1, 64 // self.size)
+        return jnp.repeat(jnp.repeat(self._draw(state), times, axis=0), times, axis=1)
+
+    @property
+    def _cell_pixels(self) -> int:
+        return self.size // self.cells
+
+    @property
+    def _tv_cells(self) -> tuple[slice, slice]:
+        top = (self.cells - TV_CELLS) // 2
+        return slice(top, top + TV_CELLS), slice(0, TV_CELLS)
+
+    def _goal_cells(self) -> np.ndarray:
+        """Cells [M, 2] that are dark at the start and free of the television."""
+        middle = np.arange(self.cells) - self.cells // 2
+        free = np.maximum(abs(middle)[:, None], abs(middle)[None]) > self.light
+        if self.noisy_tv:
+            free[self._tv_cells] = False
+        return np.argwhere(free)
+
+    def _lit(self, state: DarkRoomState) -> Array:
+        """Cells within the light, [cells, cells] bool."""
+        cell = jnp.arange(self.cells)
+        near = jnp.abs(cell[None] - state.agent[:, None]) <= self.light
+        return near[0][:, None] & near[1][None]
+
+    def _look(self, state: DarkRoomState) -> DarkRoomState:
+        """Books what is lit now."""
+        lit = self._lit(state)
+        tv_steps = state.tv_steps
+        if self.noisy_tv:
+            tv_steps = tv_steps + jnp.any(lit[self._tv_cells]).astype(jnp.int32)
+        return state._replace(seen=state.seen | lit, tv_steps=tv_steps)
+
+    def _static(self, key: Array) -> Array:
+        """Random pixels for the television."""
+        shape = (TV_CELLS * self._cell_pixels, TV_CELLS * self._cell_pixels, 3)
+        return jax.random.bits(key, shape, jnp.uint8) if self.noisy_tv else jnp.zeros(shape, jnp.uint8)
+
+    def _draw(self, state: DarkRoomState) -> Array:
+        lit = self._lit(state)
+        cells = lit[:, :, None] * jnp.array(FLOOR, jnp.uint8)[None, None]
+        goal_color = lit[state.goal[0], state.goal[1]] * jnp.array(GOAL, jnp.uint8)
+        cells = cells.at[state.goal[0], state.goal[1]].set(goal_color)
+        if not self.noisy_tv:
+            return draw.grid(
+                cells.at[state.agent[0], state.agent[1]].set(jnp.array(AGENT, jnp.uint8)), self.size
+            )
+        return self._draw_with_tv(state, cells, lit)
+
+    def _draw_with_tv(self, state: DarkRoomState, cells: Array, lit: Array) -> Array:
+        """The television covers the floor, the agent stands before it."""
+        ones = jnp.ones((self.cells, self.cells, 1), jnp.uint8)
+        screen = jnp.zeros((self.cells, self.cells, 1), jnp.uint8).at[self._tv_cells].set(1) * lit[:, :, None]
+        here = jnp.zeros_like(ones).at[state.agent[0], state.agent[1]].set(1)
+        pixels, margin = self._cell_pixels, (self.size - self._cell_pixels * self.cells) // 2
+        top, left = (margin + s.start * pixels for s in self._tv_cells)
+        area = slice(top, top + TV_CELLS * pixels), slice(left, left + TV_CELLS * pixels)
+        static = jnp.zeros((self.size, self.size, 3), jnp.uint8).at[area].set(state.tv)
+        picture = jnp.where(draw.grid(screen, self.size, 0) > 0, static, draw.grid(cells, self.size))
+        return jnp.where(draw.grid(here, self.size, 0) > 0, jnp.array(AGENT, jnp.uint8)[None, None], picture)
