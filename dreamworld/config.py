@@ -53,6 +53,14 @@ class EnvConfig:
     """Agent steps until an episode is truncated; 0 keeps the environment's own limit."""
     resize: bool = False
     """Resize images of other environments to `size`."""
+    gray: bool = False
+    """Turn RGB images into one gray channel (Atari has an option of its own)."""
+    stack: int = 1
+    """Frames stacked on the channels of images."""
+    clip_reward: float = 0.0
+    """Clip rewards to plus or minus this; 0 for no clipping."""
+    randomize: str = ""
+    """Reset options drawn anew each episode: `gravity=-12:-8,map=small|large`."""
     timeout_s: float = 120.0
     """A worker that takes longer than this for one step is killed and rebuilt."""
     max_failures: int = 10

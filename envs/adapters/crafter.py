@@ -1,0 +1,83 @@
+"""Crafter (Hafner, 2021, arXiv:2109.06780)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamworld.envs.adapters.dm import refuse_options
+from dreamworld.envs.base import Step, Unsaved
+from dreamworld.types import Space
+
+TASKS = ("reward", "noreward")
+LENGTH = 10_000
+
+
+def crafter_score(success_rates_percent: Iterable[float]) -> float:
+    """exp(mean_i ln(1 + s_i)) - 1 over the success rates of the 22 achievements, in percent; 0 to 100."""
+    rates = np.array(list(success_rates_percent), np.float64)
+    return float(np.expm1(np.mean(np.log1p(rates))))
+
+
+class CrafterEnv(Unsaved):
+    """Logs at the end of an episode `log/achievement_<name>` (1 if unlocked, so that its mean is the success rate),
+    their number, and `log/crafter_score` over all episodes of this environment; `log/reward` always."""
+
+    def __init__(self, task: str, size: tuple[int, int], length: int = LENGTH):
+        import crafter
+
+        self._make = crafter.Env
+        self._reward = task == "reward"
+        self._length = length
+        self._size = size
+        self._names = tuple(crafter.constants.achievements)
+        self._unlocked = np.zeros(len(self._names))
+        self._episodes = 0
+        self._env = self._build(int(np.random.default_rng().integers(2**31)))
+        actions = len(crafter.constants.actions)
+        self.obs_space = {"image": Space((*size, 3), "uint8", None, 0, 255)}
+        self.act_space = {"action": Space((), "int32", actions)}
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
+        """Starts an episode in a new world."""
+        refuse_options(self, options)
+        if seed is not None:
+            # The seed is a constructor argument; it also fixes the worlds of the episodes that follow.
+            self._env = self._build(seed % 2**31)
+        return Step({"image": self._image(self._env.reset())}, 0.0, True, False, False)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Advances by one action."""
+        image, reward, done, info = self._env.step(int(action["action"]))
+        done = bool(done)
+        dead = bool(info["discount"] == 0)
+        log = {"log/reward": float(info["reward"])}
+        if done:
+            log.update(self._episode_log(info["achievements"]))
+        return Step({"image": self._image(image)}, float(reward), False, done, dead and done, log)
+
+    def render(self) -> np.ndarray:
+        """A larger picture of the same view."""
+        return np.array(self._env.render((360, 360)), np.uint8)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _build(self, seed: int) -> Any:
+        # Crafter counts (width, height).
+        size = (self._size[1], self._size[0])
+        return self._make(size=size, reward=self._reward, length=self._length, seed=seed)
+
+    def _image(self, image: np.ndarray) -> np.ndarray:
+        return np.array(image, np.uint8, order="C")
+
+    def _episode_log(self, achievements: Mapping[str, int]) -> dict[str, float]:
+        unlocked = np.array([achievements[name] > 0 for name in self._names], np.float64)
+        self._unlocked += unlocked
+        self._episodes += 1
+        log = {f"log/achievement_{name}": float(x) for name, x in zip(self._names, unlocked)}
+        log["log/achievements"] = float(unlocked.sum())
+        log["log/crafter_score"] = crafter_score(100 * self._unlocked / self._episodes)
+        return log

@@ -1,0 +1,145 @@
+"""Environments of the user's own: an object, a class or a factory, given as `module:Name` or by an entry point."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dreamworld.envs.adapters.dm import DmEnv
+from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.base import Env
+from dreamworld.envs.names import nearest
+from dreamworld.errors import UserError
+
+GROUP = "dreamworld.envs"
+ACCEPTED = (
+    "a gymnasium.Env, a dm_env.Environment, a JAX environment (dreamworld.types.JaxEnv), a dreamworld Env"
+)
+
+
+def load_object(name: str) -> Any:
+    """The attribute `Name` of `module` from "module:Name"; modules beside the current directory are found, too."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise UserError(f"environment {name!r}: write it as module:Name")
+    _find_beside(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module exists, and one of its own imports does not
+        where = f"looked in {os.getcwd()} and on the Python path"
+        raise UserError(f"environment {name!r}: no module named {error.name!r} ({where})") from None
+    value: Any = module
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            close = nearest(part, [key for key in vars(value) if not key.startswith("_")])
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise UserError(f"environment {name!r}: {module_name} has no {part!r}{hint}")
+        value = getattr(value, part)
+    return value
+
+
+def _find_beside(module_name: str) -> None:
+    """A console script does not have the current directory on its path, as `python -m` has: appended, so that it
+    shadows nothing, and only when the module is not found without."""
+    top = module_name.partition(".")[0]
+    if top in sys.modules or importlib.util.find_spec(top) is not None:
+        return
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+        importlib.invalidate_caches()
+
+
+def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | None:
+    """The factory for `name` and its positional arguments, from entry points of the group `dreamworld.envs`.
+
+    An entry point "suite" serves the task "suite" and, called with "task", every "suite_task"; the longest wins.
+    """
+    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    for key in sorted(points, key=len, reverse=True):
+        if name == key:
+            return points[key].load(), ()
+        if name.startswith(key + "_"):
+            return points[key].load(), (name[len(key) + 1 :],)
+    return None
+
+
+def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
+    """An Env from an environment object, or from a class or factory called with `args` and `options`."""
+    if isinstance(value, type) or not _is_env(value):
+        if not callable(value):
+            raise UserError(
+                f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
+            )
+        _check_call(value, name, args, options)
+        value = value(*args, **options)
+    elif options:
+        raise UserError(
+            f"environment {name!r} is an object already and takes no options, got {sorted(options)}"
+        )
+    if hasattr(value, "single_observation_space"):
+        raise UserError(
+            f"environment {name!r} is a vector environment; give one environment, we run many of them"
+        )
+    if hasattr(value, "obs_space") and hasattr(value, "act_space"):
+        return _own(value, name)
+    if hasattr(value, "observation_space") and hasattr(value, "action_space"):
+        return _gymnasium(value, name)
+    if hasattr(value, "observation_spec") and hasattr(value, "action_spec"):
+        return DmEnv(value)
+    raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
+
+
+def _is_env(value: Any) -> bool:
+    return hasattr(value, "step") and hasattr(value, "reset")
+
+
+def _check_call(value: Any, name: str, args: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Options that the factory does not take: an error here, not a traceback from inside."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return  # some builtins have no signature
+    try:
+        signature.bind(*args, **options)
+    except TypeError as error:
+        raise UserError(f"environment {name!r}: can't call {value.__name__}{signature}: {error}") from None
+
+
+def _own(value: Any, name: str) -> Env:
+    """Our own contracts: a JaxEnv steps with (state, action, key), an Env with (action)."""
+    if len(inspect.signature(value.step).parameters) == 3:
+        from dreamworld.envs.adapters.jax_host import JaxHostEnv
+
+        return JaxHostEnv(value)
+    missing = [key for key in ("render", "save", "restore", "close") if not hasattr(value, key)]
+    if missing:
+        raise UserError(
+            f"environment {name!r}: {type(value).__name__} lacks {', '.join(missing)} (see dreamworld.envs.base.Env)"
+        )
+    return value
+
+
+def _gymnasium(value: Any, name: str) -> Env:
+    import gymnasium
+
+    if callable(value.observation_space):  # gymnax: observation_space(params)
+        from dreamworld.envs.adapters.jax_host import JaxHostEnv
+        from dreamworld.envs.jax import from_gymnax
+
+        return JaxHostEnv(from_gymnax(value))
+    if not isinstance(value.observation_space, gymnasium.Space):
+        kind = type(value.observation_space)
+        raise UserError(
+            f"environment {name!r} has a {kind.__module__}.{kind.__name__}, not a gymnasium space: the old gym API "
+            "is not supported; convert the environment to gymnasium (shimmy's GymV21CompatibilityV0 does)"
+        )
+    return GymEnv(value)

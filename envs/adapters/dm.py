@@ -1,0 +1,56 @@
+"""Adapter for dm_env environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
+from dreamworld.errors import UserError
+
+
+class DmEnv(Unsaved):
+    """A dm_env.Environment behind the Env contract: discount 0 at the last step is terminal."""
+
+    def __init__(self, env: Any):
+        self._env = env
+        self._obs = make_obs_codec(gym_space_of_spec(env.observation_spec()))
+        self._act = make_act_codec(gym_space_of_spec(env.action_spec()))
+        self.obs_space = self._obs.spaces
+        self.act_space = self._act.spaces
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
+        """Starts an episode. dm_env has no seeding: give the seed to the constructor instead."""
+        refuse_options(self, options)
+        return dm_step(self._env.reset(), self._obs.encode)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Advances by one action."""
+        return dm_step(self._env.step(self._act.decode(action)), self._obs.encode)
+
+    def render(self) -> np.ndarray | None:
+        """dm_env has no rendering."""
+        return None
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._env.close()
+
+
+def dm_step(time_step: Any, encode: Any) -> Step:
+    """A dm_env.TimeStep as a row."""
+    obs = encode(time_step.observation)
+    if time_step.first():
+        return Step(obs, 0.0, True, False, False)
+    last = bool(time_step.last())
+    terminal = last and time_step.discount == 0
+    return Step(obs, float(time_step.reward or 0.0), False, last, bool(terminal))
+
+
+def refuse_options(env: Any, options: Mapping[str, Any] | None) -> None:
+    """For environments without reset options."""
+    if options:
+        raise UserError(f"{type(env).__name__} takes no reset options, got {sorted(options)}")

@@ -1,0 +1,101 @@
+"""Adapter for gymnasium environments (any object with the gymnasium API and spaces)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.spaces import make_act_codec, make_obs_codec
+from dreamworld.errors import UserError
+
+
+class GymEnv(Unsaved):
+    """A gymnasium.Env behind the Env contract: `terminated` is terminal, `truncated` only last."""
+
+    def __init__(self, env: Any):
+        self._env = env
+        self._obs = make_obs_codec(env.observation_space)
+        self._act = make_act_codec(env.action_space)
+        self.obs_space = self._obs.spaces
+        self.act_space = self._act.spaces
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
+        """Starts an episode; `options` are gymnasium's reset options."""
+        if seed is not None:
+            self._env.action_space.seed(seed)
+        obs, info = self._env.reset(seed=seed, options=dict(options) if options else None)
+        return Step(self._obs.encode(obs), 0.0, True, False, False, info_log(info))
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Advances by one action."""
+        obs, reward, terminated, truncated, info = self._env.step(self._act.decode(action))
+        terminated, last = bool(terminated), bool(terminated or truncated)
+        return Step(self._obs.encode(obs), float(reward), False, last, terminated, info_log(info))
+
+    def render(self) -> np.ndarray | None:
+        """The environment's rgb_array rendering, or None where it was made without."""
+        if getattr(self._env, "render_mode", None) != "rgb_array":
+            return None
+        frame = self._env.render()
+        return None if frame is None else np.array(frame, np.uint8)
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._env.close()
+
+
+def info_log(info: Mapping[str, Any]) -> dict[str, float]:
+    """Scalars of `info` to log: keys "log/...", and what RecordEpisodeStatistics reports at an episode's end."""
+    log = {}
+    for key, value in info.items():
+        if isinstance(key, str) and key.startswith("log/") and np.ndim(value) == 0:
+            log[key] = float(value)
+    episode = info.get("episode")
+    if isinstance(episode, Mapping) and "r" in episode and "l" in episode:
+        log["log/episode_return"] = float(episode["r"])
+        log["log/episode_length"] = float(episode["l"])
+    return log
+
+
+def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
+    """Makes a registered environment; `env_id` may be `module:Id-v0`. `time_limit` (own steps) replaces its own."""
+    import gymnasium
+
+    if time_limit:
+        options["max_episode_steps"] = time_limit
+    spec = _find_spec(env_id)
+    # Pictures for people: environments that can render get the mode that needs no window.
+    if "render_mode" not in options and _can_render(spec):
+        options["render_mode"] = "rgb_array"
+    try:
+        # The checker warns about dtypes that we convert anyway; `dreamworld envs check` says it in plain words.
+        env = gymnasium.make(spec if spec is not None else env_id, disable_env_checker=True, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"gym_{env_id} needs a package that is not installed: {error}") from error
+    return GymEnv(env)
+
+
+def _find_spec(env_id: str) -> Any:
+    import gymnasium
+
+    try:
+        return gymnasium.spec(env_id)
+    except ModuleNotFoundError as error:
+        raise UserError(f"gym_{env_id}: can't import the module {error.name!r}") from error
+    except gymnasium.error.Error as error:
+        raise UserError(f"gym_{env_id}: no such gymnasium environment: {error}") from error
+
+
+def _can_render(spec: Any) -> bool:
+    """Whether the class lists rgb_array among its render modes; False where it can't be looked up."""
+    from gymnasium.envs.registration import load_env_creator
+
+    try:
+        creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    except ImportError:
+        return False  # gymnasium.make reports what is missing
+    metadata = getattr(creator, "metadata", None) or {}
+    return "rgb_array" in (metadata.get("render_modes") or ())

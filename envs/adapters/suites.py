@@ -1,0 +1,68 @@
+"""Suites that are gymnasium or dm_env environments already and need only a name: MiniGrid, bsuite, memory-maze."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dreamworld.envs.adapters.dm import DmEnv
+from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.names import unknown
+
+MAZES = ("9x9", "11x11", "13x13", "15x15")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def minigrid_id(name: str) -> str:
+    """The registered id of "empty_5x5", "Empty-5x5" or "MiniGrid-Empty-5x5-v0"; BabyAI too."""
+    import gymnasium
+    import minigrid  # noqa: F401  registers its environments
+
+    ids = [key for key in gymnasium.registry if key.startswith(("MiniGrid-", "BabyAI-"))]
+    table: dict[str, str] = {}
+    for env_id in sorted(ids):  # the newest version wins
+        family, rest = env_id.split("-", 1)
+        short = rest.rsplit("-v", 1)[0]
+        for key in (env_id, f"{family}-{short}", short):
+            table[_plain(key)] = env_id
+    if _plain(name) not in table:
+        raise unknown(
+            "task", f"minigrid_{name}", [f"minigrid_{x.split('-', 1)[1].rsplit('-v', 1)[0]}" for x in ids]
+        )
+    return table[_plain(name)]
+
+
+def make_minigrid(name: str, **options: Any) -> GymEnv:
+    """The agent's own partial view as an RGB image, its direction; the mission text is left out."""
+    import gymnasium
+    from gymnasium.wrappers import FilterObservation
+    from minigrid.wrappers import RGBImgPartialObsWrapper
+
+    options.setdefault("render_mode", "rgb_array")
+    env = gymnasium.make(minigrid_id(name), disable_env_checker=True, **options)
+    # The wrapped observation space still lists the text, which nothing here reads.
+    return GymEnv(FilterObservation(RGBImgPartialObsWrapper(env, tile_size=8), ["image", "direction"]))
+
+
+def make_bsuite(name: str) -> DmEnv:
+    """`catch_0` is the published `catch/0`; without a number it is the first of the sweep."""
+    import bsuite
+    from bsuite import sweep
+
+    match = re.fullmatch(r"(.+?)[_/](\d+)", name)
+    bsuite_id = f"{match[1]}/{match[2]}" if match else f"{name}/0"
+    if bsuite_id not in sweep.SWEEP:
+        raise unknown("task", f"bsuite_{name}", [f"bsuite_{x.replace('/', '_')}" for x in sweep.SWEEP])
+    return DmEnv(bsuite.load_from_id(bsuite_id))
+
+
+def make_memorymaze(name: str) -> DmEnv:
+    """`9x9` to `15x15`; the 64x64 image is the only observation."""
+    from memory_maze import tasks
+
+    if name not in MAZES:
+        raise unknown("task", f"memorymaze_{name}", [f"memorymaze_{size}" for size in MAZES])
+    return DmEnv(getattr(tasks, f"memory_maze_{name}")(image_only_obs=True))

@@ -1,0 +1,24 @@
+"""Messages for names that don't exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from dreamworld.errors import UserError
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that look like `name`, best first."""
+    lower = {key.lower(): key for key in known}
+    return [lower[key] for key in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among `known`: names the nearest, or some that exist."""
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        return UserError(f"unknown {kind} {name!r}; did you mean {' or '.join(close)}?")
+    some = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+    return UserError(f"unknown {kind} {name!r}; there are {some}")

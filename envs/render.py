@@ -1,0 +1,67 @@
+"""Finds the OpenGL backend that MuJoCo renders with, before anything imports MuJoCo."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+
+from dreamworld.errors import UserError
+
+BACKENDS = ("egl", "osmesa")
+INSTALL = (
+    "no OpenGL backend works here. Install one, then try again: `apt-get install libegl1 libgl1-mesa-dri` (egl) or "
+    "`apt-get install libosmesa6` (osmesa), or the conda packages of the same libraries"
+)
+PROBE = """
+import importlib, sys
+context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(64, 64)
+context.make_current()
+context.free()
+"""
+
+
+@functools.cache
+def probe(backend: str) -> str:
+    """Empty if a 64x64 context can be made in a fresh process, else the last line of what went wrong."""
+    # A failed import leaves PyOpenGL bound to the wrong platform, hence the process of its own.
+    env = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
+    command = [sys.executable, "-c", PROBE, backend]
+    try:
+        result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "no answer within 60 s"
+    if result.returncode == 0:
+        return ""
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit status {result.returncode}"
+
+
+def choose_backend(pixels: bool) -> str:
+    """Sets MUJOCO_GL for this process and its children and returns it; a value that is set is kept.
+
+    Without any working backend it is "disable" if no pixels are needed, else a UserError says what to install.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if chosen:
+        if pixels and chosen in {"disable", "disabled", "off", "false", "0"}:
+            raise UserError(
+                f"MUJOCO_GL={chosen} turns rendering off, but this task needs pixels; unset it or use egl"
+            )
+        # Children find the parent's choice here: it is not probed again unless it is one we never probed.
+        if pixels and chosen in BACKENDS and os.environ.get("DREAMWORLD_GL") != chosen:
+            problem = probe(chosen)
+            if problem:
+                raise UserError(f"MUJOCO_GL={chosen} does not work: {problem}; {INSTALL}")
+            os.environ["DREAMWORLD_GL"] = chosen
+        return chosen
+    for backend in BACKENDS:
+        if not probe(backend):
+            os.environ["MUJOCO_GL"] = os.environ["DREAMWORLD_GL"] = backend
+            return backend
+    if pixels:
+        problems = "; ".join(f"{backend}: {probe(backend)}" for backend in BACKENDS)
+        raise UserError(f"{INSTALL}. ({problems})")
+    os.environ["MUJOCO_GL"] = "disable"
+    return "disable"

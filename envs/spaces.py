@@ -1,0 +1,276 @@
+"""Flattens gymnasium spaces and dm_env specs to `Spaces`, and converts observations and actions between the two.
+
+Observations: an image becomes uint8 [height, width, channels]; every other Box becomes float32; Discrete,
+MultiDiscrete and MultiBinary become int32 class indices. Actions: Box in [-1, 1], the others class indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dreamworld.errors import UserError
+from dreamworld.types import FLAGS, Space, Spaces
+
+SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these at any depth"
+MIN_IMAGE_SIDE = 16  # smaller pictures are symbols, not scenery: they become vectors
+MAX_CHANNELS = 16
+MAX_INT_CLASSES = 256  # an integer action Box with more values is treated as continuous and rounded
+UNBOUNDED = 1e9  # MuJoCo writes 1e10 for "no limit"
+
+
+class ObsCodec(NamedTuple):
+    """How observations become flat arrays."""
+
+    spaces: Spaces
+    encode: Callable[[Any], dict[str, np.ndarray]]  # always fresh arrays
+
+
+class ActCodec(NamedTuple):
+    """How flat actions become the environment's own."""
+
+    spaces: Spaces
+    decode: Callable[[dict[str, np.ndarray]], Any]
+
+
+class _Leaf(NamedTuple):
+    key: str
+    path: tuple[Any, ...]
+    space: Space
+    convert: Callable[[Any], np.ndarray]
+
+
+def make_obs_codec(space: Any) -> ObsCodec:
+    """Codec of a gymnasium observation space. An unnamed top-level space is called "image" or "vector"."""
+    leaves = list(_obs_leaves(space, "", ()))
+    if not leaves:
+        raise UserError(f"observation space {space} holds no elements")
+    spaces: Spaces = {}
+    for leaf in leaves:
+        if leaf.key in spaces:
+            raise UserError(f"two observations flatten to the same key {leaf.key!r} in {space}; rename one")
+        spaces[leaf.key] = leaf.space
+
+    def encode(value: Any) -> dict[str, np.ndarray]:
+        out = {}
+        for key, path, _, convert in leaves:
+            part = value
+            for index in path:
+                part = part[index]
+            out[key] = convert(part)
+        return out
+
+    return ObsCodec(spaces, encode)
+
+
+def make_act_codec(space: Any) -> ActCodec:
+    """Codec of a gymnasium action space. An unnamed top-level space is called "action"."""
+    spaces: Spaces = {}
+    decode = _act_decoder(space, "", spaces)
+    if not spaces:
+        raise UserError(f"action space {space} holds no elements")
+    return ActCodec(spaces, decode)
+
+
+def gym_space_of_spec(spec: Any) -> Any:
+    """The gymnasium space that a dm_env spec (or nested mapping, list or tuple of specs) describes."""
+    import dm_env.specs as specs
+    from gymnasium import spaces
+
+    if isinstance(spec, dict) or hasattr(spec, "items"):
+        return spaces.Dict({str(key): gym_space_of_spec(value) for key, value in spec.items()})
+    if isinstance(spec, (list, tuple)):
+        return spaces.Tuple([gym_space_of_spec(value) for value in spec])
+    if isinstance(spec, specs.DiscreteArray):
+        return spaces.Discrete(int(spec.num_values))
+    if isinstance(spec, specs.StringArray) or not isinstance(spec, specs.Array):
+        raise UserError(
+            f"unsupported spec {spec}; supported are Array, BoundedArray, DiscreteArray and nestings"
+        )
+    dtype: Any = np.dtype(spec.dtype)
+    if dtype == bool:
+        return spaces.MultiBinary(spec.shape) if spec.shape else spaces.Discrete(2)
+    if isinstance(spec, specs.BoundedArray):
+        low, high = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
+        return spaces.Box(low.astype(dtype), high.astype(dtype), spec.shape, dtype)
+    if np.issubdtype(dtype, np.integer):
+        info = np.iinfo(dtype)
+        return spaces.Box(info.min, info.max, spec.shape, dtype)
+    return spaces.Box(-np.inf, np.inf, spec.shape, dtype)
+
+
+def _join(prefix: str, name: Any) -> str:
+    return f"{prefix}/{name}" if prefix else str(name)
+
+
+def _children(space: Any) -> Iterable[tuple[Any, Any]]:
+    """(index, subspace) pairs of a Dict or Tuple."""
+    pairs = space.spaces
+    return pairs.items() if hasattr(pairs, "items") else enumerate(pairs)
+
+
+def _unsupported(kind: str, space: Any, prefix: str) -> UserError:
+    where = f"{kind} {prefix!r}" if prefix else f"the {kind}"
+    return UserError(
+        f"{where} has the unsupported space {space}; supported are {SUPPORTED}. "
+        "Convert or drop it with a gymnasium wrapper (FilterObservation, TransformObservation, TransformAction)"
+    )
+
+
+def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterable[_Leaf]:
+    from gymnasium import spaces
+
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        for index, sub in _children(space):
+            yield from _obs_leaves(sub, _join(prefix, index), (*path, index))
+        return
+    key = _safe_key(prefix)
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+        yield _Leaf(key, path, Space((), "int32", int(space.n)), lambda x: np.array(int(x) - start, np.int32))
+    elif isinstance(space, spaces.MultiBinary):
+        yield _Leaf(key, path, Space(tuple(space.shape), "int32", 2), lambda x: np.array(x, np.int32))
+    elif isinstance(space, spaces.MultiDiscrete):
+        yield from _multi_discrete_leaves(space, key, path)
+    elif isinstance(space, spaces.Box):
+        if np.prod(space.shape) > 0:  # dm_control has empty observations
+            yield _box_leaf(space, prefix, path)
+    else:
+        raise _unsupported("observation", space, prefix)
+
+
+def _safe_key(prefix: str) -> str:
+    """ "vector" for an unnamed space; names of flags are taken, so those get a prefix."""
+    if prefix in FLAGS:
+        return f"obs_{prefix}"
+    return prefix or "vector"
+
+
+def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Iterable[_Leaf]:
+    """One key where all elements have as many classes, else one scalar key per element."""
+    nvec, start = np.asarray(space.nvec), np.asarray(space.start)
+    if (nvec == nvec.flat[0]).all():
+        flat = Space(tuple(nvec.shape), "int32", int(nvec.flat[0]))
+        yield _Leaf(key, path, flat, lambda x: np.array(x - start, np.int32))
+        return
+    for i, (n, first) in enumerate(zip(nvec.flat, start.flat)):
+
+        def pick(x: Any, i: int = i, first: int = int(first)) -> np.ndarray:
+            return np.array(int(np.asarray(x).flat[i]) - first, np.int32)
+
+        yield _Leaf(f"{key}/{i}", path, Space((), "int32", int(n)), pick)
+
+
+def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
+    layout = image_layout(tuple(space.shape))
+    scale = _image_scale(space)
+    if layout and scale:
+        low, high = scale
+        shape = layout(np.empty(space.shape, np.uint8)).shape
+
+        def to_image(x: Any) -> np.ndarray:
+            x = layout(np.asarray(x))
+            if x.dtype != np.uint8:
+                x = np.rint(np.clip((x - low) * (255.0 / (high - low)), 0, 255))
+            return np.array(x, np.uint8, order="C")
+
+        return _Leaf(_safe_key(prefix or "image"), path, Space(shape, "uint8", None, 0, 255), to_image)
+    # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
+    shape = tuple(space.shape) if len(space.shape) <= 2 else (int(np.prod(space.shape)),)
+    flat = Space(shape, "float32", None, float(np.min(space.low)), float(np.max(space.high)))
+    return _Leaf(_safe_key(prefix), path, flat, lambda x: np.array(x, np.float32).reshape(shape))
+
+
+def image_layout(shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What turns an array of this shape into [height, width, channels]; None where it is no image.
+
+    Accepts [H, W], [H, W, C], [C, H, W], and stacks [T, H, W, C] and [T, C, H, W], which become T*C channels.
+    """
+    if len(shape) == 2 and min(shape) >= 2 * MIN_IMAGE_SIDE:
+        return lambda x: x[:, :, None]
+    if len(shape) == 3 and min(shape[:2]) >= MIN_IMAGE_SIDE and shape[2] <= MAX_CHANNELS:
+        return lambda x: x
+    if len(shape) == 3 and min(shape[1:]) >= MIN_IMAGE_SIDE and shape[0] <= MAX_CHANNELS:
+        return lambda x: x.transpose(1, 2, 0)
+    if len(shape) == 4 and min(shape[1:3]) >= MIN_IMAGE_SIDE and shape[0] * shape[3] <= 4 * MAX_CHANNELS:
+        return lambda x: x.transpose(1, 2, 0, 3).reshape(*x.shape[1:3], -1)
+    if len(shape) == 4 and min(shape[2:]) >= MIN_IMAGE_SIDE and shape[0] * shape[1] <= 4 * MAX_CHANNELS:
+        return lambda x: x.transpose(2, 3, 0, 1).reshape(*x.shape[2:], -1)
+    return None
+
+
+def _image_scale(space: Any) -> tuple[float, float] | None:
+    """Values of black and white; None where the bounds don't say."""
+    if space.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = np.unique(space.low), np.unique(space.high)
+    if len(low) == len(high) == 1 and (low[0], high[0]) in {(0, 1), (0, 255), (-1, 1)}:
+        return float(low[0]), float(high[0])
+    return None
+
+
+def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, np.ndarray]], Any]:
+    """Adds the flat spaces to `out` and returns what rebuilds the environment's action."""
+    from gymnasium import spaces
+
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        parts = {index: _act_decoder(sub, _join(prefix, index), out) for index, sub in _children(space)}
+        if isinstance(space, spaces.Dict):
+            return lambda action: {index: decode(action) for index, decode in parts.items()}
+        return lambda action: tuple(decode(action) for decode in parts.values())
+    key = prefix or "action"
+    if key in out:
+        raise UserError(f"two actions flatten to the same key {key!r}; rename one")
+    if isinstance(space, spaces.Discrete):
+        out[key] = Space((), "int32", int(space.n))
+        kind, start = space.dtype.type, int(space.start)
+        return lambda action: kind(int(action[key]) + start)
+    if isinstance(space, spaces.MultiBinary):
+        out[key] = Space(tuple(space.shape), "int32", 2)
+        return lambda action: np.asarray(action[key]).astype(space.dtype)
+    if isinstance(space, spaces.MultiDiscrete):
+        return _class_decoder(key, space.nvec, space.start, space.dtype, out)
+    if isinstance(space, spaces.Box):
+        return _box_decoder(key, space, out)
+    raise _unsupported("action", space, prefix)
+
+
+def _class_decoder(
+    key: str, counts: Any, start: Any, dtype: Any, out: Spaces
+) -> Callable[[dict[str, np.ndarray]], Any]:
+    counts, start = np.asarray(counts), np.asarray(start)
+    if (counts == counts.flat[0]).all():
+        out[key] = Space(tuple(counts.shape), "int32", int(counts.flat[0]))
+        return lambda action: (np.asarray(action[key]) + start).astype(dtype)
+    keys = [f"{key}/{i}" for i in range(counts.size)]
+    for name, count in zip(keys, counts.flat):
+        out[name] = Space((), "int32", int(count))
+    return lambda action: (np.array([action[name] for name in keys]).reshape(counts.shape) + start).astype(
+        dtype
+    )
+
+
+def _box_decoder(key: str, space: Any, out: Spaces) -> Callable[[dict[str, np.ndarray]], Any]:
+    dtype: Any = space.dtype
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    if not (
+        np.isfinite(low).all() and np.isfinite(high).all() and (np.maximum(-low, high) < UNBOUNDED).all()
+    ):
+        raise UserError(
+            f"action {key!r} has no finite bounds ({space}): the agent acts in [-1, 1] and can't tell what that "
+            "should mean; give the space finite bounds (gymnasium.wrappers.RescaleAction or ClipAction)"
+        )
+    if np.issubdtype(dtype, np.integer) and (high - low < MAX_INT_CLASSES).all():
+        return _class_decoder(key, (high - low + 1).astype(np.int64), space.low.astype(np.int64), dtype, out)
+    out[key] = Space(tuple(space.shape), "float32", None, -1.0, 1.0)
+    middle, half = (high + low) / 2, (high - low) / 2
+
+    def decode(action: dict[str, np.ndarray]) -> np.ndarray:
+        value = middle + half * np.clip(np.asarray(action[key], np.float64), -1.0, 1.0)
+        value = np.rint(value) if np.issubdtype(dtype, np.integer) else value
+        # Casting to float32 may round past a bound.
+        return np.clip(value.astype(dtype), space.low, space.high)
+
+    return decode
