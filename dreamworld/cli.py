@@ -1,13 +1,15 @@
 """Command lines of the commands: `--configs NAME…` layered left to right, dotted overrides on top.
 
-Keys and values are checked here, so that a mistake is one line with the nearest valid key; tyro then parses the
-checked line and writes `--help` from the dataclasses. Loads no JAX.
+Keys and values are checked here, so that a mistake is one line with the nearest valid key; tyro then parses
+the checked line and writes `--help` from the dataclasses. Loads no JAX.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from dreamworld import presets
@@ -15,7 +17,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.presets import diff, load_yaml, override, save_yaml
 
-__all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "save_yaml"]
+__all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
 F = TypeVar("F")
 
@@ -55,6 +57,21 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
     """The options of a command that takes no config: a copy of the dataclass instance `flags`."""
     checked = _check(_group(argv), presets.options(type(flags)))
     return _run_tyro(checked, {"flags": flags}, prog, description, list_presets=False)[0]
+
+
+def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
+    """Calls a command; returns its exit status. A UserError is one line on stderr and 2, Ctrl-C is 130."""
+    try:
+        return main(list(argv))
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader left, as in `dreamworld train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -16,8 +16,8 @@ class Metrics:
     """Means of scalar metrics since the last `result`.
 
     Device arrays are summed on the device in float32, all arrays of one `add` as one vector in one jitted
-    program: `add` never waits for a value, `result` fetches one vector per set of keys, and memory does not grow
-    with the number of additions. Host numbers are summed in float64.
+    program: `add` never waits for a value, `result` fetches one vector per set of keys, and memory does not
+    grow with the number of additions. Host numbers are summed in float64.
     """
 
     def __init__(self) -> None:

@@ -138,8 +138,8 @@ class RunDir:
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
 
-        Returns notes for people: which options a continued run changes. Raises UserError, changing nothing, when
-        the directory holds another run, or when `config.resume` does not allow what is found.
+        Returns notes for people: which options a continued run changes. Raises UserError, changing nothing,
+        when the directory holds another run, or when `config.resume` does not allow what is found.
         """
         found = self.exists()
         if found and config.resume == "never":

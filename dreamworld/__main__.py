@@ -1,0 +1,66 @@
+"""The console command `dreamworld`: finds the command and calls `dreamworld.scripts.<command>.main(argv)`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dreamworld import cli, presets
+from dreamworld.errors import UserError
+
+COMMANDS = {
+    "train": "train an agent, or continue a stopped run",
+    "eval": "evaluate the agent of a run",
+    "envs": "list environments, and check one",
+    "doctor": "check the installation: devices, rendering, packages, memory",
+    "debug": "look for the cause when a run misbehaves",
+    "sweep": "train many runs: tasks, seeds, settings",
+    "status": "show the state of runs",
+    "report": "compare runs: curves, scores, statistics",
+    "benchmark": "measure updates, environments and replay on this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    return cli.run(_dispatch, sys.argv[1:] if argv is None else argv)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 2
+    name, *rest = argv
+    if name in ("-V", "--version"):
+        print(f"dreamworld {version()}")
+        return 0
+    if name not in COMMANDS:
+        best = presets.nearest(name, COMMANDS)
+        raise UserError(f"{name}: no such command; did you mean {best}? There are: {', '.join(COMMANDS)}")
+    return importlib.import_module(f"dreamworld.scripts.{name}").main(rest)
+
+
+def usage() -> str:
+    """The text of `dreamworld --help`."""
+    lines = ["usage: dreamworld COMMAND [OPTIONS]", "", "Train agents inside learned world models.", ""]
+    lines += [f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items()]
+    lines += [
+        "",
+        "dreamworld COMMAND --help lists the options of a command; dreamworld --version the version.",
+    ]
+    return "\n".join(lines)
+
+
+def version() -> str:
+    """The installed version."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("dreamworld")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from a checkout)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

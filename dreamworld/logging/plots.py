@@ -1,0 +1,115 @@
+"""The learning curve of a run, drawn from its JSONL files by the object API of matplotlib (no display)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import read_jsonl
+
+RETURN = "#2f6fb0"
+EVAL = "#d9761a"
+INK = "#333333"
+PANELS = 8
+
+
+def learning_curve(rundir: RunDir, path: Path | None = None) -> Path | None:
+    """Writes learning_curve.png: episode returns, evaluations, losses. None when there is nothing yet."""
+    episodes, evals, metrics = (read_jsonl(file) for file in (rundir.episodes, rundir.evals, rundir.metrics))
+    if not (episodes or evals or metrics):
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = panel_names(metrics)
+    lines = -(-len(names) // 4)
+    figure = Figure(figsize=(12, 4.8 + 1.9 * lines), dpi=90, layout="constrained")
+    grid = figure.add_gridspec(1 + lines, 4, height_ratios=[4.2] + [1.7] * lines)
+    _draw_returns(figure.add_subplot(grid[0, :]), episodes, evals, _title(rundir))
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(grid[1 + place // 4, place % 4])
+        _draw_metric(axes, metrics, name)
+    path = path or rundir.learning_curve
+    FigureCanvasAgg(figure).print_png(str(path))
+    return path
+
+
+def panel_names(metrics: list[dict[str, Any]]) -> list[str]:
+    """The metrics that get a panel: losses first, then reports, at most 8."""
+    names = sorted({key for row in metrics for key, value in row.items() if "/" in key and value is not None})
+    losses = [name for name in names if re.search(r"(^|/)loss(/|_|$)", name)]
+    reports = [name for name in names if name.startswith("report/") and name not in losses]
+    return (losses + reports)[:PANELS]
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean over the last `window` values (fewer at the start)."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(0, end - window)
+    return (sums[end] - sums[start]) / (end - start)
+
+
+def _title(rundir: RunDir) -> str:
+    if not rundir.exists():
+        return rundir.path.name
+    config = rundir.load_config()
+    return f"{config.task}, {config.agent.name}, seed {config.seed}"
+
+
+def _column(rows: list[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], np.float64)
+
+
+def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[str, Any]], title: str) -> None:
+    axes.set_title(title, fontsize=11, color=INK)
+    episodes = [row for row in episodes if row.get("return") is not None]
+    if episodes:
+        frames, returns = _column(episodes, "frames"), _column(episodes, "return")
+        window = max(1, min(100, len(returns) // 10))
+        axes.plot(frames, returns, ".", color=RETURN, alpha=0.3, ms=4, mew=0, label="training episode")
+        label = f"mean of {window} episodes" if window > 1 else None
+        axes.plot(frames, smooth(returns, window), color=RETURN, lw=2, label=label)
+    if evals:
+        style: dict[str, Any] = {"color": EVAL, "ms": 5, "lw": 1.5, "capsize": 3}
+        axes.errorbar(
+            _column(evals, "frames"),
+            _column(evals, "mean"),
+            yerr=_column(evals, "std"),
+            fmt="o-",
+            label="evaluation, mean and standard deviation over episodes",
+            **style,
+        )
+    if not (episodes or evals):
+        axes.text(0.5, 0.5, "no episode has finished yet", transform=axes.transAxes, ha="center", color=INK)
+    else:
+        axes.legend(fontsize=8, frameon=False)
+    axes.set_xlabel("environment frames (action repeat counted)", fontsize=9)
+    axes.set_ylabel("episode return", fontsize=9)
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.tick_params(labelsize=8)
+    _add_step_axis(axes, [*episodes, *evals])
+
+
+def _add_step_axis(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Agent steps above, where they differ from frames."""
+    ratios = [row["frames"] / row["step"] for row in rows if row.get("step")]
+    repeat = float(np.median(ratios)) if ratios else 1.0
+    if repeat != 1.0:
+        upper = axes.secondary_xaxis("top", functions=(lambda x: x / repeat, lambda x: x * repeat))
+        upper.set_xlabel("agent steps", fontsize=9)
+        upper.tick_params(labelsize=8)
+
+
+def _draw_metric(axes: Any, metrics: list[dict[str, Any]], name: str) -> None:
+    rows = [row for row in metrics if row.get(name) is not None]
+    axes.plot(
+        _column(rows, "frames"), _column(rows, name), color=INK, lw=1.1, marker="." if len(rows) < 5 else ""
+    )
+    axes.set_title(name, fontsize=9, pad=3, color=INK)
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.tick_params(labelsize=7)

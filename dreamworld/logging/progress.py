@@ -1,0 +1,139 @@
+"""The progress line: a live one on a terminal, now and then a plain one elsewhere. Messages go above it."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from typing import TextIO
+
+
+class Speed:
+    """Agent steps per second and the time left, over the last minute or so."""
+
+    def __init__(self, total: float, window_s: float = 60.0):
+        self._total = total
+        self._window_s = window_s
+        self._marks: deque[tuple[float, float]] = deque()
+
+    def update(self, step: float, now: float | None = None) -> None:
+        """Marks that `step` agent steps are done; at most four marks a second are kept."""
+        now = time.monotonic() if now is None else now
+        if len(self._marks) > 1 and now - self._marks[-2][0] < 0.25:
+            self._marks.pop()
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[0][0] > self._window_s:
+            self._marks.popleft()
+
+    @property
+    def fps(self) -> float:
+        """Agent steps per second; 0 before two marks."""
+        if len(self._marks) < 2:
+            return 0.0
+        (start_s, start), (end_s, end) = self._marks[0], self._marks[-1]
+        return (end - start) / max(1e-9, end_s - start_s)
+
+    @property
+    def eta_s(self) -> float:
+        """Seconds until `total` steps, inf when nothing moves."""
+        left = max(0.0, self._total - (self._marks[-1][1] if self._marks else 0.0))
+        return left / self.fps if self.fps > 0 else (0.0 if left == 0 else math.inf)
+
+
+class Progress:
+    """Shows env steps, updates, fps, last and mean return, and ETA.
+
+    `show` False prints messages only. Without a terminal a plain line comes every `plain_every_s` seconds.
+    Nothing here reads from the device: pass host numbers.
+    """
+
+    def __init__(
+        self, total: float, *, show: bool = True, file: TextIO | None = None, plain_every_s: float = 60.0
+    ):
+        from rich.console import Console
+
+        self.speed = Speed(total)
+        self._total = total
+        self._show = show
+        self._plain_every_s = plain_every_s
+        self._console = Console(file=file or sys.stderr, soft_wrap=True, highlight=False)
+        self._live = None
+        self._shown_s = -math.inf
+
+    def update(self, step: float, updates: int, last_return: float, mean_return: float) -> None:
+        """Takes the newest numbers; draws at most ten times a second."""
+        now = time.monotonic()
+        self.speed.update(step, now)
+        pause = 0.1 if self._console.is_terminal else self._plain_every_s
+        if not self._show or now - self._shown_s < pause:
+            return
+        self._shown_s = now
+        text = self.line(step, updates, last_return, mean_return)
+        if self._console.is_terminal:
+            self._draw(step, text)
+        else:
+            self._console.print(text, markup=False)
+
+    def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
+        """The numbers as text."""
+        share = step / self._total if self._total else 1.0
+        return (
+            f"step {round(step):,}/{round(self._total):,} ({share:.0%})  updates {updates:,}  "
+            f"{self.speed.fps:,.0f} fps  return {format_number(last_return)} last, "
+            f"{format_number(mean_return)} mean  ETA {format_duration(self.speed.eta_s)}"
+        )
+
+    def message(self, text: str) -> None:
+        """Prints text above the line."""
+        self._console.print(text, markup=False)
+
+    def print(self, renderable: object) -> None:
+        """Prints a rich renderable above the line."""
+        self._console.print(renderable)
+
+    def close(self) -> None:
+        """Leaves the last line on the screen; safe to call twice."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _draw(self, step: float, text: str) -> None:
+        from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(total=max(1.0, self._total), completed=step, width=16), Text(text))
+        if self._live is None:
+            self._live = Live(grid, console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(grid, refresh=True)
+
+
+def format_duration(seconds: float) -> str:
+    """`45s`, `12m 5s`, `3h 20m`, `2d 4h`; `?` when unknown."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours}h"
+    if hours:
+        return f"{hours}h {minutes}m"
+    return f"{minutes}m {rest}s" if minutes else f"{rest}s"
+
+
+def format_number(value: float) -> str:
+    """A return in at most five characters or so; `-` before the first episode."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
