@@ -41,8 +41,8 @@ def learning_curve(rundir: RunDir, path: Path | None = None) -> Path | None:
 def panel_names(metrics: list[dict[str, Any]]) -> list[str]:
     """The metrics that get a panel: losses first, then reports, at most 8."""
     names = sorted({key for row in metrics for key, value in row.items() if "/" in key and value is not None})
-    losses = [name for name in names if re.search(r"(^|/)loss(/|_|$)", name)]
-    reports = [name for name in names if name.startswith("report/") and name not in losses]
+    reports = [name for name in names if name.startswith("report/")]
+    losses = [name for name in names if re.search(r"(^|/)loss(/|_|$)", name) and name not in reports]
     return (losses + reports)[:PANELS]
 
 
@@ -70,9 +70,9 @@ def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[st
     episodes = [row for row in episodes if row.get("return") is not None]
     if episodes:
         frames, returns = _column(episodes, "frames"), _column(episodes, "return")
-        window = max(1, min(100, len(returns) // 10))
-        axes.plot(frames, returns, ".", color=RETURN, alpha=0.3, ms=4, mew=0, label="training episode")
-        label = f"mean of {window} episodes" if window > 1 else None
+        window = max(1, min(100, len(returns) // 20))
+        axes.plot(frames, returns, "o", color=RETURN, alpha=0.35, ms=3.5, mew=0, label="training episode")
+        label = f"mean of the last {window} episodes" if window > 1 else None
         axes.plot(frames, smooth(returns, window), color=RETURN, lw=2, label=label)
     if evals:
         style: dict[str, Any] = {"color": EVAL, "ms": 5, "lw": 1.5, "capsize": 3}
@@ -90,8 +90,7 @@ def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[st
         axes.legend(fontsize=8, frameon=False)
     axes.set_xlabel("environment frames (action repeat counted)", fontsize=9)
     axes.set_ylabel("episode return", fontsize=9)
-    axes.grid(alpha=0.25, lw=0.6)
-    axes.tick_params(labelsize=8)
+    _tidy(axes, 8)
     _add_step_axis(axes, [*episodes, *evals])
 
 
@@ -102,7 +101,7 @@ def _add_step_axis(axes: Any, rows: list[dict[str, Any]]) -> None:
     if repeat != 1.0:
         upper = axes.secondary_xaxis("top", functions=(lambda x: x / repeat, lambda x: x * repeat))
         upper.set_xlabel("agent steps", fontsize=9)
-        upper.tick_params(labelsize=8)
+        _tidy(upper, 8)
 
 
 def _draw_metric(axes: Any, metrics: list[dict[str, Any]], name: str) -> None:
@@ -111,5 +110,12 @@ def _draw_metric(axes: Any, metrics: list[dict[str, Any]], name: str) -> None:
         _column(rows, "frames"), _column(rows, name), color=INK, lw=1.1, marker="." if len(rows) < 5 else ""
     )
     axes.set_title(name, fontsize=9, pad=3, color=INK)
+    _tidy(axes, 7)
+
+
+def _tidy(axes: Any, size: int) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes.grid(alpha=0.25, lw=0.6)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=size)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -60,16 +60,19 @@ class Progress:
         self._console = Console(file=file or sys.stderr, soft_wrap=True, highlight=False)
         self._live = None
         self._shown_s = -math.inf
+        self._unshown = ""
 
     def update(self, step: float, updates: int, last_return: float, mean_return: float) -> None:
         """Takes the newest numbers; draws at most ten times a second."""
         now = time.monotonic()
         self.speed.update(step, now)
-        pause = 0.1 if self._console.is_terminal else self._plain_every_s
-        if not self._show or now - self._shown_s < pause:
+        if not self._show:
             return
-        self._shown_s = now
         text = self.line(step, updates, last_return, mean_return)
+        if now - self._shown_s < (0.1 if self._console.is_terminal else self._plain_every_s):
+            self._unshown = text
+            return
+        self._shown_s, self._unshown = now, ""
         if self._console.is_terminal:
             self._draw(step, text)
         else:
@@ -77,11 +80,10 @@ class Progress:
 
     def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
         """The numbers as text."""
-        share = step / self._total if self._total else 1.0
         return (
-            f"step {round(step):,}/{round(self._total):,} ({share:.0%})  updates {updates:,}  "
-            f"{self.speed.fps:,.0f} fps  return {format_number(last_return)} last, "
-            f"{format_number(mean_return)} mean  ETA {format_duration(self.speed.eta_s)}"
+            f"{round(step):,}/{round(self._total):,} steps  {updates:,} updates  {self.speed.fps:,.0f} fps  "
+            f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
+            f"ETA {format_duration(self.speed.eta_s)}"
         )
 
     def message(self, text: str) -> None:
@@ -97,6 +99,9 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        elif self._unshown:
+            self.message(self._unshown)
+        self._unshown = ""
 
     def __enter__(self) -> Progress:
         return self
@@ -110,8 +115,12 @@ class Progress:
         from rich.table import Table
         from rich.text import Text
 
+        width = self._console.width
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(ProgressBar(total=max(1.0, self._total), completed=step, width=16), Text(text))
+        bar = ProgressBar(
+            total=max(1.0, self._total), completed=step, width=max(0, min(16, width - len(text) - 1))
+        )
+        grid.add_row(bar, Text(text, no_wrap=True, overflow="ellipsis"))
         if self._live is None:
             self._live = Live(grid, console=self._console, auto_refresh=False)
             self._live.start()
