@@ -1,0 +1,405 @@
+"""Replay of per-environment streams of rows: add, draw, gather, write back; see docs/replay.md for the whole picture.
+
+Rows of one environment form streams, stored in chunks of fixed length. A window of L rows may run over chunk and
+episode borders of a stream, never from one stream into another. A row's id is its stream and position, never reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dreamworld.config import ReplayConfig
+from dreamworld.errors import UserError
+from dreamworld.replay.chunks import Chunk, PackedBody, Pool, RawBody
+from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, finite, pack, unpack
+from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
+from dreamworld.types import Space
+
+
+class Draw(NamedTuple):
+    """Windows that were decided on, not yet read."""
+
+    rows: np.ndarray  # [B] int64, ids of the first rows
+    kinds: np.ndarray  # [B] uint8: 0 online, 1 uniform, 2 prioritised, 3 recent
+
+
+class Lane:
+    """The stream one environment is writing."""
+
+    def __init__(self, index: int):
+        self.index = index
+        self.stream = -1
+        self.rows = 0  # rows of the stream so far: the position of the next one
+        self.open: Chunk | None = None  # where the next row goes
+        self.tail: Chunk | None = None  # the chunk whose next row becomes a start
+        self.ended = True  # the newest row was is_last
+
+
+class Replay:
+    """Thread-safe replay with the same sampling in all storages.
+
+    Args:
+      spaces: of the flat row keys `obs/…`, `action/…`, `reward`, `is_first`, `is_last`, `is_terminal`, `latent/…`.
+      config: options; `capacity_steps` here overrides the configured one.
+      length: rows L of a window, `context` of which come before the trained ones.
+      directory: for files; needed by the disk storage.
+      seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        spaces: dict[str, Space],
+        config: ReplayConfig,
+        *,
+        num_envs: int,
+        length: int,
+        context: int,
+        capacity_steps: int | None = None,
+        directory: Path | str | None = None,
+        seed: int = 0,
+    ):
+        if not 0 <= context < length:
+            raise UserError(f"a window of {length} rows can't have {context} rows of context")
+        if config.storage not in ("raw", "lz4", "disk"):
+            raise UserError(f"replay.storage is {config.storage!r}; choose raw, lz4 or disk")
+        self.config, self.layout = config, Layout(spaces)
+        self.num_envs, self.length, self.context = num_envs, length, context
+        self.capacity = int(config.capacity_steps if capacity_steps is None else capacity_steps)
+        self.capacity_bytes = int(config.capacity_bytes)
+        self.directory = Path(directory) if directory is not None else None
+        self.chunk = self._chunk_rows()
+        self.seed = seed
+        self.lock = threading.RLock()
+        self.clear()
+
+    def clear(self, chunk: int | None = None) -> None:
+        """Forgets everything; `chunk` sets another chunk length (that of a saved replay)."""
+        self.chunk = chunk or self.chunk
+        self.sampler = Sampler(
+            self.config, chunk=self.chunk, length=self.length, context=self.context, seed=self.seed
+        )
+        self.obs_pool = Pool(self.layout.obs, self.chunk)
+        self.latent_pool = Pool(self.layout.latent, self.chunk)
+        self.lanes = [Lane(i) for i in range(self.num_envs)]
+        self.chunks: deque[Chunk] = deque()  # oldest first
+        self.hot: deque[Chunk] = deque()  # raw ones that the storage will compress or spill, oldest first
+        self.next_seq = self.next_stream = 0
+        self.rows = self.bytes_used = 0
+        self.problems: list[str] = []  # damage met so far, one line each
+        self.counts = dict.fromkeys(
+            ("inserts", "windows", "served_rows", "online", "evicted_rows", "breaks", "refused", "corrupt"), 0
+        )
+
+    # Writing.
+
+    def add(self, rows: dict[str, Any]) -> np.ndarray:
+        """Appends one row per environment, arrays [N, ...]; returns their ids [N].
+
+        A row that is `is_first` although the one before was not `is_last` (an environment that was rebuilt, a
+        restart) begins a new stream. Raises BadRow, before anything changed, naming environment, key and step.
+        """
+        with self.lock:
+            obs, latents = self._pack(rows)
+            self._make_room()
+            first = np.asarray(rows["is_first"], bool)
+            last = np.asarray(rows["is_last"], bool).tolist()
+            ids = np.empty(self.num_envs, np.int64)
+            for i, (lane, is_first) in enumerate(zip(self.lanes, first.tolist())):
+                if is_first and not lane.ended:
+                    self.counts["breaks"] += 1
+                    lane.open = lane.tail = None
+                    lane.stream = -1
+                chunk = lane.open
+                if chunk is None or chunk.rows == self.chunk:
+                    chunk = self._open(lane)
+                offset = chunk.rows
+                for target, source in zip(chunk.body.columns, obs):  # type: ignore[attr-defined]
+                    target[offset] = source[i]
+                for target, source in zip(chunk.latents, latents):
+                    target[offset] = source[i]
+                chunk.dirty[offset] = True
+                chunk.rows = offset + 1
+                lane.ended = last[i]
+                ids[i] = (lane.stream << POSITION_BITS) | lane.rows
+                lane.rows += 1
+                if lane.rows >= self.length:
+                    self._extend(lane)
+            self.rows += self.num_envs
+            self.counts["inserts"] += self.num_envs
+            self.sampler.clock += 1
+            return ids
+
+    def write_back(self, rows: np.ndarray, latents: dict[str, Any]) -> None:
+        """Replaces the latents of the rows [B, T] by [B, T, ...]; evicted rows are skipped, later entries win."""
+        rows = np.asarray(rows, np.int64)
+        expected = {key for key in self.layout.spaces if key.startswith(LATENT)}
+        if expected != latents.keys():
+            raise UserError(f"write_back got the latents {sorted(latents)}; replay stores {sorted(expected)}")
+        if not expected:
+            return
+        packed = pack(self.layout.latent, {k: np.asarray(v) for k, v in latents.items()}, rows.shape)
+        with self.lock:
+            for index, begin, end, chunk, offset in self._runs(rows):
+                span = slice(offset, offset + end - begin)
+                for target, source in zip(chunk.latents, packed):
+                    target[span] = source[index, begin:end]
+                chunk.dirty[span] = True
+
+    def update_priorities(self, rows: np.ndarray, priorities: Any) -> None:
+        """Sets the priorities [B, T] of rows [B, T]; a window is drawn in proportion to the mean over its trained rows.
+
+        Without prioritised sampling nothing happens. Raises UserError for negative or non-finite values.
+        """
+        if self.sampler.tree is None:
+            return
+        rows, values = np.asarray(rows, np.int64), np.asarray(priorities, np.float32)
+        if values.shape != rows.shape:
+            raise UserError(f"priorities have the shape {values.shape}, their rows {rows.shape}")
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise UserError("priorities must be finite and not negative")
+        with self.lock:
+            for index, begin, end, chunk, offset in self._runs(rows):
+                offsets = np.arange(offset, offset + end - begin)
+                self.sampler.prioritize(chunk, offsets, values[index, begin:end])
+                chunk.dirty[offsets] = True
+
+    # Reading.
+
+    @property
+    def starts(self) -> int:
+        """Valid window starts."""
+        return self.sampler.total
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are enough starts for the first update."""
+        return self.sampler.total >= max(self.config.min_starts, 1)
+
+    def draw(self, batch: int) -> Draw:
+        """Decides on the next windows and advances the sampler. Raises LookupError while there is no window."""
+        with self.lock:
+            rows, kinds = self.sampler.draw(batch)
+            self.counts["windows"] += batch
+            self.counts["served_rows"] += batch * (self.length - self.context)
+            self.counts["online"] += int((kinds == 0).sum())
+            return Draw(rows, kinds)
+
+    def gather(self, draw: Draw) -> dict[str, np.ndarray]:
+        """Reads windows: the row keys as [B, L, ...], "row" int64 [B, L], "consec" int32 [B] (0: no continuation).
+
+        `is_first` is forced on the first row of each window. Raises LookupError if rows were evicted since the draw.
+        """
+        with self.lock:
+            starts = draw.rows.copy()
+            batch = len(starts)
+            shape = (batch, self.length)
+            obs = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.obs]
+            latents = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.latent]
+            for index in range(batch):
+                starts[index] = self._read_window(int(starts[index]), index, obs, latents)
+        result = unpack(self.layout.obs, obs)
+        result.update(unpack(self.layout.latent, latents))
+        result["is_first"][:, 0] = True
+        result["row"] = starts[:, None] + np.arange(self.length)
+        result["consec"] = np.zeros(batch, np.int32)
+        return result
+
+    def sample(self, batch: int) -> dict[str, np.ndarray]:
+        """`gather(draw(batch))` as one operation, whatever other threads do."""
+        with self.lock:
+            return self.gather(self.draw(batch))
+
+    def stats(self) -> dict[str, float]:
+        """Sizes, counters and what the storage costs."""
+        with self.lock:
+            obs = sum(c.body.nbytes for c in self.chunks)
+            latents = len(self.chunks) * self.chunk * self.layout.latent_bytes
+            return {
+                "size_steps": self.rows,
+                "size_bytes": obs + latents,
+                "obs_bytes": obs,
+                "latent_bytes": latents,
+                "compression": sum(c.rows for c in self.chunks) * self.layout.obs_bytes / max(obs, 1),
+                "chunks": len(self.chunks),
+                "starts": self.sampler.total,
+                "online_waiting": len(self.sampler.queue),
+                **self.counts,
+            }
+
+    def digest(self) -> str:
+        """Hash of everything that decides later batches: rows, latents, priorities, sampler."""
+        with self.lock:
+            total = hashlib.blake2b(digest_size=16)
+            for chunk in self.chunks:
+                total.update(
+                    json.dumps([chunk.stream, chunk.start, chunk.rows, chunk.valid, chunk.slot]).encode()
+                )
+                for index, column in enumerate(self.layout.obs):
+                    data = np.empty((chunk.rows, column.nbytes), np.uint8)
+                    chunk.body.read(index, 0, data)
+                    total.update(data)
+                for array in chunk.latents:
+                    total.update(np.ascontiguousarray(array[: chunk.rows]))
+                if chunk.priority is not None:
+                    total.update(np.ascontiguousarray(chunk.priority[: chunk.rows]))
+            lanes = [[lane.stream, lane.rows, lane.ended] for lane in self.lanes]
+            total.update(
+                json.dumps([lanes, self.sampler.state(), self.sampler.total], sort_keys=True).encode()
+            )
+            return total.hexdigest()
+
+    # Internals.
+
+    def _chunk_rows(self) -> int:
+        """Rows of a chunk: as configured, or fewer where the capacity holds only few of them per environment."""
+        row_bytes = self.layout.row_bytes
+        rows = min(self.capacity, self.capacity_bytes // row_bytes) if self.capacity_bytes else self.capacity
+        chunk = min(self.config.chunk, (rows // self.num_envs - self.length) // 2)
+        starts = rows - self.num_envs * (self.length - 1) - max(chunk, 1)
+        if chunk < 1 or starts < self.config.min_starts:
+            need = self.config.min_starts + self.num_envs * (self.length + 2)
+            raise UserError(
+                f"a replay of {rows} rows is too small for {self.num_envs} environments, windows of {self.length} rows "
+                f"and replay.min_starts {self.config.min_starts}: give it at least {need} rows "
+                f"(replay.capacity_steps{f', replay.capacity_bytes {need * row_bytes}' if self.capacity_bytes else ''})"
+            )
+        return chunk
+
+    def _pack(self, rows: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        leading = (self.num_envs,)
+        try:
+            self.layout.check_keys(rows)
+            return pack(self.layout.obs, rows, leading), pack(self.layout.latent, rows, leading)
+        except NonFinite as error:
+            self.counts["refused"] += 1
+            env = error.where[0]
+            raise BadRow(
+                f"environment {env} gave the non-finite value {error.value} in {error.key!r} at index "
+                f"{list(error.where[1:])} of its step {self.sampler.clock}: the row was refused"
+                + (" (a latent: look at the agent)" if error.key.startswith(LATENT) else "")
+            ) from None
+
+    def _open(self, lane: Lane) -> Chunk:
+        """A new chunk for the next row of `lane`."""
+        before = lane.open
+        if lane.stream < 0:
+            lane.stream, lane.rows = self.next_stream, 0
+            self.next_stream += 1
+        body = RawBody(self.obs_pool.take())
+        chunk = Chunk(self.next_seq, lane.index, lane.stream, lane.rows, self.sampler.clock, body, self.chunk)
+        self.next_seq += 1
+        chunk.latents = self.latent_pool.take()
+        if self.sampler.tree:
+            chunk.priority = np.full(self.chunk, self.sampler.max_priority, np.float32)
+        if before is not None:
+            before.next = chunk
+            self.hot.append(before)
+            self._cool()
+        lane.open = chunk
+        lane.tail = lane.tail or chunk
+        self.chunks.append(chunk)
+        self.bytes_used += body.nbytes + self.chunk * self.layout.latent_bytes
+        self.sampler.insert(chunk)
+        return chunk
+
+    def _extend(self, lane: Lane) -> None:
+        """The newest row of `lane` completed a window."""
+        assert lane.tail is not None and lane.open is not None
+        if lane.tail.valid == self.chunk:
+            assert lane.tail.next is not None
+            lane.tail = lane.tail.next
+        if self.sampler.tree:  # new rows are at least as interesting as any known one
+            assert lane.open.priority is not None
+            lane.open.priority[lane.open.rows - 1] = self.sampler.max_priority
+        self.sampler.grow(lane.tail, lane.open)
+
+    def _make_room(self) -> None:
+        """Evicts the oldest chunks until one more row per environment fits."""
+        while self.rows + self.num_envs > self.capacity:
+            self._evict()
+        if self.capacity_bytes:
+            new = sum(lane.open is None or lane.open.rows == self.chunk for lane in self.lanes)
+            need = new * self.chunk * self.layout.row_bytes
+            while self.bytes_used + need > self.capacity_bytes and self._evict():
+                pass
+
+    def _evict(self) -> bool:
+        chunk = self.chunks[0]
+        if any(chunk is lane.open or chunk is lane.tail for lane in self.lanes):
+            return False
+        self.chunks.popleft()
+        self.counts["evicted_rows"] += chunk.rows
+        self._drop(chunk)
+        return True
+
+    def _drop(self, chunk: Chunk) -> None:
+        """Forgets a chunk that is no longer listed and recycles its memory."""
+        self.rows -= chunk.rows
+        self.bytes_used -= chunk.body.nbytes + self.chunk * self.layout.latent_bytes
+        self.sampler.remove(chunk)
+        self.sampler.disable_head(chunk.next)
+        if chunk in self.hot:
+            self.hot.remove(chunk)
+        if isinstance(chunk.body, RawBody):
+            self.obs_pool.give(chunk.body.columns)
+        self.latent_pool.give(chunk.latents)
+        chunk.latents, chunk.next = [], None
+
+    def _cool(self) -> None:
+        """Moves full chunks beyond the hot ones to where the storage keeps them."""
+        if self.config.storage == "raw":
+            self.hot.clear()
+        while len(self.hot) > self.config.hot_chunks:
+            chunk = self.hot.popleft()
+            assert isinstance(chunk.body, RawBody)
+            buffers = chunk.body.columns
+            self.bytes_used -= chunk.body.nbytes
+            chunk.body = PackedBody(buffers, chunk.rows)
+            self.bytes_used += chunk.body.nbytes
+            self.obs_pool.give(buffers)
+
+    def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> int:
+        """Copies one window into row `index` of the outputs; returns its start."""
+        found = self.sampler.start(start)
+        if found is None:
+            raise LookupError(f"row {start} was evicted between draw and gather")
+        chunk, offset = found
+        done = 0
+        while True:
+            count = min(self.length - done, chunk.rows - offset)
+            for column, out in enumerate(obs):
+                chunk.body.read(column, offset, out[index, done : done + count])
+            for source, out in zip(chunk.latents, latents):
+                out[index, done : done + count] = source[offset : offset + count]
+            done += count
+            if done == self.length:
+                return start
+            assert chunk.next is not None
+            chunk, offset = chunk.next, 0
+
+    def _runs(self, rows: np.ndarray):
+        """Splits rows [B, T] into runs of consecutive stored ones: (b, begin, end, chunk, offset)."""
+        for index, ids in enumerate(rows):
+            breaks = np.flatnonzero(np.diff(ids) != 1) + 1
+            for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(ids)]):
+                while begin < end:
+                    row = int(ids[begin])
+                    found = self.sampler.find(row)
+                    room = self.chunk - (row & POSITION_MASK) % self.chunk
+                    if found is None:
+                        begin += min(room, end - begin)
+                        continue
+                    chunk, offset = found
+                    count = min(end - begin, chunk.rows - offset)
+                    yield index, begin, begin + count, chunk, offset
+                    begin += count
+
+
+__all__ = ["BadRow", "Draw", "Replay", "finite"]

@@ -1,0 +1,81 @@
+"""A sum tree over rows: draws in proportion to weights in O(log n); sums are recomputed, so rounding never drifts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class SumTree:
+    """Leaves are addressed by (slot, offset), a slot being the `width` rows of one chunk; slots are reused."""
+
+    def __init__(self, width: int):
+        self.width = 1 << (width - 1).bit_length()
+        self.free: list[int] = []
+        self.slots = 0
+        self.leaves = self.width
+        self.nodes = np.zeros(2 * self.leaves)  # node i has the children 2i and 2i + 1; leaves come last
+        self.enabled = np.zeros(self.leaves, bool)
+
+    @property
+    def total(self) -> float:
+        """Sum of all weights."""
+        return float(self.nodes[1])
+
+    def take_slot(self) -> int:
+        """A slot with zero weights."""
+        if self.free:
+            return self.free.pop()
+        self.slots += 1
+        while self.slots * self.width > self.leaves:
+            self._double()
+        return self.slots - 1
+
+    def give_slot(self, slot: int) -> None:
+        """Clears a slot and takes it back."""
+        self.clear(slot, np.arange(self.width))
+        self.free.append(slot)
+
+    def active(self, slot: int) -> np.ndarray:
+        """Which rows of the slot may be drawn, bool [width] view."""
+        return self.enabled[slot * self.width : (slot + 1) * self.width]
+
+    def set(self, slot: int, offsets: np.ndarray, weights: np.ndarray, activate: bool = False) -> None:
+        """Sets the weights of rows of one slot."""
+        if len(offsets):
+            if activate:
+                self.active(slot)[offsets] = True
+            self._update(slot * self.width + offsets, weights)
+
+    def clear(self, slot: int, offsets: np.ndarray) -> None:
+        """Weight zero, until the rows are activated again."""
+        self.active(slot)[offsets] = False
+        self._update(slot * self.width + offsets, 0.0)
+
+    def sample(self, fraction: float) -> tuple[int, int]:
+        """The (slot, offset) at `fraction` in [0, 1) of the total weight; never one of weight zero."""
+        rest, node = fraction * self.nodes[1], 1
+        while node < self.leaves:
+            left, right = self.nodes[2 * node], self.nodes[2 * node + 1]
+            if rest < left or right <= 0:
+                node = 2 * node
+            else:
+                rest -= left
+                node = 2 * node + 1
+        slot, offset = divmod(node - self.leaves, self.width)
+        return slot, offset
+
+    def _update(self, leaves: np.ndarray, weights: np.ndarray | float) -> None:
+        nodes = self.leaves + leaves
+        self.nodes[nodes] = weights
+        while nodes[0] > 1:
+            nodes = np.unique(nodes >> 1)
+            self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
+
+    def _double(self) -> None:
+        old, self.leaves = self.nodes[self.leaves :], self.leaves * 2
+        self.nodes = np.zeros(2 * self.leaves)
+        self.nodes[self.leaves : self.leaves + len(old)] = old
+        for begin in (1 << level for level in range(self.leaves.bit_length() - 2, -1, -1)):
+            level = self.nodes[2 * begin : 4 * begin]
+            self.nodes[begin : 2 * begin] = level[0::2] + level[1::2]
+        self.enabled = np.concatenate([self.enabled, np.zeros(self.leaves - len(self.enabled), bool)])
