@@ -42,3 +42,10 @@ def make_jax_env(name: str, **options: Any) -> types.JaxEnv:
     if unknown:
         raise UserError(f"{full} has no option {unknown[0]!r}: choose from {', '.join(choices)}")
     return cls(**preset, **options)
+
+
+def from_gymnax(env: Any, params: Any = None) -> types.JaxEnv:
+    """A JAX environment from a gymnax-style object; `params` defaults to `env.default_params`."""
+    from dreamworld.envs.jax.gymnax import GymnaxEnv
+
+    return GymnaxEnv(env, params)

@@ -1,11 +1,11 @@
 """Balls: n discs of equal mass in a box, reflected exactly and colliding elastically.
 
-Between contacts every ball moves in a straight line, so the times of all wall and pair contacts are known in
-closed form. A step advances from contact to contact: no substeps, no tunnelling, no overlap, and energy is kept
-up to rounding. The force of the action changes the velocity of ball 0 at the start of the step.
+Between contacts every ball moves in a straight line, so the times of all wall and pair contacts are known
+in closed form. A step advances from contact to contact: no substeps, no tunnelling, no overlap, and energy
+is kept up to rounding. The force of the action changes the velocity of ball 0 at the start of the step.
 
-The reward is 1 for each step that ends with the centre of ball 0 in the middle of the box (within `zone` of it
-on both axes); the others knock it away. Episodes end by the time limit only.
+The reward is 1 for each step that ends with the centre of ball 0 in the middle of the box (within `zone` of
+it on both axes); the others knock it away. Episodes end by the time limit only.
 
 Returns with default options: random 12.8, heuristic 92.4; the optimum is not known, at most 100.
 """
@@ -162,8 +162,8 @@ class Balls:
 def advance(position: Array, velocity: Array, radius: float, duration: float = 1.0) -> tuple[Array, Array]:
     """Moves [n, 2] balls for `duration`, from contact to contact; returns positions and velocities.
 
-    After 32 + 16 n contacts the rest of the duration is dropped, so the loop ends whatever happens (balls wedged
-    between others); energy is kept.
+    After 32 + 16 n contacts the rest of the duration is dropped, so the loop ends whatever happens (balls
+    wedged between others); energy is kept.
     """
     max_contacts = 32 + 16 * position.shape[0]
 
@@ -195,7 +195,7 @@ def _wall_times(position: Array, velocity: Array, radius: float) -> Array:
 
 
 def _pair_times(position: Array, velocity: Array, radius: float) -> Array:
-    """Time until each pair [n, n] touches: the first root of |dp + t dv| = 2 radius; inf below the diagonal."""
+    """Time until each pair [n, n], i < j, touches: the first root of |dp + t dv| = 2 radius; else inf."""
     dp, dv = position[None] - position[:, None], velocity[None] - velocity[:, None]
     a, b, c = jnp.sum(dv * dv, -1), jnp.sum(dp * dv, -1), jnp.sum(dp * dp, -1) - 4 * radius**2
     square = b * b - a * c

@@ -43,6 +43,7 @@ class Catch:
     """Height and width of the image in pixels."""
 
     random_return: ClassVar[float] = -0.6
+    heuristic_return: ClassVar[float] = 1.0
     optimal_return: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:

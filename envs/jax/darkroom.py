@@ -1,18 +1,19 @@
 """A dark chamber to explore, with or without a noisy television (Burda et al., 2019, arXiv:1808.04355).
 
-The agent sees only the cells within `light` of itself. The goal lies somewhere in the dark: reaching it earns
-1 and ends the episode terminally, the time limit truncates it. What has been seen is dark again once the agent
-has left, so searching well takes memory. In the variant `jax_darkroom_noisytv` a television of three by three
-cells shows new random pixels every step while it is lit: unpredictable and worthless, a trap for curiosity. It
-can be walked over.
+The agent sees only the cells within `light` of itself. The goal lies somewhere in the dark: reaching it
+earns 1 and ends the episode terminally, the time limit truncates it. What has been seen is dark again once
+the agent has left, so searching well takes memory. In the variant `jax_darkroom_noisytv` a television of
+three by three cells shows new random pixels every step while it is lit: unpredictable and worthless, a trap
+for curiosity. It can be walked over.
 
-Returns with default options: random 0.231 (0.236 with the television), optimal 1. The heuristic knows where the
-goal is and earns 1.
+Returns with default options: random 0.231 (0.236 with the television), optimal 1. The heuristic knows where
+the goal is and earns 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -30,7 +31,6 @@ AGENT = (255, 255, 255)
 GOAL = (60, 230, 90)
 TV_CELLS = 3
 RANDOM, RANDOM_TV = 0.231, 0.236  # mean returns of uniform actions without and with the television
-RANDOM, RANDOM_TV = 0.231, 0.236  # measured random returns without and with the television
 
 
 class DarkRoomState(NamedTuple):
@@ -123,13 +123,12 @@ class DarkRoom:
         rows, cols = state.goal - state.agent
         vertical = jnp.where(rows < 0, 1, 2)
         horizontal = jnp.where(cols < 0, 3, 4)
-        return {
-            "action": jnp.where(rows != 0, vertical, jnp.where(cols != 0, horizontal, 0)).astype(jnp.int32)
-        }
+        action = jnp.where(rows != 0, vertical, jnp.where(cols != 0, horizontal, 0))
+        return {"action": action.astype(jnp.int32)}
 
     def render(self, state: DarkRoomState) -> Array:
         """The observation, enlarged to at least 64 pixels."""
-        times = max(1, 64 // self.size)
+        times = math.ceil(64 / self.size)
         return jnp.repeat(jnp.repeat(self._draw(state), times, axis=0), times, axis=1)
 
     @property
@@ -173,20 +172,15 @@ class DarkRoom:
         cells = lit[:, :, None] * jnp.array(FLOOR, jnp.uint8)[None, None]
         goal_color = lit[state.goal[0], state.goal[1]] * jnp.array(GOAL, jnp.uint8)
         cells = cells.at[state.goal[0], state.goal[1]].set(goal_color)
-        if not self.noisy_tv:
-            return draw.grid(
-                cells.at[state.agent[0], state.agent[1]].set(jnp.array(AGENT, jnp.uint8)), self.size
-            )
-        return self._draw_with_tv(state, cells, lit)
+        cells = cells.at[state.agent[0], state.agent[1]].set(jnp.array(AGENT, jnp.uint8))
+        picture = draw.grid(cells, self.size)
+        return self._draw_tv(picture, state, lit) if self.noisy_tv else picture
 
-    def _draw_with_tv(self, state: DarkRoomState, cells: Array, lit: Array) -> Array:
-        """The television covers the floor, the agent stands before it."""
-        ones = jnp.ones((self.cells, self.cells, 1), jnp.uint8)
-        screen = jnp.zeros((self.cells, self.cells, 1), jnp.uint8).at[self._tv_cells].set(1) * lit[:, :, None]
-        here = jnp.zeros_like(ones).at[state.agent[0], state.agent[1]].set(1)
-        pixels, margin = self._cell_pixels, (self.size - self._cell_pixels * self.cells) // 2
-        top, left = (margin + s.start * pixels for s in self._tv_cells)
-        area = slice(top, top + TV_CELLS * pixels), slice(left, left + TV_CELLS * pixels)
-        static = jnp.zeros((self.size, self.size, 3), jnp.uint8).at[area].set(state.tv)
-        picture = jnp.where(draw.grid(screen, self.size, 0) > 0, static, draw.grid(cells, self.size))
-        return jnp.where(draw.grid(here, self.size, 0) > 0, jnp.array(AGENT, jnp.uint8)[None, None], picture)
+    def _draw_tv(self, picture: Array, state: DarkRoomState, lit: Array) -> Array:
+        """Shows the screen where it is lit, behind the agent."""
+        shown = lit.at[state.agent[0], state.agent[1]].set(False)[self._tv_cells]
+        shown = jnp.repeat(jnp.repeat(shown, self._cell_pixels, axis=0), self._cell_pixels, axis=1)
+        margin = (self.size - self._cell_pixels * self.cells) // 2
+        top, left = (margin + cells.start * self._cell_pixels for cells in self._tv_cells)
+        area = slice(top, top + shown.shape[0]), slice(left, left + shown.shape[1])
+        return picture.at[area].set(jnp.where(shown[:, :, None], state.tv, picture[area]))

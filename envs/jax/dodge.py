@@ -1,10 +1,11 @@
 """Dodge: survive under falling objects.
 
-The player moves along the bottom row of a grid while objects fall by one row per step; a new row appears at the
-top every step. Each surviving step earns 1, a hit ends the episode terminally with reward 0, and the time limit
-truncates it. A gap that the player can always reach runs through the rows, so every episode can be survived.
+The player moves along the bottom row of a grid while objects fall by one row per step; a new row appears at
+the top every step. Each survived step earns 1, a hit ends the episode terminally with reward 0, and the
+time limit truncates it. A gap that the player can reach in time runs through the rows: every episode can be
+survived.
 
-Returns with default options: random RANDOM, heuristic HEURISTIC, optimal 200.
+Returns with default options: random 9.98, heuristic 189, optimal 200 (by following the hidden gap).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PLAYER = (80, 220, 120)
 
 
 class DodgeState(NamedTuple):
-    """Row 0 is the top; `gap` is where each row is surely free, neighbouring rows' gaps differ by at most 1."""
+    """Row 0 is the top; `gap` is a free column of each row, at most 1 away from the next row's."""
 
     objects: Array  # [rows, cols] bool
     gap: Array  # [rows] int32
@@ -48,8 +49,8 @@ class Dodge:
     size: int = 32
     """Height and width of the image in pixels."""
 
-    random_return: ClassVar[float] = 0.0
-    heuristic_return: ClassVar[float] = 0.0
+    random_return: ClassVar[float] = 9.98
+    heuristic_return: ClassVar[float] = 189.0
     optimal_return: ClassVar[float] = 200.0
 
     def __post_init__(self) -> None:
@@ -97,7 +98,7 @@ class Dodge:
         return {"objects": state.objects, "gap": state.gap, "player": state.player}
 
     def heuristic(self, state: DodgeState, key: Array) -> dict[str, Array]:
-        """Plans over the visible rows, not the hidden gaps: the move that survives longest, staying if equal."""
+        """Plans over the visible rows, not the hidden gaps: the move that survives longest, else stays."""
         # value[x]: rows survived from column x on, by dynamic programming from the top row downwards
         value = jnp.zeros(self.cols, jnp.int32)
         for row in range(self.rows - 1):
