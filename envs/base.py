@@ -1,4 +1,4 @@
-"""The contract of one environment on the host: unbatched, numpy, no JAX. Engines put N of them behind a VectorEnv."""
+"""The contract of one environment on the host: unbatched, numpy, no JAX. Engines run N of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Step(NamedTuple):
 class Env(Protocol):
     """One environment. It does not reset itself: after an `is_last` row the caller calls `reset`.
 
-    Spaces are flat: nested ones have keys like "a/b", a single unnamed action has the key "action". Continuous
-    actions arrive unclipped, are clipped to [-1, 1] here and rescaled to the environment's own bounds.
+    Spaces are flat: nested ones have keys like "a/b", a single unnamed action has the key "action".
+    Continuous actions arrive unclipped; they are clipped to [-1, 1] here, and rescaled to the environment's
+    own bounds.
     """
 
     obs_space: Spaces
@@ -35,7 +36,7 @@ class Env(Protocol):
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode. A seed fixes everything random from here on; None goes on with what there is.
 
-        `options` is handed to environments that take reset options; others raise UserError for a non-empty one.
+        `options` go to environments that take reset options; others raise UserError if there are any.
         """
         ...
 

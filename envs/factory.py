@@ -37,8 +37,8 @@ class Family(NamedTuple):
 def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = None, **options: Any) -> Env:
     """Builds one environment.
 
-    `name` is a name (`dreamworld envs` lists the families), or an environment object or factory. `options` go to the
-    constructor where the environment has one of its own (gym_, minigrid_, jax_, module:Name, entry points, factories).
+    `name` is a name (`dreamworld envs` lists the families), or an environment object or factory. `options`
+    go to the constructor of gym_, minigrid_, jax_ and module:Name environments, entry points and factories.
     Raises UserError with one clear line for anything that can't be built.
     """
     config = config or EnvConfig()
@@ -178,94 +178,22 @@ def _extra(name: str) -> str:
 
 
 FAMILIES = (
-    Family(
-        "atari100k_",
-        "26 games, 100k agent steps",
-        "atari100k_pong",
-        ("ale_py",),
-        _extra("atari"),
-        _make_atari100k,
-        False,
-        True,
-    ),
-    Family(
-        "atari_",
-        "57 games, 200M frames",
-        "atari_pong",
-        ("ale_py",),
-        _extra("atari"),
-        _make_atari,
-        False,
-        True,
-    ),
-    Family(
-        "dmc_",
-        "DeepMind Control Suite: dmc_<domain>_<task>",
-        "dmc_walker_walk",
-        ("dm_control",),
-        _extra("dmc"),
-        _make_dmc,
-        False,
-        True,
-    ),
-    Family(
-        "crafter_",
-        "crafter_reward and crafter_noreward",
-        "crafter_reward",
-        ("crafter",),
-        _extra("crafter"),
-        _make_crafter,
-        False,
-        False,
-    ),
-    Family(
-        "gym_",
-        "any gymnasium id, also module:Id-v0",
-        "gym_CartPole-v1",
-        ("gymnasium",),
-        "pip install gymnasium",
-        _make_gym,
-        True,
-        False,
-    ),
-    Family(
-        "minigrid_",
-        "MiniGrid and BabyAI from the agent's own pixels",
-        "minigrid_Empty-5x5",
-        ("minigrid",),
-        _extra("minigrid"),
-        _make_minigrid,
-        True,
-        False,
-    ),
-    Family(
-        "bsuite_",
-        "bsuite_<experiment>_<number>",
-        "bsuite_catch_0",
-        ("bsuite",),
-        _extra("bsuite"),
-        _make_bsuite,
-        False,
-        False,
-    ),
-    Family(
-        "memorymaze_",
-        "memorymaze_9x9 to memorymaze_15x15",
-        "memorymaze_9x9",
-        ("memory_maze",),
-        "pip install memory-maze",
-        _make_memorymaze,
-        False,
-        False,
-    ),
-    Family(
-        "jax_",
-        "our own JAX environments",
-        "jax_catch",
-        ("jax",),
-        "pip install jax",
-        _make_jax,
-        True,
-        False,
-    ),
-)
+    Family("atari100k_", "26 games, 100k agent steps", "atari100k_pong", ("ale_py",), _extra("atari"),
+           _make_atari100k, options=False, repeats=True),
+    Family("atari_", "57 games, 200M frames", "atari_pong", ("ale_py",), _extra("atari"),
+           _make_atari, options=False, repeats=True),
+    Family("dmc_", "DeepMind Control Suite: dmc_<domain>_<task>", "dmc_walker_walk", ("dm_control",),
+           _extra("dmc"), _make_dmc, options=False, repeats=True),
+    Family("crafter_", "crafter_reward and crafter_noreward", "crafter_reward", ("crafter",),
+           _extra("crafter"), _make_crafter, options=False, repeats=False),
+    Family("gym_", "any gymnasium id, also module:Id-v0", "gym_CartPole-v1", ("gymnasium",),
+           "pip install gymnasium", _make_gym, options=True, repeats=False),
+    Family("minigrid_", "MiniGrid and BabyAI from the agent's own pixels", "minigrid_Empty-5x5",
+           ("minigrid",), _extra("minigrid"), _make_minigrid, options=True, repeats=False),
+    Family("bsuite_", "bsuite_<experiment>_<number>", "bsuite_catch_0", ("bsuite",), _extra("bsuite"),
+           _make_bsuite, options=False, repeats=False),
+    Family("memorymaze_", "memorymaze_9x9 to memorymaze_15x15", "memorymaze_9x9", ("memory_maze",),
+           "pip install memory-maze", _make_memorymaze, options=False, repeats=False),
+    Family("jax_", "our own JAX environments", "jax_catch", ("jax",), "pip install jax", _make_jax,
+           options=True, repeats=False),
+)  # fmt: skip

@@ -38,8 +38,12 @@ def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows, betas = _area_taps(image.shape[0], height)
     # OpenCV sums in float32, tap by tap, columns first. Keeping the order keeps the rounding.
     x = image.astype(np.float32)
-    wide = sum(x[:, index] * weight[:, None] for index, weight in zip(columns, alphas))
-    tall = sum(wide[index] * weight[:, None, None] for index, weight in zip(rows, betas))
+    wide = np.zeros((x.shape[0], width, x.shape[2]), np.float32)
+    for index, weight in zip(columns, alphas):
+        wide += x[:, index] * weight[:, None]
+    tall = np.zeros((height, *wide.shape[1:]), np.float32)
+    for index, weight in zip(rows, betas):
+        tall += wide[index] * weight[:, None, None]
     return np.rint(tall).astype(np.uint8)
 
 

@@ -11,8 +11,8 @@ from dreamworld.errors import UserError
 
 BACKENDS = ("egl", "osmesa")
 INSTALL = (
-    "no OpenGL backend works here. Install one, then try again: `apt-get install libegl1 libgl1-mesa-dri` (egl) or "
-    "`apt-get install libosmesa6` (osmesa), or the conda packages of the same libraries"
+    "no OpenGL backend works here; install one: `apt-get install libegl1 libgl1-mesa-dri` (egl) or "
+    "`apt-get install libosmesa6` (osmesa), or the conda packages of these libraries"
 )
 PROBE = """
 import importlib, sys
@@ -41,7 +41,7 @@ def probe(backend: str) -> str:
 def choose_backend(pixels: bool) -> str:
     """Sets MUJOCO_GL for this process and its children and returns it; a value that is set is kept.
 
-    Without any working backend it is "disable" if no pixels are needed, else a UserError says what to install.
+    Without a working backend it is "disable" if no pixels are needed, else a UserError says what to install.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen:

@@ -1,4 +1,4 @@
-"""Flattens gymnasium spaces and dm_env specs to `Spaces`, and converts observations and actions between the two.
+"""Flattens gymnasium spaces and dm_env specs to `Spaces`, and converts observations and actions.
 
 Observations: an image becomes uint8 [height, width, channels]; every other Box becomes float32; Discrete,
 MultiDiscrete and MultiBinary become int32 class indices. Actions: Box in [-1, 1], the others class indices.
@@ -20,6 +20,8 @@ MAX_CHANNELS = 16
 MAX_INT_CLASSES = 256  # an integer action Box with more values is treated as continuous and rounded
 UNBOUNDED = 1e9  # MuJoCo writes 1e10 for "no limit"
 
+Decode = Callable[[dict[str, np.ndarray]], Any]
+
 
 class ObsCodec(NamedTuple):
     """How observations become flat arrays."""
@@ -32,7 +34,7 @@ class ActCodec(NamedTuple):
     """How flat actions become the environment's own."""
 
     spaces: Spaces
-    decode: Callable[[dict[str, np.ndarray]], Any]
+    decode: Decode
 
 
 class _Leaf(NamedTuple):
@@ -90,7 +92,7 @@ def gym_space_of_spec(spec: Any) -> Any:
             f"unsupported spec {spec}; supported are Array, BoundedArray, DiscreteArray and nestings"
         )
     dtype: Any = np.dtype(spec.dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return spaces.MultiBinary(spec.shape) if spec.shape else spaces.Discrete(2)
     if isinstance(spec, specs.BoundedArray):
         low, high = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
@@ -115,7 +117,7 @@ def _unsupported(kind: str, space: Any, prefix: str) -> UserError:
     where = f"{kind} {prefix!r}" if prefix else f"the {kind}"
     return UserError(
         f"{where} has the unsupported space {space}; supported are {SUPPORTED}. "
-        "Convert or drop it with a gymnasium wrapper (FilterObservation, TransformObservation, TransformAction)"
+        "Drop or convert it with a gymnasium wrapper (FilterObservation, TransformObservation)"
     )
 
 
@@ -211,7 +213,7 @@ def _image_scale(space: Any) -> tuple[float, float] | None:
     return None
 
 
-def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, np.ndarray]], Any]:
+def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
     """Adds the flat spaces to `out` and returns what rebuilds the environment's action."""
     from gymnasium import spaces
 
@@ -237,9 +239,7 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, np
     raise _unsupported("action", space, prefix)
 
 
-def _class_decoder(
-    key: str, counts: Any, start: Any, dtype: Any, out: Spaces
-) -> Callable[[dict[str, np.ndarray]], Any]:
+def _class_decoder(key: str, counts: Any, start: Any, dtype: Any, out: Spaces) -> Decode:
     counts, start = np.asarray(counts), np.asarray(start)
     if (counts == counts.flat[0]).all():
         out[key] = Space(tuple(counts.shape), "int32", int(counts.flat[0]))
@@ -252,15 +252,15 @@ def _class_decoder(
     )
 
 
-def _box_decoder(key: str, space: Any, out: Spaces) -> Callable[[dict[str, np.ndarray]], Any]:
+def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
     dtype: Any = space.dtype
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if not (
         np.isfinite(low).all() and np.isfinite(high).all() and (np.maximum(-low, high) < UNBOUNDED).all()
     ):
         raise UserError(
-            f"action {key!r} has no finite bounds ({space}): the agent acts in [-1, 1] and can't tell what that "
-            "should mean; give the space finite bounds (gymnasium.wrappers.RescaleAction or ClipAction)"
+            f"action {key!r} has no finite bounds ({space}): the agent acts in [-1, 1] and can't tell what "
+            "that should mean; give the action space finite bounds"
         )
     if np.issubdtype(dtype, np.integer) and (high - low < MAX_INT_CLASSES).all():
         return _class_decoder(key, (high - low + 1).astype(np.int64), space.low.astype(np.int64), dtype, out)

@@ -1,4 +1,4 @@
-"""Wrappers over the Env contract. They look only at the keys they change, so nested observations pass through."""
+"""Wrappers over the Env contract. They touch only the keys they change: nested observations pass through."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dreamworld.types import Space, Spaces
 
 
 class Wrapper:
-    """Passes everything through. A wrapper with a state of its own adds it to `save` and takes it in `restore`."""
+    """Passes everything through. A wrapper with a state of its own adds it to `save` and `restore`."""
 
     def __init__(self, env: Env):
         self.env = env
@@ -104,7 +104,7 @@ class ActionRepeat(Wrapper):
 class NormalizeAction(Wrapper):
     """Lets continuous actions be in [-1, 1] over an Env whose `act_space` has other finite bounds.
 
-    The adapters of gymnasium and dm_env do this themselves; it is for environments written to the Env contract.
+    The adapters of gymnasium and dm_env do this themselves; this is for environments written to Env.
     """
 
     def __init__(self, env: Env):
@@ -175,9 +175,10 @@ class ResizeImage(_ObsWrapper):
 
 
 class FrameStack(_ObsWrapper):
-    """Stacks the last `count` frames of images on channels, newest last; an episode starts with its first frame.
+    """Stacks the last `count` frames of images on channels, newest last.
 
-    Without `keys`: all images. A continuous vector among `keys` is stacked on its last axis.
+    At the start of an episode the first frame fills the stack. Without `keys`: all images. A
+    continuous vector among `keys` is stacked on its last axis.
     """
 
     def __init__(self, env: Env, count: int, keys: Sequence[str] = ()):
@@ -223,8 +224,8 @@ class FrameStack(_ObsWrapper):
 class RandomizeReset(Wrapper):
     """Domain randomisation: draws reset options anew for every episode.
 
-    `choices` maps an option to (low, high), drawn uniformly, or to a list, of which one is drawn. What was drawn is
-    logged as `log/<option>` where it is a number.
+    `choices` maps an option to (low, high), drawn uniformly, or to a list, of which one is drawn. Drawn
+    numbers are logged as `log/<option>`.
     """
 
     def __init__(self, env: Env, choices: Mapping[str, tuple[float, float] | list[Any]]):

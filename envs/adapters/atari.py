@@ -14,19 +14,21 @@ from dreamworld.envs.images import resize_area, resize_bilinear, to_gray
 from dreamworld.errors import UserError
 from dreamworld.types import Space
 
-GAMES = tuple(
-    """alien amidar assault asterix asteroids atlantis bank_heist battle_zone beam_rider berzerk bowling boxing
-    breakout centipede chopper_command crazy_climber defender demon_attack double_dunk enduro fishing_derby freeway
-    frostbite gopher gravitar hero ice_hockey jamesbond kangaroo krull kung_fu_master montezuma_revenge ms_pacman
-    name_this_game phoenix pitfall pong private_eye qbert riverraid road_runner robotank seaquest skiing solaris
-    space_invaders star_gunner surround tennis time_pilot tutankham up_n_down venture video_pinball wizard_of_wor
-    yars_revenge zaxxon""".split()
-)
-GAMES_100K = tuple(
-    """alien amidar assault asterix bank_heist battle_zone boxing breakout chopper_command crazy_climber demon_attack
-    freeway frostbite gopher hero jamesbond kangaroo krull kung_fu_master ms_pacman pong private_eye qbert
-    road_runner seaquest up_n_down""".split()
-)
+_GAMES = """
+alien amidar assault asterix asteroids atlantis bank_heist battle_zone beam_rider berzerk bowling boxing
+breakout centipede chopper_command crazy_climber defender demon_attack double_dunk enduro fishing_derby
+freeway frostbite gopher gravitar hero ice_hockey jamesbond kangaroo krull kung_fu_master montezuma_revenge
+ms_pacman name_this_game phoenix pitfall pong private_eye qbert riverraid road_runner robotank seaquest
+skiing solaris space_invaders star_gunner surround tennis time_pilot tutankham up_n_down venture
+video_pinball wizard_of_wor yars_revenge zaxxon
+"""
+_GAMES_100K = """
+alien amidar assault asterix bank_heist battle_zone boxing breakout chopper_command crazy_climber
+demon_attack freeway frostbite gopher hero jamesbond kangaroo krull kung_fu_master ms_pacman pong
+private_eye qbert road_runner seaquest up_n_down
+"""
+GAMES = tuple(_GAMES.split())
+GAMES_100K = tuple(_GAMES_100K.split())
 ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
 
@@ -34,8 +36,8 @@ NOOP = 0
 def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dict[str, Any]:
     """Arguments of `ale_py.vector_env.AtariVectorEnv` that make it agree with AtariEnv under resize "area".
 
-    Every default of that class is something else. It counts its limit in agent steps, and draws from one fewer
-    no-op than it is told.
+    Every default of that class is something else. It counts its limit in agent steps, and draws from one
+    fewer no-op than it is told.
     """
     return {
         "game": game,
@@ -72,7 +74,7 @@ class AtariEnv:
             raise UserError(f"atari_{game}: ale-py has no ROM of that name")
         if config.resize == "area" and (size[0] > 210 or size[1] > 160):
             raise UserError(
-                f"env.size {size}: area resizing only shrinks the 210x160 screen; use resize pillow"
+                f"env.size {size}: area only shrinks the 210x160 screen; use env.atari.resize pillow"
             )
         self._rom = rom
         self._size = size
@@ -82,7 +84,7 @@ class AtariEnv:
         self._seed(int(np.random.default_rng().integers(2**31)))
         all_actions = config.actions == "all"
         self._actions = self._ale.getLegalActionSet() if all_actions else self._ale.getMinimalActionSet()
-        # The area path takes the emulator's own gray, as ale_py does; the published path grays after resizing.
+        # The area path takes the emulator's own gray, as ale_py does; the published one grays after resizing.
         self._gray_screen = config.gray and config.resize == "area"
         screen = (210, 160) if self._gray_screen else (210, 160, 3)
         self._screens = [np.zeros(screen, np.uint8) for _ in range(2)]
@@ -144,7 +146,7 @@ class AtariEnv:
         self._ale.restoreState(ALEState(np.ascontiguousarray(state["ale"]).tobytes()))
         self._screens = [x.copy() for x in state["screens"]]
         keys = state["random"]
-        self._random.set_state(("MT19937", keys[:-1], int(keys[-1])))
+        self._random.set_state(("MT19937", keys[:-1], int(keys[-1]), 0, 0.0))
         reward, first, last, terminal, frames = state["flags"].tolist()
         self._frames = int(frames)
         self._last = Step({"image": state["image"].copy()}, reward, bool(first), bool(last), bool(terminal))
@@ -161,7 +163,7 @@ class AtariEnv:
         self._random = np.random.RandomState(seed)
 
     def _draw_noops(self) -> int:
-        """Uniform in [0, noops], by the draw that ale_py's C++ path makes from the same seed (Lemire, 2019)."""
+        """Uniform in [0, noops]: the draw of ale_py's C++ path from the same seed (Lemire, 2019)."""
         count = self._config.noops + 1
         product = int(self._random.randint(0, 2**32, dtype=np.uint32)) * count
         while (product & 0xFFFFFFFF) < (2**32 - count) % count:

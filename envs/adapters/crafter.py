@@ -22,21 +22,27 @@ def crafter_score(success_rates_percent: Iterable[float]) -> float:
 
 
 class CrafterEnv(Unsaved):
-    """Logs at the end of an episode `log/achievement_<name>` (1 if unlocked, so that its mean is the success rate),
-    their number, and `log/crafter_score` over all episodes of this environment; `log/reward` always."""
+    """One world after the other; the length limit truncates, death terminates.
+
+    Logs `log/reward` always, and at the end of an episode `log/achievement_<name>` (1 if unlocked, so that
+    its mean is the success rate), their number, and `log/crafter_score` over all episodes of this environment.
+    """
 
     def __init__(self, task: str, size: tuple[int, int], length: int = LENGTH):
         import crafter
+        from crafter import constants as module
+
+        constants: Any = module  # its attributes come from a YAML file
 
         self._make = crafter.Env
         self._reward = task == "reward"
         self._length = length
         self._size = size
-        self._names = tuple(crafter.constants.achievements)
+        self._names = tuple(constants.achievements)
         self._unlocked = np.zeros(len(self._names))
         self._episodes = 0
         self._env = self._build(int(np.random.default_rng().integers(2**31)))
-        actions = len(crafter.constants.actions)
+        actions = len(constants.actions)
         self.obs_space = {"image": Space((*size, 3), "uint8", None, 0, 255)}
         self.act_space = {"action": Space((), "int32", actions)}
 

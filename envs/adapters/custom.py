@@ -1,4 +1,4 @@
-"""Environments of the user's own: an object, a class or a factory, given as `module:Name` or by an entry point."""
+"""Environments of the user's own: object, class or factory, given as `module:Name` or by an entry point."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACCEPTED = (
 
 
 def load_object(name: str) -> Any:
-    """The attribute `Name` of `module` from "module:Name"; modules beside the current directory are found, too."""
+    """The attribute `Name` of `module` from "module:Name"; modules in the current directory, too."""
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise UserError(f"environment {name!r}: write it as module:Name")
@@ -47,8 +47,10 @@ def load_object(name: str) -> Any:
 
 
 def _find_beside(module_name: str) -> None:
-    """A console script does not have the current directory on its path, as `python -m` has: appended, so that it
-    shadows nothing, and only when the module is not found without."""
+    """Puts the current directory on the path where the module is not found without, as `python -m` does.
+
+    A console script starts without it. Appended, so that it shadows nothing.
+    """
     top = module_name.partition(".")[0]
     if top in sys.modules or importlib.util.find_spec(top) is not None:
         return
@@ -61,7 +63,8 @@ def _find_beside(module_name: str) -> None:
 def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | None:
     """The factory for `name` and its positional arguments, from entry points of the group `dreamworld.envs`.
 
-    An entry point "suite" serves the task "suite" and, called with "task", every "suite_task"; the longest wins.
+    An entry point "suite" serves the task "suite" and, called with "task", every "suite_task"; the longest
+    name wins.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     for key in sorted(points, key=len, reverse=True):
@@ -123,7 +126,8 @@ def _own(value: Any, name: str) -> Env:
     missing = [key for key in ("render", "save", "restore", "close") if not hasattr(value, key)]
     if missing:
         raise UserError(
-            f"environment {name!r}: {type(value).__name__} lacks {', '.join(missing)} (see dreamworld.envs.base.Env)"
+            f"environment {name!r}: {type(value).__name__} lacks {', '.join(missing)}; "
+            "see dreamworld.envs.base.Env"
         )
     return value
 
@@ -139,7 +143,7 @@ def _gymnasium(value: Any, name: str) -> Env:
     if not isinstance(value.observation_space, gymnasium.Space):
         kind = type(value.observation_space)
         raise UserError(
-            f"environment {name!r} has a {kind.__module__}.{kind.__name__}, not a gymnasium space: the old gym API "
-            "is not supported; convert the environment to gymnasium (shimmy's GymV21CompatibilityV0 does)"
+            f"environment {name!r} has a {kind.__module__}.{kind.__name__}, not a gymnasium space: the old "
+            "gym API is not supported; convert it to gymnasium (shimmy's GymV21CompatibilityV0 does)"
         )
     return GymEnv(value)

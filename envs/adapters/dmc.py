@@ -24,8 +24,8 @@ def parse_task(name: str) -> tuple[str, str]:
     """("ball_in_cup", "catch") of "ball_in_cup_catch" or "cup_catch": the longest domain that fits."""
     from dm_control import suite
 
-    tasks: Mapping[str, Any] = suite.TASKS_BY_DOMAIN
-    candidates = [*tasks, *ALIASES]
+    tasks: dict[str, Any] = suite.TASKS_BY_DOMAIN
+    candidates: list[str] = [*tasks, *ALIASES]
     for domain in sorted(candidates, key=len, reverse=True):
         if name.startswith(domain + "_"):
             real, task = ALIASES.get(domain, domain), name[len(domain) + 1 :]
@@ -45,8 +45,8 @@ class DMCEnv(Unsaved):
         from dm_control import suite
 
         domain, task = parse_task(name)
-        # Our own handle on the task's random state: reseeding it needs no rebuild. (The dynamics of lqr are drawn
-        # once, here, so that they are the same in all parallel environments.)
+        # Our own handle on the task's random state: reseeding it needs no rebuild. (The dynamics of lqr are
+        # drawn once, here, so that they are the same in all parallel environments.)
         self._random = np.random.RandomState(0)
         options: dict[str, Any] = {"random": self._random}
         if not own_limit:

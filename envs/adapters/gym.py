@@ -25,7 +25,7 @@ class GymEnv(Unsaved):
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode; `options` are gymnasium's reset options."""
         if seed is not None:
-            self._env.action_space.seed(seed)
+            self._env.action_space.seed(seed)  # some environments sample from it themselves
         obs, info = self._env.reset(seed=seed, options=dict(options) if options else None)
         return Step(self._obs.encode(obs), 0.0, True, False, False, info_log(info))
 
@@ -48,7 +48,7 @@ class GymEnv(Unsaved):
 
 
 def info_log(info: Mapping[str, Any]) -> dict[str, float]:
-    """Scalars of `info` to log: keys "log/...", and what RecordEpisodeStatistics reports at an episode's end."""
+    """Scalars of `info` to log: keys "log/...", and RecordEpisodeStatistics' report of an episode."""
     log = {}
     for key, value in info.items():
         if isinstance(key, str) and key.startswith("log/") and np.ndim(value) == 0:
@@ -61,7 +61,7 @@ def info_log(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
-    """Makes a registered environment; `env_id` may be `module:Id-v0`. `time_limit` (own steps) replaces its own."""
+    """Makes a registered environment; `env_id` may be `module:Id-v0`. `time_limit` (its steps) replaces its own."""
     import gymnasium
 
     if time_limit:
@@ -71,7 +71,7 @@ def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
     if "render_mode" not in options and _can_render(spec):
         options["render_mode"] = "rgb_array"
     try:
-        # The checker warns about dtypes that we convert anyway; `dreamworld envs check` says it in plain words.
+        # Its checker warns about dtypes that we convert; `dreamworld envs check` says it in plain words.
         env = gymnasium.make(spec if spec is not None else env_id, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"gym_{env_id} needs a package that is not installed: {error}") from error

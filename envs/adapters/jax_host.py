@@ -84,6 +84,6 @@ class JaxHostEnv:
         return self._copy()
 
     def _copy(self) -> Step:
-        obs, reward, *flags = self._rows[:5]
+        obs, reward, first, last, terminal = self._rows[:5]
         copies = {key: np.array(value) for key, value in obs.items()}
-        return Step(copies, float(reward), *map(bool, flags))
+        return Step(copies, float(reward), bool(first), bool(last), bool(terminal))

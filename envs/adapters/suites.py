@@ -1,8 +1,10 @@
-"""Suites that are gymnasium or dm_env environments already and need only a name: MiniGrid, bsuite, memory-maze."""
+"""Suites that already have the API of gymnasium or dm_env: MiniGrid, bsuite, memory-maze."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
@@ -56,7 +58,8 @@ def make_bsuite(name: str) -> DmEnv:
     bsuite_id = f"{match[1]}/{match[2]}" if match else f"{name}/0"
     if bsuite_id not in sweep.SWEEP:
         raise unknown("task", f"bsuite_{name}", [f"bsuite_{x.replace('/', '_')}" for x in sweep.SWEEP])
-    return DmEnv(bsuite.load_from_id(bsuite_id))
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it loads
+        return DmEnv(bsuite.load_from_id(bsuite_id))
 
 
 def make_memorymaze(name: str) -> DmEnv:

@@ -1,0 +1,145 @@
+"""Adapter for vector environments of gymnasium that somebody else made, in any of the three autoreset modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamworld.envs.spaces import make_act_codec, make_obs_codec
+from dreamworld.errors import UserError
+from dreamworld.types import TimeStep
+
+MODES = ("NextStep", "SameStep", "Disabled")
+
+
+class GymVectorEnv:
+    """A gymnasium.vector.VectorEnv as a dreamworld VectorEnv.
+
+    NEXT_STEP maps one to one. The other modes have no step at which an environment only shows the first
+    observation of an episode while the others move on. Where some can be reset without the rest (DISABLED, and
+    gymnasium's own classes), the environment takes a step that nobody sees and is reset again after it, so rows are
+    exact at the price of a second reset. A foreign SAME_STEP environment takes the zero action once, and what it
+    shows then is the episode's first row; the reward of that step is logged as `log/skipped_reward`.
+    """
+
+    engine = "gymnasium"
+
+    def __init__(self, env: Any):
+        from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+        mode = env.metadata.get("autoreset_mode")
+        self._mode = str(getattr(mode, "value", mode))
+        if self._mode not in MODES:
+            choices = ", ".join(MODES)
+            raise UserError(f"vector environment {env}: autoreset mode {mode!r}, known are {choices}")
+        own = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        self._resets_some = self._mode == "Disabled" or (own and self._mode == "SameStep")
+        self._env = env
+        self._obs = make_obs_codec(env.single_observation_space)
+        self._act = make_act_codec(env.single_action_space)
+        self.num_envs = int(env.num_envs)
+        self.obs_space, self.act_space = self._obs.spaces, self._act.spaces
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(self, seed: int) -> TimeStep:
+        """See VectorEnv. The environments get consecutive seeds, as gymnasium does it."""
+        obs, _ = self._env.reset(seed=seed)
+        self._ended = np.zeros(self.num_envs, bool)
+        first = np.ones(self.num_envs, bool)
+        return self._time_step(self._rows(obs), np.zeros(self.num_envs), first, ~first, ~first, {})
+
+    def step(self, action: dict[str, np.ndarray]) -> TimeStep:
+        """See VectorEnv."""
+        first = self._ended
+        if self._mode == "Disabled" and first.any():
+            self._reset_some(first)  # without it the environment refuses the step
+        obs, reward, terminated, truncated, info = self._env.step(self._decode(action, first))
+        over = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        rows, log = self._rows(obs), info_logs(info, self.num_envs)
+        if self._mode == "SameStep":
+            for i in np.flatnonzero(over & ~first):
+                rows[i] = self._obs.encode(_final(info["final_obs"], int(i)))
+            log |= info_logs(info.get("final_info", {}), self.num_envs)
+        if first.any() and self._resets_some:
+            fresh = self._reset_some(first)
+            rows = [fresh[i] if first[i] else rows[i] for i in range(self.num_envs)]
+        elif first.any() and self._mode == "SameStep":
+            log["log/skipped_reward"] = np.where(first, reward, np.nan).astype(np.float32)
+        self._ended = over & ~first
+        terminal = np.asarray(terminated, bool) & self._ended
+        return self._time_step(rows, np.where(first, 0.0, reward), first, self._ended, terminal, log)
+
+    def save(self) -> dict[str, np.ndarray] | None:
+        """None: the state can't be saved."""
+        return None
+
+    def restore(self, state: dict[str, np.ndarray]) -> TimeStep:
+        """Never called with what `save` returned, as that was None."""
+        raise ValueError("GymVectorEnv can't restore a state")
+
+    def render(self, index: int = 0) -> np.ndarray | None:
+        """The environment's rgb_array picture, or None."""
+        if getattr(self._env, "render_mode", None) != "rgb_array":
+            return None
+        frames = self._env.render()
+        return None if frames is None else np.array(frames[index], np.uint8)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._env.close()
+
+    def _rows(self, obs: Any) -> list[dict[str, np.ndarray]]:
+        from gymnasium.vector.utils import iterate
+
+        return [self._obs.encode(row) for row in iterate(self._env.observation_space, obs)]
+
+    def _decode(self, action: dict[str, np.ndarray], first: np.ndarray) -> Any:
+        """One batched action; zero where it will not count."""
+        from gymnasium.vector.utils import concatenate, create_empty_array
+
+        rows = [
+            {key: space.zeros() if first[i] else action[key][i] for key, space in self.act_space.items()}
+            for i in range(self.num_envs)
+        ]
+        single = self._env.single_action_space
+        out = create_empty_array(single, n=self.num_envs)
+        return concatenate(single, [self._act.decode(row) for row in rows], out)
+
+    def _reset_some(self, mask: np.ndarray) -> list[dict[str, np.ndarray]]:
+        obs, _ = self._env.reset(options={"reset_mask": mask.copy()})
+        return self._rows(obs)
+
+    def _time_step(
+        self,
+        rows: list[dict[str, np.ndarray]],
+        reward: np.ndarray,
+        first: np.ndarray,
+        last: np.ndarray,
+        terminal: np.ndarray,
+        log: dict[str, np.ndarray],
+    ) -> TimeStep:
+        obs = {key: np.stack([row[key] for row in rows]) for key in self.obs_space}
+        reward = np.asarray(reward, np.float32)
+        return TimeStep(obs, reward, first.copy(), last.copy(), terminal.copy(), log)
+
+
+def _final(final_obs: Any, index: int) -> Any:
+    """One environment's entry of info["final_obs"]: an array of objects, or a batched observation."""
+    if isinstance(final_obs, Mapping):
+        return {key: _final(value, index) for key, value in final_obs.items()}
+    return final_obs[index]
+
+
+def info_logs(info: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
+    """Logged scalars of a vector `info` as float32 [num], NaN where an environment gave none."""
+    log = {}
+    entries = {key: value for key, value in info.items() if isinstance(key, str) and key.startswith("log/")}
+    episode = info.get("episode")
+    if isinstance(episode, Mapping) and "r" in episode and "l" in episode:
+        entries |= {"log/episode_return": episode["r"], "log/episode_length": episode["l"]}
+    for key, value in entries.items():
+        mask = info.get("_episode" if key.startswith("log/episode_") else f"_{key}", np.ones(num, bool))
+        log[key] = np.where(mask, np.asarray(value, np.float32), np.nan).astype(np.float32)
+    return log
