@@ -1,0 +1,115 @@
+"""Which runs are compared with which: a group is one method, its runs differ in task and seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from dreamworld.errors import UserError
+from dreamworld.stats.scores import Run, find_runs, flatten, read_run, settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The runs of one method."""
+
+    label: str
+    runs: tuple[Run, ...]
+    planned: tuple[tuple[str, int], ...] = ()  # (task, seed) that the sweep planned, empty without a sweep
+
+    def of_task(self, task: str) -> list[Run]:
+        """Its runs of a task, by seed."""
+        return sorted((run for run in self.runs if run.task == task), key=lambda run: run.seed)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Its tasks, those planned included, sorted."""
+        return sorted({run.task for run in self.runs} | {task for task, _ in self.planned})
+
+
+def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "train") -> list[Group]:
+    """Groups from `DIR` or `LABEL=DIR` arguments; split by grid points or `group_by` keys.
+
+    UserError: no runs, runs without an episode, one seed twice, or runs of different settings in one group.
+    """
+    groups: list[Group] = []
+    for argument in sources:
+        label, path = _split(argument)
+        runs = [read_run(found, source) for found in find_runs(path)]
+        if not runs:
+            raise UserError(f"{path} holds no runs: a run is a folder with config.yaml and episodes.jsonl")
+        if not any(len(run.frames) for run in runs):
+            what = "evaluation" if source == "eval" else "finished episode"
+            raise UserError(f"{path}: none of its {len(runs)} runs has a {what} yet")
+        groups += _divide(label, path, runs, group_by, alone=len(sources) == 1)
+    labels = [group.label for group in groups]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UserError(f"two directories are called {twice[0]!r}; name them: LABEL=DIR")
+    for group in groups:
+        _check(group)
+    return groups
+
+
+def read_plan(path: Path) -> list[dict[str, Any]]:
+    """The runs that a sweep in `path` planned, each with name, task, seed and variant; or nothing."""
+    try:
+        plan = json.loads((path / "sweep.json").read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise UserError(f"{path / 'sweep.json'} is not JSON: {error}") from error
+    return plan["runs"]
+
+
+def _split(argument: str) -> tuple[str, Path]:
+    label, equals, path = argument.partition("=")
+    if equals and not Path(argument).exists():
+        return label, Path(path).expanduser()
+    folder = Path(argument).expanduser()
+    return folder.resolve().name, folder
+
+
+def _divide(label: str, path: Path, runs: list[Run], keys: tuple[str, ...], alone: bool) -> list[Group]:
+    """Splits a directory's runs by the variants of its sweep, or by the values of dotted keys."""
+    planned = read_plan(path)
+    variant_of = {row["name"]: row["variant"] for row in planned}
+    parts: dict[str, list[Run]] = {}
+    for run in runs:
+        flat = flatten(run.config)
+        if unknown := [key for key in keys if key not in flat]:
+            raise UserError(f"--group-by {unknown[0]}: {run.path / 'config.yaml'} has no such key")
+        chosen = ", ".join(f"{key}={flat[key]}" for key in keys)
+        variant = chosen or variant_of.get(run.path.relative_to(path).as_posix(), "")
+        parts.setdefault(variant, []).append(run)
+    by_variant: dict[str, list[tuple[str, int]]] = {}
+    for row in planned if not keys else []:
+        by_variant.setdefault(row["variant"], []).append((row["task"], row["seed"]))
+    groups = []
+    for variant in sorted({*parts, *by_variant}):
+        name = variant if alone and variant else f"{label} {variant}".strip()
+        members = tuple(dataclasses.replace(run, label=name) for run in parts.get(variant, []))
+        groups.append(Group(name, members, tuple(by_variant.get(variant, ()))))
+    return groups
+
+
+def _check(group: Group) -> None:
+    """Refuses to average what differs in more than the seed."""
+    for task in group.tasks:
+        runs = group.of_task(task)
+        for first, second in itertools.pairwise(runs):
+            if first.seed == second.seed:
+                raise UserError(
+                    f"{group.label}: {first.path} and {second.path} are both {first.name}; "
+                    "name the directories to compare: LABEL=DIR"
+                )
+            one, other = settings(first), settings(second)
+            if differing := sorted(key for key in {*one, *other} if one.get(key) != other.get(key)):
+                key = differing[0]
+                raise UserError(
+                    f"{group.label} mixes settings: {key} is {one.get(key)} in {first.path} and "
+                    f"{other.get(key)} in {second.path} ({len(differing)} keys differ); "
+                    f"split them: --group-by {key} or LABEL=DIR"
+                )

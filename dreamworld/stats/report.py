@@ -1,0 +1,53 @@
+"""Writes the report of some run directories: pictures, CSV, Markdown and one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dreamworld.errors import UserError
+from dreamworld.stats import groups as grouping
+from dreamworld.stats.analysis import Analysis, Options, analyse
+from dreamworld.stats.export import write_csv
+from dreamworld.stats.tables import markdown
+
+PAGE = "report.html"
+
+
+def report(
+    sources: list[str],
+    *,
+    out: Path | None = None,
+    title: str = "",
+    group_by: tuple[str, ...] = (),
+    options: Options | None = None,
+) -> tuple[Analysis, Path]:
+    """Analyses `DIR` or `LABEL=DIR` sources; writes to `out`, by default DIR/statistics of the first.
+
+    Returns the analysis and the page's path. UserError before anything is written.
+    """
+    options = options or Options()
+    collected = grouping.collect(sources, group_by, options.source)
+    folder = out or Path(sources[0].partition("=")[2] or sources[0]).expanduser() / "statistics"
+    _check_writable(folder)
+    analysis = analyse(collected, options)
+    return analysis, write(analysis, folder, title or ", ".join(analysis.labels[:3]))
+
+
+def write(analysis: Analysis, folder: Path, title: str) -> Path:
+    """Writes all files into `folder`, in place of an older report, and returns the page's path."""
+    from dreamworld.stats import html, plots  # matplotlib takes seconds to import
+
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    write_csv(analysis, folder)
+    (folder / "report.md").write_text(markdown(analysis, title))
+    plots.write_figures(analysis, folder / "plots")
+    (folder / PAGE).write_text(html.page(analysis, title))
+    return folder / PAGE
+
+
+def _check_writable(folder: Path) -> None:
+    """Only an empty folder or an older report is written to."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
+        raise UserError(f"--out {folder} holds other files and no older report; give a new or empty folder")

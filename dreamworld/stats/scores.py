@@ -1,0 +1,206 @@
+"""Reading run directories: episodes, evaluations, wall-clock time and settings, from files alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dreamworld.errors import UserError
+
+ACHIEVEMENT = re.compile(r"(?:log/)?achievements?[_/](.+)")
+NOT_DESCENDED = {"checkpoints", "replay", "tensorboard", "report", "eval", "statistics", "wandb"}
+PAUSE_S = 600.0  # a longer silence in the log is a pause between sittings, not work
+UNSTATED = re.compile(  # settings that change no result, or that the report states in words of its own
+    r"(task|seeds?|logdir|resume|env\.(seed|workers|engine|timeout_s|max_failures)|replay\.(storage|chunk|hot_chunks)"
+    r"|run\.(steps|prefetch|log_every|report_every|save_every|keep_.*|grace_s|platform|compile_cache|progress)"
+    r"|(logger|parallel|eval)\..*)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run as its files tell it. Arrays hold one entry per finished episode or evaluation."""
+
+    path: Path
+    task: str
+    seed: int
+    config: dict[str, Any]  # nested, as saved
+    status: dict[str, Any]  # last heartbeat; empty where there is none
+    frames: np.ndarray  # [E] environment frames at which each score was made, ascending
+    returns: np.ndarray  # [E]
+    hours: np.ndarray  # [E] hours of work until then, pauses left out
+    achievements: dict[str, np.ndarray]  # {name: [E]} bool
+    reach: float  # frames that the run has come to
+    total_hours: float
+    updates: float
+    device: str
+    unreadable: int = 0  # lines that are not JSON (a crash cuts a line)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Task and seed, for messages."""
+        return f"{self.task} seed {self.seed}"
+
+    @property
+    def state(self) -> str:
+        """State of the last heartbeat, `unknown` without one."""
+        return str(self.status.get("state", "unknown"))
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run directory: it has a config or a heartbeat."""
+    return (path / "config.yaml").is_file() or (path / "status.json").is_file()
+
+
+def find_runs(root: str | Path) -> list[Path]:
+    """Run directories at or below `root`, sorted. UserError where `root` is no directory."""
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root} is not a directory; give the directory of a run or one that holds runs")
+    found = []
+    for folder, children, _ in os.walk(root):
+        if is_run(Path(folder)):
+            found.append(Path(folder))
+            children.clear()
+        children[:] = sorted(name for name in children if name not in NOT_DESCENDED and name[0] != ".")
+    return found
+
+
+def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows in the order of steps, and the number of unreadable lines.
+
+    A run that was killed continues from its last checkpoint and writes some steps again: rows that a
+    later row stepped back behind are dropped, so no step counts twice.
+    """
+    rows: list[dict[str, Any]] = []
+    unreadable = 0
+    for row in _parsed(path):
+        if row is None:
+            unreadable += 1
+            continue
+        while rows and rows[-1]["step"] > row["step"]:
+            rows.pop()
+        rows.append(row)
+    return rows, unreadable
+
+
+def _parsed(path: Path) -> Iterator[dict[str, Any] | None]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+                yield row if isinstance(row.get("step"), int | float) else None
+            except (ValueError, AttributeError):
+                yield None
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """The heartbeat in run directory `path`; empty where it is absent or unreadable."""
+    try:
+        status = json.loads((path / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The resolved config in run directory `path`; empty where there is none."""
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path / 'config.yaml'} is unreadable: {str(error).splitlines()[0]}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one level with dotted keys."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + str(key)] = value
+    return flat
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """The dotted settings that make one run's scores comparable with another's."""
+    return {key: value for key, value in flatten(run.config).items() if not UNSTATED.fullmatch(key)}
+
+
+def working_hours(time_s: np.ndarray) -> np.ndarray:
+    """Hours of work at each of ascending times [M] -> [M]: steps longer than a pause count as nothing."""
+    if len(time_s) == 0:
+        return np.zeros(0)
+    gaps = np.diff(time_s, prepend=time_s[0])
+    usual = np.median(gaps[1:]) if len(gaps) > 1 else 0.0
+    gaps = np.where((gaps < 0) | (gaps > max(PAUSE_S, 20 * usual)), 0.0, gaps)
+    return np.cumsum(gaps) / 3600
+
+
+def read_run(path: str | Path, source: str = "train") -> Run:
+    """Reads a run directory. `source`: train (finished training episodes) or eval (evaluations).
+
+    UserError where the directory says neither task nor seed.
+    """
+    path = Path(path)
+    config, status = read_config(path), read_status(path)
+    task, seed = config.get("task", status.get("task")), config.get("seed", status.get("seed"))
+    if task is None or seed is None:
+        raise UserError(f"{path} names no task and seed: config.yaml of a run has both")
+    metrics, bad_metrics = read_jsonl(path / "metrics.jsonl")
+    rows, bad_rows = read_jsonl(path / ("eval.jsonl" if source == "eval" else "episodes.jsonl"))
+    value = "mean" if source == "eval" else "return"
+    rows = [row for row in rows if isinstance(row.get(value), int | float) and "frames" in row]
+    frames, returns = _column(rows, "frames"), _column(rows, value)
+    clock = [row for row in metrics if "time" in row] or [row for row in rows if "time" in row]
+    hours = working_hours(_column(clock, "time"))
+    ticks = _column(clock, "frames")
+    return Run(
+        path=path,
+        task=str(task),
+        seed=int(seed),
+        config=config,
+        status=status,
+        frames=frames,
+        returns=returns,
+        hours=np.interp(frames, ticks, hours) if len(ticks) else np.zeros_like(frames),
+        achievements=_achievements(rows),
+        reach=_reach(status, metrics, rows),
+        total_hours=float(hours[-1]) if len(hours) else 0.0,
+        updates=float(metrics[-1].get("updates", 0)) if metrics else float(status.get("updates", 0)),
+        device=str(status.get("device", "")),
+        unreadable=bad_metrics + bad_rows,
+    )
+
+
+def _column(rows: list[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([row.get(key, np.nan) for row in rows], np.float64)
+
+
+def _achievements(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    names = {key: match[1] for row in rows for key in row if (match := ACHIEVEMENT.fullmatch(key))}
+    return {name: np.array([row.get(key, 0) > 0 for row in rows]) for key, name in sorted(names.items())}
+
+
+def _reach(status: dict[str, Any], metrics: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
+    """Frames the run has come to: the last row logged, or the heartbeat's step where it is further."""
+    last = [row for row in (metrics[-1:] + rows[-1:]) if row.get("frames") and row["step"]]
+    if not last:
+        return 0.0
+    row = max(last, key=lambda row: row["step"])
+    step = max(float(status.get("step") or 0), row["step"])
+    return row["frames"] / row["step"] * step
