@@ -1,0 +1,78 @@
+"""What a run says at its start: devices, spaces, encoders, parameters, replay memory, gradient steps per step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from dreamworld.config import Config
+from dreamworld.logging.progress import Progress
+from dreamworld.logging.rundir import RunDir
+from dreamworld.types import Agent, Space, VectorEnv
+
+
+def announce(
+    progress: Progress, config: Config, rundir: RunDir, agent: Agent, env: VectorEnv, params: Any, devices: list[Any], memory: str
+) -> None:
+    """Prints the summary above the progress line."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2), title=f"{config.task}, seed {config.seed}", title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in describe(config, rundir, agent, env, params, devices, memory):
+        table.add_row(name, text)
+    progress.print(table)
+
+
+def describe(
+    config: Config, rundir: RunDir, agent: Agent, env: VectorEnv, params: Any, devices: list[Any], memory: str
+) -> list[tuple[str, str]]:
+    """The rows of the summary."""
+    from dreamworld.agents.dreamerv3 import precision_name
+
+    kinds = sorted({f"{device.platform} ({device.device_kind})" for device in devices})
+    rows = [
+        ("run", str(rundir)),
+        ("devices", f"{len(devices)} x {', '.join(kinds)}, computing in {precision_name(config.agent)}"),
+        ("environments", f"{env.num_envs} x {config.task}, engine {env.engine}{engine_reason(env)}"),
+    ]
+    for key, space in sorted(env.obs_space.items()):
+        rows.append(("observation", f"{key}: {describe_space(space)} -> {agent.assignment.get(key, 'not used')} encoder"))
+    for key, space in sorted(env.act_space.items()):
+        rows.append(("action", f"{key}: {describe_space(space)}"))
+    counts = count_parameters(agent, params)
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    rows.append(("parameters", f"{sum(counts.values()):,} ({listed})"))
+    rows.append(("replay", memory))
+    rows.append(("training", describe_ratio(config)))
+    return rows
+
+
+def count_parameters(agent: Agent, params: Any) -> dict[str, int]:
+    """Trained parameters by module."""
+    return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in agent.modules(params).items()}
+
+
+def describe_ratio(config: Config) -> str:
+    """What train_ratio means, in gradient steps."""
+    run = config.run
+    per_step = run.train_ratio / (run.batch_size * run.batch_length)
+    return (
+        f"{per_step:.4g} gradient steps per environment step: train_ratio {run.train_ratio:g} / "
+        f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in {run.steps:,.0f} steps"
+    )
+
+
+def describe_space(space: Space) -> str:
+    """`uint8 (64, 64, 3)`, `2 x 5 classes`, `float32 (6,)`."""
+    if space.discrete:
+        return f"{space.size} x {space.classes} classes" if space.shape else f"{space.classes} classes"
+    return f"{space.dtype} {space.shape}"
+
+
+def engine_reason(env: VectorEnv) -> str:
+    """Why this engine, where it says so."""
+    reason = getattr(env, "engine_reason", "")
+    return f" ({reason})" if reason else ""

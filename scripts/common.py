@@ -1,0 +1,115 @@
+"""What the commands share: JAX set-up, and building environments, agent and replay from a config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.types import Agent, Space, Spaces, VectorEnv
+
+if TYPE_CHECKING:
+    from dreamworld.train.evaluate import Mode, Player
+
+EnvSource = str | Callable[[], Any] | Any
+
+
+def setup_jax(config: Config) -> list[Any]:
+    """Chooses the platform and the compilation cache before JAX starts; returns the devices.
+
+    Raises UserError when the platform asked for is not there.
+    """
+    import jax
+
+    run = config.run
+    if run.compile_cache and not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(run.compile_cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if run.platform == "auto":
+        return jax.local_devices()
+    try:
+        devices = jax.local_devices(backend=run.platform)
+    except RuntimeError:
+        found = sorted({device.platform for device in jax.local_devices()})
+        install = " Install the extra: pip install 'dreamworld[cuda]'" if run.platform == "gpu" else ""
+        raise UserError(f"--run.platform {run.platform}: no such device here (found {', '.join(found)}).{install}") from None
+    jax.config.update("jax_default_device", devices[0])
+    return devices
+
+
+def make_train_env(config: Config, source: EnvSource | None = None) -> VectorEnv:
+    """The training environments of a config, or of a user's factory."""
+    from dreamworld.envs.vector import make_vector_env
+
+    return make_vector_env(source or config.task, config.env, seed=config.seed)
+
+
+def make_eval_env(config: Config, source: EnvSource | None = None, *, episodes: int) -> VectorEnv:
+    """Separate environments for evaluation: at most one per episode, seeded apart from training."""
+    from dreamworld.envs.vector import make_vector_env
+
+    num = max(1, min(episodes, config.env.num))
+    return make_vector_env(source or config.task, config.env, seed=config.seed + 1_000_003, num=num)
+
+
+def build_agent(config: Config, obs_space: Spaces | None = None, act_space: Spaces | None = None) -> Agent:
+    """The agent of a config; without spaces, one environment is built to ask for them."""
+    from dreamworld.agents import make_agent
+
+    if obs_space is None or act_space is None:
+        env = make_eval_env(config, episodes=1)
+        obs_space, act_space = env.obs_space, env.act_space
+        env.close()
+    return make_agent(config, obs_space, act_space)
+
+
+def row_spaces(agent: Agent) -> Spaces:
+    """Spaces of the flat rows that replay stores for an agent."""
+    flag = Space((), "bool")
+    rows = {f"obs/{key}": space for key, space in agent.obs_space.items()}
+    rows |= {f"action/{key}": space for key, space in agent.act_space.items()}
+    rows |= {"reward": Space((), "float32"), "is_first": flag, "is_last": flag, "is_terminal": flag}
+    return rows | agent.latent_space
+
+
+def frames_per_step(config: Config) -> int:
+    """Environment frames of one agent step: the action repeat."""
+    return config.env.atari.repeat if config.task.startswith("atari") else config.env.repeat
+
+
+def load(logdir: str | Path, *, step: int | None = None, mode: Mode = "sample", seed: int = 0) -> Player:
+    """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
+
+        player = dreamworld.load(DIR); state = player.initial(1)
+        state, action = player.act(state, obs)      # obs: keys [N, ...] and is_first [N]
+    """
+    from dreamworld.logging.rundir import RunDir
+
+    rundir = RunDir(logdir)
+    return load_player(rundir.require(), rundir, None, step=step, mode=mode, seed=seed)
+
+
+def load_player(
+    config: Config, rundir: Any, agent: Agent | None, *, step: int | None, mode: Mode, seed: int
+) -> Player:
+    """`load` with what the caller has already."""
+    from dreamworld.train.evaluate import Player
+
+    setup_jax(config)
+    agent = agent or build_agent(config)
+    return Player(agent, restore_params(rundir, agent, step), seed, mode)
+
+
+def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:
+    """Parameters of a checkpoint, without optimiser and carries."""
+    import jax
+
+    from dreamworld.train.checkpoint import Checkpointer
+
+    like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+    with Checkpointer(rundir.checkpoints) as checkpointer:
+        restored = checkpointer.restore(step, {"train": like._replace(opt_state=None, slow=None, stats=None)}, subset=True)
+    return restored.agent["train"].params

@@ -1,0 +1,155 @@
+"""One training session: joins environments, agent, replay, logging and checkpoints, and runs the loop."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.logging import plots
+from dreamworld.logging.progress import Progress
+from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger
+from dreamworld.replay.memory import check_memory
+from dreamworld.replay.pipeline import Pipeline
+from dreamworld.replay.replay import Replay
+from dreamworld.scripts import common
+from dreamworld.scripts.announce import announce
+from dreamworld.train.checkpoint import Checkpointer
+from dreamworld.train.evaluate import Player, evaluate
+from dreamworld.train.learner import Learner
+from dreamworld.train.loop import Loop
+from dreamworld.train.stops import Exit, NumericalStop, Stop
+from dreamworld.types import Agent, VectorEnv
+
+
+def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
+    """Trains in a locked run directory; returns the exit code. What is wrong is said before anything is written."""
+    devices = common.setup_jax(config)
+    if rundir.exists():
+        rundir.check(config)
+    with contextlib.ExitStack() as stack:
+        env = common.make_train_env(config, source)
+        stack.callback(env.close)
+        agent = common.build_agent(config, env.obs_space, env.act_space)
+        memory = check_memory(common.row_spaces(agent), config.replay, steps=config.run.steps)
+        notes = rundir.begin(config)
+        progress = stack.enter_context(Progress(config.run.steps, show=config.run.progress))
+        for note in notes:
+            progress.message(note)
+        loop = build_loop(rundir, config, agent, env, progress, source, stack)
+        announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, memory)
+        rundir.write_status("starting", task=config.task, seed=config.seed, steps=int(config.run.steps))
+        return run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
+
+
+def build_loop(
+    rundir: RunDir, config: Config, agent: Agent, env: VectorEnv, progress: Progress, source: Any, stack: contextlib.ExitStack
+) -> Loop:
+    """The loop of a run, restored from its newest checkpoint when there is one."""
+    run = config.run
+    learner = Learner(
+        agent, config.seed, num_envs=env.num_envs, batch_size=run.batch_size, nan_policy=run.nan_policy
+    )
+    replay = Replay(
+        common.row_spaces(agent),
+        config.replay,
+        num_envs=env.num_envs,
+        length=run.replay_context + run.batch_length,
+        context=run.replay_context,
+        capacity_steps=int(min(config.replay.capacity_steps, run.steps + env.num_envs)),
+        directory=rundir.replay,
+        seed=config.seed,
+    )
+    pipeline = Pipeline(replay, learner.put, batch_size=run.batch_size, depth=run.prefetch)
+    stack.callback(pipeline.close)
+    checkpointer = stack.enter_context(
+        Checkpointer(
+            rundir.checkpoints,
+            keep_last=run.keep_last,
+            keep_every=run.keep_every,
+            keep_best=run.keep_best,
+            on_commit=lambda metas: replay.collect_garbage([meta["replay"] for meta in metas]),
+        )
+    )
+    latest = checkpointer.latest()
+    logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
+    loop = Loop(
+        config, learner, env, replay, pipeline, rundir, logger, checkpointer, progress, common.frames_per_step(config)
+    )
+    if latest is not None:
+        for problem in loop.restore():
+            progress.message(problem)
+        progress.message(f"continued at step {loop.counters.step:,} ({loop.counters.updates:,} updates)")
+    elif config.init_from:
+        learner.state = initialise_from(config.init_from, agent, learner.state)
+        progress.message(f"parameters taken from {config.init_from}")
+    if config.eval.every:
+        loop.evaluate = make_evaluator(loop, source, stack)
+    return loop
+
+
+def run_loop(loop: Loop, stop: Stop) -> int:
+    """Trains and says how it ended: exit code, status, learning curve."""
+    try:
+        loop.run(stop)
+    except NumericalStop as error:
+        loop.write_status("failed", error=str(error))
+        loop.progress.message(str(error))
+        return int(Exit.NUMERICAL)
+    except Exception as error:
+        loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    loop.progress.close()
+    if stop.requested:
+        loop.write_status("preempted")
+        loop.progress.message(f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. The same command continues.")
+        return int(Exit.PREEMPTED)
+    loop.write_status("finished")
+    plots.learning_curve(loop.rundir)
+    loop.progress.message(f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}")
+    return int(Exit.OK)
+
+
+def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
+    """`step -> mean return` on environments of its own, logged with a video."""
+    config = loop.config
+    env = common.make_eval_env(config, source, episodes=config.eval.episodes)
+    stack.callback(env.close)
+
+    def run(step: int) -> float:
+        player = Player(loop.learner.agent, loop.learner.state.params, config.seed + step, config.eval.mode)
+        state = player.initial(env.num_envs)
+        found = evaluate(
+            player.act, state, env, config.eval.episodes, seed=config.seed + 1_000_003 + step, video=config.eval.video
+        )
+        row = loop.logger.evaluation(
+            step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, found.log
+        )
+        if found.frames is not None:
+            loop.logger.eval_video(step, found.frames, fps=30)
+        loop.progress.message(
+            f"evaluation at step {step:,}: {row['mean']:.4g} mean return of {len(found.returns)} episodes"
+        )
+        return row["mean"]
+
+    return run
+
+
+def initialise_from(text: str, agent: Agent, state: Any) -> Any:
+    """The train state with parameters of another run: all of them (`DIR`), or some modules (`DIR:encoder,dynamics`)."""
+    head, _, tail = text.rpartition(":")
+    path, names = (head, tail.split(",")) if head and "/" not in tail else (text, list(state.params))
+    if unknown := sorted(set(names) - set(state.params)):
+        raise UserError(f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(state.params)}")
+    source = RunDir(path)
+    source.require()
+    pick = lambda tree: {name: tree[name] for name in names if name in tree}
+    like = jax.eval_shape(lambda: state)
+    like = like._replace(params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None)
+    with Checkpointer(source.checkpoints) as checkpointer:
+        found = checkpointer.restore(None, {"train": like}, subset=True).agent["train"]
+    return state._replace(params={**state.params, **found.params}, slow={**state.slow, **found.slow})
