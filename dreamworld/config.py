@@ -120,9 +120,13 @@ class ActorCriticConfig:
     units: int = 1024
     """Width of reward, continue, actor and critic heads."""
     actor_layers: int = 3
+    """Hidden layers of the actor."""
     critic_layers: int = 3
+    """Hidden layers of the critic."""
     reward_layers: int = 1
+    """Hidden layers of the reward head."""
     cont_layers: int = 1
+    """Hidden layers of the continue head."""
     bins: int = 255
     """Bins of the symexp two-hot heads (odd)."""
     imag_length: int = 15
@@ -142,11 +146,15 @@ class ActorCriticConfig:
     return_rate: float = 0.01
     """Rate of the moving return percentiles."""
     return_low: float = 5.0
+    """Lower percentile of the return range."""
     return_high: float = 95.0
+    """Upper percentile of the return range."""
     return_limit: float = 1.0
     """Lower limit of the percentile range that advantages are divided by."""
     std_min: float = 0.1
+    """Smallest standard deviation of continuous actions."""
     std_max: float = 1.0
+    """Largest standard deviation of continuous actions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,17 +162,25 @@ class LossConfig:
     obs: float = 1.0
     """Scale of each observation key's reconstruction."""
     reward: float = 1.0
+    """Scale of the reward loss."""
     cont: float = 1.0
+    """Scale of the continue loss."""
     dyn: float = 1.0
+    """Scale of the KL that moves the prior to the posterior."""
     rep: float = 0.1
+    """Scale of the KL that moves the posterior to the prior."""
     actor: float = 1.0
+    """Scale of the actor loss."""
     critic: float = 1.0
+    """Scale of the critic loss on imagined states."""
     replay_value: float = 0.3
+    """Scale of the critic loss on replayed states."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
     lr: float = 4e-5
+    """Learning rate after the warm-up."""
     warmup: int = 1000
     """Updates of linear learning-rate warm-up; the first is at 0."""
     agc: float = 0.3
@@ -172,8 +188,11 @@ class OptimConfig:
     agc_floor: float = 1e-3
     """Parameter norm floor of the clipping."""
     beta1: float = 0.9
+    """Momentum decay."""
     beta2: float = 0.999
+    """Decay of the squared-gradient average."""
     eps: float = 1e-20
+    """Added to the root of that average."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +239,7 @@ class RunConfig:
     train_ratio: float = 256.0
     """Trained rows per agent step: one update per batch_size x batch_length / train_ratio agent steps."""
     batch_size: int = 16
+    """Chunks of an update."""
     batch_length: int = 64
     """Trained rows of a chunk."""
     replay_context: int = 1
@@ -247,6 +267,7 @@ class RunConfig:
     nan_policy: Literal["stop", "skip"] = "stop"
     """After a non-finite update (which is never applied): stop, or go on for at most nan_limit of them."""
     nan_limit: int = 10
+    """Non-finite updates that `skip` allows."""
     compile_cache: str = "~/.cache/dreamworld/xla"
     """Folder of compiled programs, shared by runs; empty for none."""
     progress: bool = True
@@ -258,6 +279,7 @@ class EvalConfig:
     every: float = 0
     """Agent steps between evaluations on separate environments; 0 for none."""
     episodes: int = 4
+    """Episodes of an evaluation."""
     mode: Literal["sample", "greedy"] = "sample"
     """Sampled (as published) or greedy actions."""
     video: bool = True
@@ -269,19 +291,25 @@ class ParallelConfig:
     """Mesh of devices; at most one axis may be -1, which takes the rest."""
 
     seed: int = 1
+    """Devices along the axis of independent seeds."""
     data: int = -1
+    """Devices along which the batch is split."""
     fsdp: int = 1
+    """Devices along which large parameters are split."""
     fsdp_threshold: int = 1 << 20
     """Parameters with fewer elements are replicated."""
     coordinator: str = ""
     """host:port of the first process, `auto` for SLURM or TPU metadata, empty for one process."""
     processes: int = 1
+    """Processes (hosts) of the run."""
     process_id: int = 0
+    """Index of this process."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoggerConfig:
     tensorboard: bool = True
+    """Write TensorBoard event files."""
     wandb: str = ""
     """Weights & Biases project; empty for none. Needs the extra `wandb`."""
 
@@ -293,6 +321,7 @@ class Config:
     task: str = "dmc_walker_walk"
     """Environment: atari_<game>, atari100k_<game>, dmc_<domain>_<task>, crafter_reward, gym_<id>, jax_<name>, module:Name."""
     seed: int = 0
+    """Seed of parameters, sampling and environments."""
     seeds: str = ""
     """Train several seeds in one program: `0:8` or `0,3,5`."""
     logdir: str = "~/dreamworld/{task}-{seed}"
