@@ -1,6 +1,6 @@
-"""DreamerV3 (Hafner et al., "Mastering diverse control tasks through world models", Nature 2025; arXiv:2301.04104).
+"""DreamerV3 (Hafner et al., "Mastering diverse control tasks through world models", Nature 2025).
 
-An RSSM and an actor-critic, trained by one optimiser on the sum of their losses.
+arXiv:2301.04104. An RSSM and an actor-critic, trained by one optimiser on the sum of their losses.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import jax.numpy as jnp
 from dreamworld import optim, rollout
 from dreamworld.behaviours.actor_critic import ActorCritic
 from dreamworld.config import AgentConfig, Config, LossConfig
+from dreamworld.errors import UserError
 from dreamworld.models.observations import target
 from dreamworld.models.rssm import RSSM, Latent, make_rssm, trained_rows
-from dreamworld.train.step import LossOut, make_update
+from dreamworld.nets import class_count
+from dreamworld.train.step import LossFn, LossOut, make_update
 from dreamworld.types import Agent, Array, Batch, Key, Mode, Params, Spaces, TrainState
 
 
 def make_dreamerv3(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """Builds the record of pure functions; raises UserError for spaces that the model can't take."""
-    dtype = compute_dtype(config.agent.precision)
-    world = make_rssm(config.agent, obs_space, act_space, context=config.run.replay_context, dtype=dtype)
-    behaviour = ActorCritic(config.agent.behaviour, act_space, dtype)
+    world, behaviour = make_parts(config, obs_space, act_space)
     optimizer = optim.make_optimizer(config.agent.optim)
 
     def init(key: Key) -> TrainState:
@@ -35,10 +35,13 @@ def make_dreamerv3(config: Config, obs_space: Spaces, act_space: Spaces) -> Agen
         return TrainState(params, optimizer.init(params), slow, stats, jnp.zeros((), jnp.int32), learner_key)
 
     def initial(params: Params, batch: int) -> tuple[Latent, dict[str, Array]]:
-        action = {name: jnp.zeros((batch, *space.shape), space.dtype) for name, space in act_space.items()}
+        dtype = lambda space: jnp.int32 if class_count(space) else jnp.float32  # what `act` returns
+        action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
         return world.initial(params, batch), action
 
-    def act(params: Params, carry: Any, obs: dict[str, Array], key: Key, *, mode: Mode = "sample") -> tuple[Any, Any, Any]:
+    def act(
+        params: Params, carry: Any, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Any, Any, Any]:
         state, prev_action = carry
         observe_key, act_key = jax.random.split(key)
         seen = {name: obs[name] for name in world.encoder.spaces}
@@ -46,22 +49,12 @@ def make_dreamerv3(config: Config, obs_space: Spaces, act_space: Spaces) -> Agen
         action = behaviour.act(params, world.feature(params, state), act_key, mode=mode)
         return (state, action), action, world.entries(state)
 
-    def loss(params: Params, slow: Params, stats: Any, carry: Latent, batch: Batch, key: Key) -> tuple[Array, LossOut]:
-        world_key, behaviour_key = jax.random.split(key)
-        losses, out = world.loss(params, batch, carry, world_key)
-        rows = trained_rows(batch, world.context)
-        more, stats, metrics = behaviour.loss(params, slow, stats, world, out, rows, behaviour_key)
-        losses |= more
-        total = sum_losses(losses, config.agent.loss)
-        priorities = jax.lax.stop_gradient(losses["dyn"])
-        return total, LossOut(losses, stats, out.carry, out.entries, priorities, out.metrics | metrics)
-
     return Agent(
         init=init,
         initial=initial,
         act=act,
         initial_train=world.initial,
-        update=make_update(loss, optimizer, behaviour.update_slow),
+        update=make_update(make_loss(world, behaviour, config.agent.loss), optimizer, behaviour.update_slow),
         report=lambda params, batch, key: open_loop_report(world, params, batch, key),
         obs_space=obs_space,
         act_space=act_space,
@@ -71,6 +64,39 @@ def make_dreamerv3(config: Config, obs_space: Spaces, act_space: Spaces) -> Agen
     )
 
 
+def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RSSM, ActorCritic]:
+    """The world model and the behaviour that `make_dreamerv3` joins."""
+    if config.run.batch_length < 2:
+        raise UserError(f"--run.batch_length {config.run.batch_length}: needs at least 2 rows to learn from")
+    if config.run.replay_context not in (0, 1):
+        raise UserError(f"--run.replay_context {config.run.replay_context}: takes 0 or 1")
+    if config.agent.behaviour.bins % 2 == 0 or config.agent.behaviour.bins < 3:
+        raise UserError(
+            f"--agent.behaviour.bins {config.agent.behaviour.bins}: takes odd numbers from 3, such as 255"
+        )
+    dtype = compute_dtype(config.agent.precision)
+    world = make_rssm(config.agent, obs_space, act_space, context=config.run.replay_context, dtype=dtype)
+    return world, ActorCritic(config.agent.behaviour, act_space, dtype)
+
+
+def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn:
+    """One scalar from the losses of both, as `make_update` wants it."""
+
+    def loss(
+        params: Params, slow: Params, stats: Any, carry: Latent, batch: Batch, key: Key
+    ) -> tuple[Array, LossOut]:
+        world_key, behaviour_key = jax.random.split(key)
+        losses, out = world.loss(params, batch, carry, world_key)
+        rows = trained_rows(batch, world.context)
+        more, stats, metrics = behaviour.loss(params, slow, stats, world, out, rows, behaviour_key)
+        losses |= more
+        priorities = jax.lax.stop_gradient(losses["dyn"])
+        found = LossOut(losses, stats, out.carry, out.entries, priorities, out.metrics | metrics)
+        return sum_losses(losses, scales), found
+
+    return loss
+
+
 def sum_losses(losses: dict[str, Array], scales: LossConfig) -> Array:
     """Sum over names of scale times mean; every `obs/<key>` has the scale `obs`."""
     scale = dataclasses.asdict(scales)
@@ -78,16 +104,20 @@ def sum_losses(losses: dict[str, Array], scales: LossConfig) -> Array:
 
 
 def open_loop_report(world: RSSM, params: Params, batch: Batch, key: Key) -> dict[str, Array]:
-    """`truth/<key>` and `dream/<key>` [B, T, *shape]; the first T/2 rows are observed, the rest imagined from the actions."""
+    """`truth/<key>` and `dream/<key>` [B, T, *shape]; the first T/2 rows are observed, the rest imagined."""
     observe_key, imagine_key = jax.random.split(key)
+    # Without the carry of the chunk before, every chunk starts from its own stored latents.
+    batch = batch._replace(extras=batch.extras | {"consec": jnp.zeros_like(batch.extras["consec"])})
     state, prev_action = world.start(batch, world.initial(params, batch.reward.shape[0]))
     rows = trained_rows(batch, world.context)
     half = report_context(rows.reward.shape[1])
-    head = lambda tree: jax.tree.map(lambda x: x[:, :half], tree)
-    states, _ = world.observe_sequence(params, state, *head((prev_action, rows.obs, rows.is_first)), observe_key)
+    action, obs, is_first = jax.tree.map(lambda x: x[:, :half], (prev_action, rows.obs, rows.is_first))
+    states, _ = world.observe_sequence(params, state, action, obs, is_first, observe_key)
     last = jax.tree.map(lambda x: x[:, -1], states)
     advance = lambda state, action, key: world.imagine(params, state, action, key)
-    dreamt = rollout.open_loop(advance, last, {name: x[:, half:] for name, x in prev_action.items()}, imagine_key)
+    dreamt = rollout.open_loop(
+        advance, last, {name: x[:, half:] for name, x in prev_action.items()}, imagine_key
+    )
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), states, dreamt)
     report = {}
     for name, dist in world.decode(params, states).items():

@@ -1,4 +1,4 @@
-"""Distributions of DreamerV3 (arXiv:2301.04104). All of them compute in float32, whatever the network's precision."""
+"""Distributions of DreamerV3 (arXiv:2301.04104). All compute in float32, whatever the network's precision."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def log_unimix(logits: Array, unimix: float) -> Array:
 
 
 def sample_onehot(log_probs: Array, gumbel: Array) -> Array:
-    """One-hot samples [..., K] from log-probabilities and Gumbel noise of equal shape, with straight-through gradients.
+    """One-hot samples [..., K] from log-probabilities and Gumbel noise of equal shape, straight-through.
 
     Forward: exactly one-hot. Backward: the gradient of the probabilities (arXiv:2010.02193, algorithm 1).
     """
@@ -55,7 +55,7 @@ def categorical_kl(left: Array, right: Array) -> Array:
 
 
 class TwoHot(NamedTuple):
-    """Symexp two-hot regression (section "Critic learning"): a categorical over exponentially spaced values."""
+    """Symexp two-hot regression ("Critic learning"): a categorical over exponentially spaced values."""
 
     logits: Array  # [..., bins]
 
@@ -113,7 +113,7 @@ class Squared(NamedTuple):
 
 
 class Categorical(NamedTuple):
-    """Independent categoricals [..., *shape, classes]; log-probability and entropy are summed over `dims` shape axes."""
+    """Independent categoricals [..., *shape, classes]; log_prob and entropy sum over the `dims` shape axes."""
 
     logits: Array
     dims: int

@@ -30,9 +30,9 @@ def symexp_bins(count: int) -> Array:
 
 
 def two_hot(x: Array, bins: Array) -> Array:
-    """Weights [..., bins] on the two bins around x [...] that average to x; x beyond the ends takes the end bin (eq. 9).
+    """Weights [..., bins] on the two bins around x [...] that average to x (eq. 9).
 
-    Interpolation is linear in the raw values of the bins, not in symlog space.
+    Interpolation is linear in the raw values of the bins, not in symlog space; x beyond the ends takes the end.
     """
     last = bins.shape[0] - 1
     x = jnp.clip(x.astype(jnp.float32), bins[0], bins[-1])
@@ -45,11 +45,14 @@ def two_hot(x: Array, bins: Array) -> Array:
 
 
 def two_hot_mean(probs: Array, bins: Array) -> Array:
-    """sum_i probs[..., i] bins[i], pairing negative with positive halves so that symmetric probabilities give exactly 0."""
+    """sum_i probs[..., i] bins[i] of antisymmetric bins, exactly 0 for symmetric probabilities.
+
+    The halves are paired as differences of probabilities: in a sum of products a fused multiply-add may round
+    p b and p (-b) apart.
+    """
     middle = bins.shape[0] // 2
-    weighted = probs * _like(bins, probs[..., 0])
-    paired = weighted[..., :middle][..., ::-1] + weighted[..., middle + 1 :]
-    return weighted[..., middle] + paired.sum(-1)
+    surplus = probs[..., middle + 1 :] - probs[..., :middle][..., ::-1]
+    return jnp.sum(surplus * _like(bins[middle + 1 :], probs[..., 0]), -1)
 
 
 def _like(bins: Array, x: Array) -> Array:
@@ -68,14 +71,15 @@ def lambda_return(reward: Array, cont: Array, value: Array, bootstrap: Array, la
     Returns: [H, ...].
     """
     chex.assert_equal_shape((reward, cont, value))
-    lam = jnp.broadcast_to(jnp.asarray(lam, reward.dtype), reward.shape) if jnp.ndim(lam) == 0 else lam
+    mixes = jnp.asarray(lam, reward.dtype)
+    mixes = mixes if mixes.ndim else jnp.broadcast_to(mixes, reward.shape)
 
     def backup(following: Array, row: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
         r, c, v, mix = row
         current = r + c * ((1 - mix) * v + mix * following)
         return current, current
 
-    rows = (reward[1:], cont[1:], value[1:], lam[1:])
+    rows = (reward[1:], cont[1:], value[1:], mixes[1:])
     return jax.lax.scan(backup, bootstrap, rows, reverse=True)[1]
 
 

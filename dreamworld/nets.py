@@ -1,6 +1,6 @@
-"""Linen leaf modules of DreamerV3: linear and block-linear layers, RMSNorm, MLPs, image encoder and decoder, heads.
+"""Linen leaf modules of DreamerV3: (block-)linear layers, RMSNorm, MLPs, image encoder and decoder, heads.
 
-Every leaf has one `__call__`. Parameters are float32; `dtype` is the precision of the matrix products, and RMSNorm
+Every leaf has one `__call__`. Parameters are float32; `dtype` is the precision of the matrix products. RMSNorm
 and every distribution compute in float32.
 """
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists
-from dreamworld.types import Array, Space, Spaces
+from dreamworld.types import Array, Params, Space, Spaces
 
 silu = jax.nn.silu
 NORM_EPS = 1e-4
@@ -24,7 +24,9 @@ def _init(scale: float = 1.0, *, in_axis: Any = -2) -> nn.initializers.Initializ
     """Normal truncated at 2 sigma, fan-in, corrected to variance scale^2 / fan-in."""
     if scale == 0:
         return nn.initializers.zeros_init()
-    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal", in_axis=in_axis, out_axis=-1)
+    return nn.initializers.variance_scaling(
+        scale**2, "fan_in", "truncated_normal", in_axis=in_axis, out_axis=-1
+    )
 
 
 class Linear(nn.Module):
@@ -93,7 +95,10 @@ class MLP(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """uint8 [..., H, W, C] -> [..., H/16 * W/16 * depth * mults[-1]]: 5x5 convolution, 2x2 max-pool, norm, SiLU a stage."""
+    """uint8 [..., H, W, C] -> [..., H/2^n * W/2^n * depth * mults[-1]] in n stages.
+
+    Each stage: 5x5 convolution, 2x2 max-pool, RMSNorm over channels, SiLU.
+    """
 
     depth: int
     mults: tuple[int, ...]
@@ -124,7 +129,11 @@ class Conv(nn.Module):
         kernel = self.param("kernel", _init(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
         y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return add_bias(y, bias)
 
@@ -144,8 +153,8 @@ class VectorEncoder(nn.Module):
 class ImageDecoder(nn.Module):
     """(deter [N, D], stoch [N, S*K]) -> sigmoid image [N, H, W, C].
 
-    deter enters by a block-linear layer whose blocks are groups of channels, stoch by two linear layers; then nearest
-    upsampling and 5x5 convolutions.
+    deter enters by a block-linear layer whose blocks are groups of channels, stoch by two linear layers; then
+    nearest upsampling and 5x5 convolutions.
     """
 
     size: tuple[int, int]
@@ -170,7 +179,9 @@ class ImageDecoder(nn.Module):
         y = Linear(count, self.dtype, name="space_stoch_out")(y).reshape(x.shape)
         x = silu(RMSNorm(name="space_norm")(x + y))
         for index in reversed(range(stages - 1)):
-            x = Conv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(upsample(x))
+            x = Conv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(
+                upsample(x)
+            )
             x = silu(RMSNorm(name=f"norm{index}")(x))
         return jax.nn.sigmoid(Conv(self.channels, self.kernel, self.dtype, name="image")(upsample(x)))
 
@@ -193,7 +204,9 @@ class VectorDecoder(nn.Module):
         rank = len(space.shape)
         classes = class_count(space)
         shape = (*space.shape, classes) if classes else space.shape
-        y = Linear(math.prod(shape), self.dtype, name=key.replace("/", "_"))(x).reshape((*x.shape[:-1], *shape))
+        y = Linear(math.prod(shape), self.dtype, name=key.replace("/", "_"))(x).reshape(
+            (*x.shape[:-1], *shape)
+        )
         if classes:
             return dists.Categorical(y, rank)
         return (dists.SymlogSquared if self.symlog else dists.Squared)(y, rank)
@@ -253,6 +266,11 @@ class PolicyHead(nn.Module):
         std = (self.std_max - self.std_min) * jax.nn.sigmoid(std + 2.0) + self.std_min
         shape = (*x.shape[:-1], *space.shape)
         return dists.Normal(jnp.tanh(mean).reshape(shape), std.reshape(shape), rank)
+
+
+def apply(module: nn.Module, params: Params, *args: Any) -> Any:
+    """Calls a leaf with its parameters."""
+    return module.apply({"params": params}, *args)
 
 
 def add_bias(x: Array, bias: Array) -> Array:

@@ -1,4 +1,4 @@
-"""LaProp (arXiv:2002.04839) behind adaptive gradient clipping (arXiv:2102.06171), as DreamerV3 combines them."""
+"""LaProp (arXiv:2002.04839) behind adaptive gradient clipping (arXiv:2102.06171), as in DreamerV3."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dreamworld.types import Array
 
 
 def clip_by_agc(clip: float, floor: float) -> optax.GradientTransformation:
-    """Scales each tensor's gradient so that |g| <= clip * max(floor, |p|), with norms over the whole tensor."""
+    """Scales each tensor's gradient so that |g| <= clip * max(floor, |p|), norms over the whole tensor."""
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def clip_one(grad: Array, param: Array) -> Array:
             limit = clip * jnp.maximum(floor, _norm(param))
             return grad / jnp.maximum(1.0, _norm(grad) / limit)
 
-        return jax.tree.map(clip_one, grads, params), state
+        return jax.tree.map(clip_one, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -34,19 +34,20 @@ class LaPropState(NamedTuple):
 def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation:
     """Normalises first, then applies momentum; both moments are bias-corrected.
 
-    nu <- b2 nu + (1-b2) g^2;  u = g / (sqrt(nu / (1-b2^t)) + eps);  mu <- b1 mu + (1-b1) u;  out = mu / (1-b1^t).
+    nu <- b2 nu + (1-b2) g^2;  u = g / (sqrt(nu / (1-b2^t)) + eps)
+    mu <- b1 mu + (1-b1) u;  out = mu / (1-b1^t)
     """
 
     def init(params: Any) -> LaPropState:
         zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
         return LaPropState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-    def update(grads: Any, state: LaPropState, params: Any = None) -> tuple[Any, LaPropState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, LaPropState]:
         count = state.count + 1
         time = count.astype(jnp.float32)
         correct1, correct2 = 1 - beta1**time, 1 - beta2**time
-        nu = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, grads)
-        scaled = jax.tree.map(lambda g, v: g / (jnp.sqrt(v / correct2) + eps), grads, nu)
+        nu = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, updates)
+        scaled = jax.tree.map(lambda g, v: g / (jnp.sqrt(v / correct2) + eps), updates, nu)
         mu = jax.tree.map(lambda m, u: beta1 * m + (1 - beta1) * u, state.mu, scaled)
         return jax.tree.map(lambda m: m / correct1, mu), LaPropState(count, nu, mu)
 
@@ -54,7 +55,7 @@ def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTra
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """AGC, LaProp, then a learning rate that warms up linearly; the first update is at rate 0 when there is a warm-up."""
+    """AGC, LaProp, then a learning rate that warms up linearly, the first update at rate 0."""
     rate = optax.linear_schedule(0.0, config.lr, config.warmup) if config.warmup else config.lr
     return optax.chain(
         clip_by_agc(config.agc, config.agc_floor),

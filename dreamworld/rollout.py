@@ -16,8 +16,10 @@ def time_first(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
-def scan_rows(step: Callable[[Any, Any, Key], tuple[Any, Any]], state: Any, rows: Any, key: Key) -> tuple[Any, Any]:
-    """Runs `step(state, row, key) -> (state, out)` over axis T of rows [B, T, ...]; returns the last state and outs."""
+def scan_rows(
+    step: Callable[[Any, Any, Key], tuple[Any, Any]], state: Any, rows: Any, key: Key
+) -> tuple[Any, Any]:
+    """Runs `step(state, row, key) -> (state, out)` over axis T of rows [B, T, ...]; last state, outs."""
     length = jax.tree.leaves(rows)[0].shape[1]
     inputs = (time_first(rows), jax.random.split(key, length))
     state, out = jax.lax.scan(lambda state, row: step(state, *row), state, inputs)
@@ -37,7 +39,7 @@ def imagine(
         start: states [N, ...].
         length: H.
 
-    Returns: states [H+1, N, ...] beginning with `start`, and actions [H+1, N, ...]; the last action leads nowhere.
+    Returns: states [H+1, N, ...] beginning with `start`, actions [H+1, N, ...]; the last leads nowhere.
     """
 
     def step(state: Any, key: Key) -> tuple[Any, tuple[Any, Any]]:
@@ -51,7 +53,9 @@ def imagine(
     return jax.tree.map(append, states, last), jax.tree.map(append, actions, policy(last, keys[length]))
 
 
-def open_loop(advance: Callable[[Any, Any, Key], Any], start: Any, actions: dict[str, Array], key: Key) -> Any:
+def open_loop(
+    advance: Callable[[Any, Any, Key], Any], start: Any, actions: dict[str, Array], key: Key
+) -> Any:
     """States [B, T, ...] after each of the given actions [B, T, ...], without looking at observations."""
 
     def step(state: Any, action: Any, key: Key) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Actor-critic that learns inside the world model's imagination (DreamerV3, arXiv:2301.04104, "Actor learning")."""
+"""Actor-critic that learns in imagination (DreamerV3, arXiv:2301.04104, "Actor learning")."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class ActorCritic:
     def actor(self) -> nets.PolicyHead:
         config = self.config
         spaces = tuple(sorted(self.act_space.items()))
-        return nets.PolicyHead(spaces, config.actor_layers, config.units, config.std_min, config.std_max, self.dtype)
+        return nets.PolicyHead(
+            spaces, config.actor_layers, config.units, config.std_min, config.std_max, self.dtype
+        )
 
     @property
     def critic(self) -> nets.TwoHotHead:
@@ -49,18 +51,22 @@ class ActorCritic:
     def update_slow(self, slow: Params, params: Params) -> Params:
         """Moves the slow critic towards the critic by `slow_rate`."""
         rate = self.config.slow_rate
-        return {"critic": jax.tree.map(lambda old, new: (1 - rate) * old + rate * new, slow["critic"], params["critic"])}
+        return {
+            "critic": jax.tree.map(
+                lambda old, new: (1 - rate) * old + rate * new, slow["critic"], params["critic"]
+            )
+        }
 
     def init_stats(self) -> math.Percentiles:
         return math.init_percentiles()
 
     def policy(self, params: Params, feature: Array) -> dict[str, Any]:
         """One distribution per action key over features [..., F]."""
-        return self.actor.apply({"params": params["actor"]}, feature)
+        return nets.apply(self.actor, params["actor"], feature)
 
     def value(self, params: Params, feature: Array) -> dists.TwoHot:
         """Distribution of the return from features [..., F]."""
-        return self.critic.apply({"params": params["critic"]}, feature)
+        return nets.apply(self.critic, params["critic"], feature)
 
     def act(self, params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
         """Actions {key: [..., *shape]}; continuous ones are not clipped."""
@@ -71,12 +77,19 @@ class ActorCritic:
         return {name: policy[name].sample(one) for name, one in zip(sorted(policy), keys)}
 
     def loss(
-        self, params: Params, slow: Params, stats: math.Percentiles, world: WorldModel, out: WorldOut, batch: Batch, key: Key
+        self,
+        params: Params,
+        slow: Params,
+        stats: math.Percentiles,
+        world: WorldModel,
+        out: WorldOut,
+        batch: Batch,
+        key: Key,
     ) -> tuple[dict[str, Array], math.Percentiles, dict[str, Array]]:
         """Losses {actor, critic: [B, T], replay_value: [B, T-1]}, the new statistics, and metrics.
 
-        Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches the world
-        model; that of `replay_value` does, through `out.features`.
+        Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches the
+        world model; that of `replay_value` does, through `out.features`.
         """
         features, actions = self._dream(params, world, out, key)
         reward, cont = world.predict(sg(params), features)
@@ -87,7 +100,11 @@ class ActorCritic:
         weight = sg(jnp.cumprod(c, 0))[:-1]
         returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
         stats = math.update_percentiles(
-            stats, returns, rate=self.config.return_rate, low=self.config.return_low, high=self.config.return_high
+            stats,
+            returns,
+            rate=self.config.return_rate,
+            low=self.config.return_low,
+            high=self.config.return_high,
         )
         advantage = (returns - value[:-1]) / math.percentile_scale(stats, self.config.return_limit)
         log_prob, entropy = self._evaluate(params, features[:-1], jax.tree.map(lambda a: a[:-1], actions))
@@ -95,7 +112,9 @@ class ActorCritic:
         losses = {
             "actor": _per_start(actor, batch),
             "critic": _per_start(weight * self._critic_loss(_cut(critic), returns, slow_value[:-1]), batch),
-            "replay_value": self._replay_value_loss(params, slow, out, batch, returns[0].reshape(batch.reward.shape)),
+            "replay_value": self._replay_value_loss(
+                params, slow, out, batch, returns[0].reshape(batch.reward.shape)
+            ),
         }
         metrics = {
             "imagined_return": returns.mean(),
@@ -127,7 +146,9 @@ class ActorCritic:
         """Cross-entropy with the return, and with the slow critic's mean as a regulariser."""
         return critic.loss(returns) + self.config.slow_scale * critic.loss(slow_value)
 
-    def _replay_value_loss(self, params: Params, slow: Params, out: WorldOut, batch: Batch, boot: Array) -> Array:
+    def _replay_value_loss(
+        self, params: Params, slow: Params, out: WorldOut, batch: Batch, boot: Array
+    ) -> Array:
         """Critic loss on replayed rewards, bootstrapped from the imagined returns; [B, T-1]."""
         live = 1 - batch.is_terminal.astype(jnp.float32)
         going = 1 - batch.is_last.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Which observation goes to which encoder, the encoder pair, and the decoder pair (arXiv:2301.04104, appendix B)."""
+"""Which observation goes to which encoder, the encoders, and the decoders (arXiv:2301.04104, appendix B)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _choose(key: str, space: Space, config: EncoderConfig) -> str:
     if len(space.shape) <= 2:
         return "vector" if config.vector_keys == "auto" else ""
     raise UserError(
-        f"observation {key!r} is {space.dtype} {space.shape}; supported are uint8 images [height, width, channels] and "
-        f"vectors of rank 0 to 2. To flatten it, name it in --agent.encoder.vector_keys"
+        f"observation {key!r} is {space.dtype} {space.shape}; supported are uint8 images [height, width, "
+        f"channels] and vectors of rank 0 to 2. To flatten it, name it in --agent.encoder.vector_keys"
     )
 
 
@@ -102,9 +102,9 @@ class Encoder:
     def __call__(self, params: Params, obs: dict[str, Array]) -> Array:
         tokens = []
         if self.keys("vector"):
-            tokens.append(self.vector.apply({"params": params["vector"]}, self._vectors(obs)))
+            tokens.append(nets.apply(self.vector, params["vector"], self._vectors(obs)))
         if self.keys("image"):
-            tokens.append(self.image.apply({"params": params["image"]}, self._images(obs)))
+            tokens.append(nets.apply(self.image, params["image"], self._images(obs)))
         return jnp.concatenate(tokens, -1)
 
     def _vectors(self, obs: dict[str, Array]) -> Array:
@@ -157,12 +157,12 @@ class ObservationDecoder:
         """deter [..., D], stoch [..., S*K] -> {key: distribution over [..., *shape]}; images in 0..1."""
         out: dict[str, Any] = {}
         if self.encoder.keys("vector"):
-            out |= self.vector.apply({"params": params["vector"]}, jnp.concatenate([stoch, deter], -1))
+            out |= nets.apply(self.vector, params["vector"], jnp.concatenate([stoch, deter], -1))
         keys = self.encoder.keys("image")
         if keys:
             leading = deter.shape[:-1]
             flat = lambda x: x.reshape((-1, x.shape[-1]))
-            images = self.image.apply({"params": params["image"]}, flat(deter), flat(stoch))
+            images = nets.apply(self.image, params["image"], flat(deter), flat(stoch))
             images = images.reshape((*leading, *images.shape[1:]))
             start = 0
             for key in keys:

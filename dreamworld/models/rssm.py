@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from dreamworld import dists, nets, rollout
 from dreamworld.config import AgentConfig, RSSMConfig
+from dreamworld.errors import UserError
 from dreamworld.models import observations
 from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, WorldOut
 
@@ -77,7 +78,7 @@ class LatentHead(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class RSSM:
-    """The world model: encoder, dynamics (recurrent, prior, posterior), decoder, reward and continue heads."""
+    """The world model: encoder, dynamics (recurrent, prior, posterior), decoder, reward and continue head."""
 
     agent: AgentConfig
     act_space: Spaces
@@ -148,11 +149,18 @@ class RSSM:
         """Zeros [batch, ...]."""
         config = self.config
         return Latent(
-            jnp.zeros((batch, config.deter), self.dtype), jnp.zeros((batch, config.stoch, config.classes), jnp.float32)
+            jnp.zeros((batch, config.deter), self.dtype),
+            jnp.zeros((batch, config.stoch, config.classes), jnp.float32),
         )
 
     def observe(
-        self, params: Params, state: Latent, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+        self,
+        params: Params,
+        state: Latent,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
     ) -> tuple[Latent, Array]:
         """Advances by the previous action, then corrects by obs; `is_first` [B] clears state and action.
 
@@ -161,13 +169,20 @@ class RSSM:
         return self._observe(params, state, prev_action, self.encoder(params["encoder"], obs), is_first, key)
 
     def observe_sequence(
-        self, params: Params, state: Latent, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+        self,
+        params: Params,
+        state: Latent,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
     ) -> tuple[Latent, Array]:
         """`observe` over axis T: states [B, T, ...] and log-probabilities [B, T, S, K]."""
         tokens = self.encoder(params["encoder"], obs)
 
         def step(state: Latent, row: Any, key: Key) -> tuple[Latent, tuple[Latent, Array]]:
-            state, post = self._observe(params, state, *row, key)
+            action, embed, first = row
+            state, post = self._observe(params, state, action, embed, first, key)
             return state, (state, post)
 
         return rollout.scan_rows(step, state, (prev_action, tokens, is_first), key)[1]
@@ -182,9 +197,9 @@ class RSSM:
         return jnp.concatenate([state.deter, _flat(state.stoch).astype(self.dtype)], -1)
 
     def predict(self, params: Params, feature: Array) -> tuple[dists.TwoHot, dists.Bernoulli]:
-        """Reward that arrived with the state, and probability of continuing after it (times 1 - 1/horizon)."""
-        reward = self.reward.apply({"params": params["reward"]}, feature)
-        return reward, self.cont.apply({"params": params["cont"]}, feature)
+        """Reward that arrived with the state; probability of continuing after it, times 1 - 1/horizon."""
+        reward = nets.apply(self.reward, params["reward"], feature)
+        return reward, nets.apply(self.cont, params["cont"], feature)
 
     def decode(self, params: Params, state: Latent) -> dict[str, Any]:
         """Distributions of the observations [..., *shape]."""
@@ -193,8 +208,8 @@ class RSSM:
     def start(self, batch: Batch, carry: Latent) -> tuple[Latent, dict[str, Array]]:
         """State and actions before the trained rows: ([B, ...], {key: [B, T, ...]}).
 
-        The state is the one stored with the context row, or the carry of the chunk before where this chunk is its
-        successor (`consec` > 0).
+        The state is the one stored with the context row, or the carry of the chunk before where this chunk is
+        its successor (`consec` > 0).
         """
         if not self.context:
             pad = lambda a: jnp.concatenate([jnp.zeros_like(a[:, :1]), a[:, :-1]], 1)
@@ -203,10 +218,14 @@ class RSSM:
         stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], self.config.classes, dtype=jnp.float32)
         stored = Latent(batch.extras["latent/deter"][:, row].astype(self.dtype), stoch)
         follows = batch.extras["consec"] > 0
-        state = jax.tree.map(lambda kept, fresh: jnp.where(_expand(follows, fresh), kept, fresh), carry, stored)
+        state = jax.tree.map(
+            lambda kept, fresh: jnp.where(_expand(follows, fresh), kept, fresh), carry, stored
+        )
         return state, {key: value[:, row:-1] for key, value in batch.action.items()}
 
-    def loss(self, params: Params, batch: Batch, carry: Latent, key: Key) -> tuple[dict[str, Array], WorldOut]:
+    def loss(
+        self, params: Params, batch: Batch, carry: Latent, key: Key
+    ) -> tuple[dict[str, Array], WorldOut]:
         """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
         state, prev_action = self.start(batch, carry)
         rows = trained_rows(batch, self.context)
@@ -241,7 +260,13 @@ class RSSM:
         return {"dyn": clip(dyn), "rep": clip(rep)}, sg(metrics)
 
     def _observe(
-        self, params: Params, state: Latent, prev_action: dict[str, Array], tokens: Array, is_first: Array, key: Key
+        self,
+        params: Params,
+        state: Latent,
+        prev_action: dict[str, Array],
+        tokens: Array,
+        is_first: Array,
+        key: Key,
     ) -> tuple[Latent, Array]:
         action = self._action(prev_action)
         state, action = jax.tree.map(lambda x: jnp.where(_expand(is_first, x), 0, x), (state, action))
@@ -251,15 +276,15 @@ class RSSM:
 
     def _advance(self, params: Params, state: Latent, action: Array) -> Array:
         stoch = _flat(state.stoch).astype(self.dtype)
-        return self.recurrent.apply({"params": params["dynamics"]["recurrent"]}, state.deter, stoch, action)
+        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], state.deter, stoch, action)
 
     def _prior(self, params: Params, deter: Array) -> Array:
-        logits = self.prior.apply({"params": params["dynamics"]["prior"]}, deter)
+        logits = nets.apply(self.prior, params["dynamics"]["prior"], deter)
         return dists.log_unimix(logits, self.config.unimix)
 
     def _posterior(self, params: Params, deter: Array, tokens: Array) -> Array:
         x = jnp.concatenate([deter, tokens], -1)
-        logits = self.posterior.apply({"params": params["dynamics"]["posterior"]}, x)
+        logits = nets.apply(self.posterior, params["dynamics"]["posterior"], x)
         return dists.log_unimix(logits, self.config.unimix)
 
     def _action(self, action: dict[str, Array]) -> Array:
@@ -272,10 +297,27 @@ class RSSM:
 def make_rssm(config: AgentConfig, obs_space: Spaces, act_space: Spaces, *, context: int, dtype: Any) -> RSSM:
     """Builds the model; raises UserError for observations that no encoder takes."""
     assignment = observations.assign(obs_space, config.encoder)
+    _check_blocks(config, images="image" in assignment.values())
     spaces = {key: obs_space[key] for key in assignment}
     encoder = observations.Encoder(config.encoder, spaces, assignment, dtype)
     decoder = observations.ObservationDecoder(encoder, config.rssm.blocks)
     return RSSM(config, act_space, encoder, decoder, context, dtype)
+
+
+def _check_blocks(config: AgentConfig, *, images: bool) -> None:
+    blocks, deter = config.rssm.blocks, config.rssm.deter
+    if deter % blocks:
+        raise UserError(f"--agent.rssm.deter {deter} is not a multiple of --agent.rssm.blocks {blocks}")
+    channels = config.encoder.depth * config.encoder.mults[-1]
+    if images and channels % blocks:
+        raise UserError(
+            f"the image decoder starts from {channels} channels (--agent.encoder.depth times the last of "
+            f"--agent.encoder.mults), which is not a multiple of --agent.rssm.blocks {blocks}"
+        )
+    if config.rssm.classes > 256:
+        raise UserError(
+            f"--agent.rssm.classes {config.rssm.classes}: at most 256, replay stores them as bytes"
+        )
 
 
 def trained_rows(batch: Batch, context: int) -> Batch:

@@ -31,8 +31,9 @@ def make_update(
 ) -> Callable[[TrainState, Carry, Batch], tuple[TrainState, Carry, Output]]:
     """Returns `update(train_state, carry, batch) -> (train_state, carry, output)`.
 
-    `loss(params, slow, stats, carry, batch, key)` returns the scalar to minimise and a LossOut. An update whose loss
-    or gradient is not finite is not applied: the train state stays as it was, and `output.health` names the culprit.
+    `loss(params, slow, stats, carry, batch, key)` returns the scalar to minimise and a LossOut. An update
+    whose loss or gradient is not finite is not applied: the train state, the carry and the latents in replay
+    stay as they were, and `output.health` names the culprit.
     """
 
     def update(state: TrainState, carry: Carry, batch: Batch) -> tuple[TrainState, Carry, Output]:
@@ -42,15 +43,25 @@ def make_update(
         health = _health(total, out.losses, grads)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        new = TrainState(params, opt_state, update_slow(state.slow, params), out.stats, state.step + 1, state.key)
+        new = TrainState(
+            params, opt_state, update_slow(state.slow, params), out.stats, state.step + 1, state.key
+        )
         healthy = jnp.stack(list(health.values())).all()
         keep = lambda fresh, old: jnp.where(healthy, fresh, old)
         metrics = {f"loss/{name}": value.mean() for name, value in out.losses.items()}
         metrics |= {"loss/total": total, "grad_norm": optax.global_norm(grads), **out.metrics}
-        output = Output(metrics, out.entries, out.priorities, health)
+        writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in out.entries.items()}
+        output = Output(metrics, writeback, out.priorities, health)
         return jax.tree.map(keep, new, state), jax.tree.map(keep, out.carry, carry), output
 
     return update
+
+
+def _stored(batch: Batch, name: str, fresh: Array) -> Array:
+    """The latents that replay holds for the trained rows: what an update that is not applied writes back."""
+    if name not in batch.extras:
+        return jnp.zeros_like(fresh)
+    return batch.extras[name][:, -fresh.shape[1] :].astype(fresh.dtype)
 
 
 def _health(total: Array, losses: dict[str, Array], grads: Params) -> dict[str, Array]:
@@ -64,4 +75,6 @@ def _health(total: Array, losses: dict[str, Array], grads: Params) -> dict[str, 
 
 def tensor_name(path: tuple[Any, ...]) -> str:
     """`dynamics/prior/logits/kernel` of a pytree path."""
-    return "/".join(str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path)
+    return "/".join(
+        str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path
+    )
