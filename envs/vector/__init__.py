@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.vector.common import EnvFailure, env_seed
 from dreamworld.errors import UserError
-from dreamworld.types import VectorEnv
-
-if TYPE_CHECKING:
-    from dreamworld.envs.base import Env
+from dreamworld.types import JaxEnv, VectorEnv
 
 __all__ = ["EnvFailure", "env_seed", "make_vector_env"]
 
 
 def make_vector_env(
-    name_or_factory: str | Callable[[], Env] | Any, config: EnvConfig, *, seed: int, num: int | None = None
+    name_or_factory: str | Callable[..., Any] | JaxEnv,
+    config: EnvConfig,
+    *,
+    seed: int,
+    num: int | None = None,
 ) -> VectorEnv:
-    """Builds `num` (default `config.num`) environments behind the engine that `config.engine` asks for."""
-    from dreamworld.envs.vector.inprocess import InProcess
+    """Builds `num` (default `config.num`) environments behind the engine that `config.engine` asks for.
+
+    Takes a name as `make_env` does, a factory of one environment (importable, if worker processes are to use it), or
+    a JAX environment. `seed` starts the episodes if `step` is called before `reset`. UserError for what can't be
+    built, or an engine that does not fit.
+    """
+    from dreamworld.envs.vector.auto import build
 
     num = config.num if num is None else num
     if num < 1:
         raise UserError(f"env.num is {num}; at least 1 environment is needed")
-    return InProcess(_maker(name_or_factory, config), num, max_failures=config.max_failures, seed=seed)
-
-
-def _maker(name_or_factory: str | Callable[[], Env], config: EnvConfig) -> Callable[[], Env]:
-    if not isinstance(name_or_factory, str):
-        return name_or_factory
-    from dreamworld.envs.factory import make_env
-
-    name = name_or_factory
-    return lambda: make_env(name, config)
+    return build(name_or_factory, config, seed=seed, num=num)

@@ -60,13 +60,16 @@ class Rows:
         self.is_first[index], self.is_last[index], self.is_terminal[index] = first, last, terminal
 
     def truncate(self, index: int, obs: dict[str, np.ndarray]) -> None:
-        """Closes an episode that broke off: row `index` of `obs` [num, ...] again, reward 0, last, not terminal."""
+        """Closes an episode that broke off: repeats row `index` of `obs`, with reward 0, last, not terminal."""
         self.write(index, {key: value[index] for key, value in obs.items()}, 0.0, False, True, False)
 
+    def views(self) -> dict[str, np.ndarray]:
+        """The arrays by name, as `row_arrays` names them."""
+        return {f"obs/{key}": value for key, value in self.obs.items()} | {k: getattr(self, k) for k in FLAGS}
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of the arrays by name, as `row_arrays` names them."""
-        arrays = {f"obs/{key}": value.copy() for key, value in self.obs.items()}
-        return arrays | {key: getattr(self, key).copy() for key in FLAGS}
+        """Copies of the arrays by name."""
+        return {name: array.copy() for name, array in self.views().items()}
 
     def copy(self) -> Rows:
         """Rows of its own with the same content."""

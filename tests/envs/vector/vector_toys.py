@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -108,3 +109,21 @@ def roll(env, steps, seed=0):
         action = {key: space.sample(random, env.num_envs) for key, space in env.act_space.items()}
         out.append(env.step(action))
     return out
+
+
+class Modules(Counter):
+    """Observes whether its process has loaded JAX."""
+
+    def __init__(self):
+        super().__init__()
+        self.obs_space = {"jax_loaded": Space((), "int32", 2)}
+
+    def _step(self, reward, first=False):
+        return Step({"jax_loaded": np.int32("jax" in sys.modules)}, reward, first, False, False)
+
+
+class Unbuildable:
+    """Fails when it is built, as an environment with a broken installation does."""
+
+    def __init__(self):
+        raise OSError("built wrong")

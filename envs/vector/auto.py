@@ -1,0 +1,199 @@
+"""Chooses the engine: by what the environment is, then by what a step of it costs."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamworld.config import EnvConfig
+from dreamworld.errors import UserError
+from dreamworld.types import JaxEnv, VectorEnv
+
+if TYPE_CHECKING:
+    pass
+
+PROBE_S = 0.3  # time spent on measuring an environment
+MESSAGE_S = 100e-6  # what a step costs per worker, beside the environments' own work (measured on 2 cores)
+WORTH = 0.8  # worker processes must take less than this share of the time
+# Not measured beforehand, as building one here would load a renderer or a compiler into the training process.
+COSTS_S = {"crafter_": 1.5e-3, "memorymaze_": 10e-3, "dmc_": 8e-3}  # dmc with pixels
+
+
+def build(target: str | Callable[..., Any] | JaxEnv, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
+    """Builds the engine that `config.engine` names, or for auto the one that should be fastest."""
+    engine, reason = config.engine, "asked for"
+    if engine == "auto":
+        engine, reason = choose(target, config, num)
+    if engine == "jax":
+        return _build_jax(target, config, seed, num, reason)
+    if engine == "atari":
+        from dreamworld.envs.vector.atari import AtariThreads, atari_game
+
+        return AtariThreads(atari_game(target), config, num, seed=seed, reason=reason)
+    _refuse_object(target)
+    if engine == "process":
+        from dreamworld.envs.vector.process import ProcessVector
+
+        _check_importable(target)
+        return ProcessVector(target, config, num, workers=_workers(config), seed=seed, reason=reason)
+    from dreamworld.envs.vector.inprocess import InProcess
+    from dreamworld.envs.vector.worker import maker
+
+    return InProcess(maker(target, config), num, max_failures=config.max_failures, reason=reason, seed=seed)
+
+
+def choose(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
+    """The engine for an environment, and why."""
+    wrapped = wrapper_options(config)
+    if _is_jax(target):
+        if set(wrapped) <= {"time_limit"}:
+            return "jax", "a JAX environment"
+        return "inprocess", f"a JAX environment with {_list(wrapped)}, which wraps single environments"
+    if _is_atari(target):
+        if not wrapped:
+            return "atari", f"Atari with resize {config.atari.resize}"
+        return "process", f"Atari with {_list(wrapped)}, which wraps single environments"
+    if num == 1:
+        return "inprocess", "one environment"
+    return _by_cost(target, config, num)
+
+
+def wrapper_options(config: EnvConfig) -> list[str]:
+    """Options in use that `make_env` serves by wrapping one environment."""
+    default = EnvConfig()
+    names = ("time_limit", "repeat", "resize", "gray", "stack", "clip_reward", "randomize")
+    return [name for name in names if getattr(config, name) != getattr(default, name)]
+
+
+def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
+    cost, how = _known_cost(target, config), "known"
+    if cost is None:
+        cost, how = measure_cost(target, config), "measured"
+    workers = min(_workers(config), num)
+    here = num * cost
+    there = here / workers + MESSAGE_S * workers
+    engine = "process" if there < WORTH * here else "inprocess"
+    text = f"{num} environments at {cost * 1e3:.3g} ms a step ({how}): {here * 1e3:.3g} ms here"
+    return engine, f"{text}, about {there * 1e3:.3g} ms in {workers} worker{'s' * (workers > 1)}"
+
+
+def _known_cost(target: Any, config: EnvConfig) -> float | None:
+    if not isinstance(target, str):
+        return None
+    if target.startswith("dmc_") and config.dmc.obs == "proprio":
+        return None
+    for prefix, cost in COSTS_S.items():
+        if target.startswith(prefix):
+            return cost * max(1, config.repeat)
+    return None
+
+
+def measure_cost(target: Any, config: EnvConfig) -> float:
+    """Seconds per row of one environment under random actions, resets included."""
+    from dreamworld.envs.vector.worker import maker
+
+    env = maker(target, config)()
+    try:
+        random = np.random.default_rng(0)
+        env.reset(0)
+        start, rows, last = time.perf_counter(), 0, False
+        while rows < 200 and time.perf_counter() - start < PROBE_S:
+            if last:
+                last = env.reset().is_last
+            else:
+                action = {key: space.sample(random) for key, space in env.act_space.items()}
+                last = env.step(action).is_last
+            rows += 1
+        return (time.perf_counter() - start) / rows
+    finally:
+        env.close()
+
+
+def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
+    env = _jax_env(target)
+    wrapped = [name for name in wrapper_options(config) if name != "time_limit"]
+    if wrapped:
+        raise UserError(f"the jax engine does not serve {_list(wrapped)}; use env.engine inprocess")
+    from dreamworld.envs.vector.jax_engine import JaxVector
+
+    return JaxVector(env, num, seed=seed, time_limit=config.time_limit, reason=reason)
+
+
+def _jax_env(target: Any) -> JaxEnv:
+    from dreamworld.envs.adapters.custom import load_object
+    from dreamworld.envs.jax import from_gymnax, make_jax_env
+
+    if isinstance(target, str) and target.startswith("jax_"):
+        return make_jax_env(target)
+    value = load_object(target) if isinstance(target, str) and ":" in target else target
+    if isinstance(value, type) or (callable(value) and not hasattr(value, "step")):
+        value = value()
+    if _is_gymnax(value):
+        return from_gymnax(value)
+    if not _is_jax(value):
+        raise UserError(f"env.engine jax needs a JAX environment (dreamworld.types.JaxEnv), not {target!r}")
+    return value
+
+
+def _is_jax(target: Any) -> bool:
+    """Whether a name or an object is a JAX environment: it steps with (state, action, key)."""
+    if isinstance(target, str):
+        if ":" not in target or target.startswith("gym_"):
+            return target.startswith("jax_")
+        from dreamworld.envs.adapters.custom import load_object
+
+        target = load_object(target)
+    if _is_gymnax(target):
+        return True
+    step = getattr(target, "step", None)
+    if step is None or not hasattr(target, "reset"):
+        return False
+    return len(inspect.signature(step).parameters) == 3 + isinstance(target, type)
+
+
+def _is_gymnax(target: Any) -> bool:
+    return not isinstance(target, type) and callable(getattr(target, "observation_space", None))
+
+
+def _is_atari(target: Any) -> bool:
+    return isinstance(target, str) and target.startswith(("atari_", "atari100k_"))
+
+
+def _refuse_object(target: Any) -> None:
+    if not isinstance(target, str) and not callable(target):
+        raise UserError(
+            f"a {type(target).__name__} is one environment, and several are needed: pass its class or a factory"
+        )
+
+
+def _check_importable(target: Any) -> None:
+    if isinstance(target, str):
+        return
+    try:
+        pickle.dumps(target)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"worker processes can't import the factory {target!r} ({error}): define it at the top of a module, "
+            "or use env.engine inprocess"
+        ) from None
+    if getattr(target, "__module__", "") == "__main__":
+        raise UserError(
+            f"worker processes can't import the factory {target!r} from the main script: move it to a module of "
+            "its own, or use env.engine inprocess"
+        )
+
+
+def _workers(config: EnvConfig) -> int:
+    if config.workers:
+        return config.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(f"env.{name}" for name in names)

@@ -1,0 +1,390 @@
+"""Environments in worker processes: for those that cost more than a message, and those that may hang or crash.
+
+gymnasium's AsyncVectorEnv is not used: one process per environment instead of several, forked or with the whole
+main module imported again, every observation space batched by its own rules, and a worker that dies or hangs ends
+the run. Workers here are fresh interpreters (what multiprocessing calls spawn) that import neither the main module
+nor JAX.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable
+from multiprocessing.connection import Pipe
+from typing import Any
+
+import numpy as np
+
+from dreamworld.config import EnvConfig
+from dreamworld.envs.vector.common import EnvFailure, Failures, Rows, check_action, log_arrays
+from dreamworld.envs.vector.shared import SharedArrays, make_memory, shared_arrays
+from dreamworld.envs.vector.worker import Done, Failed, Ready, Setup
+from dreamworld.errors import UserError
+from dreamworld.types import Spaces, TimeStep
+
+STARTUP_S = 120.0  # at least this long for imports, compilation and the first reset
+BOOT = """
+import json, sys
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+sys.path[:] = json.loads(connection.recv_bytes())
+from dreamworld.envs.vector.worker import main
+main(connection, int(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+class WorkerDied(Exception):
+    """A worker is gone, hangs, or can't build its environments."""
+
+    def __init__(self, what: str, trace: str = "", user: bool = False):
+        super().__init__(what)
+        self.what, self.trace, self.user = what, trace, user
+
+
+class Worker:
+    """One worker process, from the parent's side."""
+
+    def __init__(self, number: int, setup: Setup, memory: int):
+        self.name = f"environment worker {number}"
+        self.first, self.num = setup.first, setup.num
+        self.part = slice(setup.first, setup.first + setup.num)
+        self.deaths = 0
+        self.ready = False
+        self._setup, self._memory = pickle.dumps(setup), memory
+        self._start()
+
+    def _start(self) -> None:
+        self.ready = False
+        self._connection, theirs = Pipe()
+        self._trace = tempfile.TemporaryFile()  # where faulthandler writes; read when the worker is gone  # noqa: SIM115
+        descriptors = (theirs.fileno(), self._memory, self._trace.fileno())
+        # One thread each: the workers already share out the cores. On the CPU, should an environment use JAX itself.
+        threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, *map(str, descriptors)],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what environments print must not mix with a command's own output
+            pass_fds=descriptors,
+            env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
+        )
+        theirs.close()
+        self._poll = select.poll()
+        self._poll.register(self._connection.fileno(), select.POLLIN)
+        with contextlib.suppress(
+            OSError
+        ):  # a worker that died already is found out by who waits for its answer
+            self._connection.send_bytes(json.dumps(sys.path).encode())
+            self._connection.send_bytes(self._setup)
+
+    def restart(self) -> None:
+        """Starts another process after `kill`, without waiting for it."""
+        self.deaths += 1
+        self._start()
+
+    def spaces(self, timeout_s: float) -> Ready:
+        """Waits until the environments are built; WorkerDied if they can't be."""
+        answer = self._receive(time.monotonic() + timeout_s, timeout_s)
+        if isinstance(answer, Failed):
+            raise WorkerDied(answer.what, answer.trace, answer.user)
+        return answer
+
+    def ask(self, verb: str, argument: Any = None) -> None:
+        """Sends a request; whether it arrived shows in the answer."""
+        with contextlib.suppress(OSError):
+            self._connection.send((verb, argument))
+
+    def tell(self, message: Any) -> None:
+        """Sends what is not answered."""
+        with contextlib.suppress(OSError):
+            self._connection.send(message)
+
+    def answer(self, deadline: float, timeout_s: float) -> Done:
+        """Waits for the answer to the last request; WorkerDied if there is none, EnvFailure if it gave up."""
+        answer = self._receive(deadline, timeout_s)
+        if isinstance(answer, Failed):
+            raise EnvFailure("\n\n".join(part for part in (answer.what, answer.trace) if part))
+        return answer
+
+    def _receive(self, deadline: float, timeout_s: float) -> Any:
+        if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            with contextlib.suppress(OSError):
+                self.process.send_signal(signal.SIGUSR1)  # writes the stacks of its threads to the trace file
+            time.sleep(0.2)
+            raise WorkerDied(
+                f"process {self.process.pid} did not answer within {timeout_s:g} s", self._read_trace()
+            )
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError):
+            raise WorkerDied(f"process {self.process.pid} {self._exit()}", self._read_trace()) from None
+
+    def _exit(self) -> str:
+        try:
+            code = self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+
+    def _read_trace(self) -> str:
+        self._trace.seek(0)
+        return self._trace.read().decode(errors="replace")
+
+    def kill(self) -> None:
+        """Ends the process now and releases its connection."""
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5.0)
+        self._connection.close()
+        self._trace.close()
+
+
+def shut_down(workers: list[Worker], memory: int, owner: int, grace_s: float = 3.0) -> None:
+    """Asks workers to close their environments and kills those that don't in time."""
+    if os.getpid() != owner:
+        return  # a forked copy of the parent: the workers aren't its own
+    for worker in workers:
+        worker.ask("close")
+    deadline = time.monotonic() + grace_s
+    for worker in workers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        worker.kill()
+    workers.clear()
+    os.close(memory)
+
+
+class ProcessVector:
+    """`VectorEnv` over worker processes that host several environments each.
+
+    `step` is `send` and `recv`, which may also be called by themselves, to do something else in between.
+    """
+
+    engine = "process"
+
+    def __init__(
+        self,
+        make: str | Callable[..., Any],
+        config: EnvConfig,
+        num: int,
+        *,
+        workers: int,
+        seed: int = 0,
+        reason="",
+    ):
+        self.num_envs, self.engine_reason = num, reason
+        self._timeout_s = config.timeout_s
+        self._failures = Failures(config.max_failures)
+        self._survived = 0
+        self._seed = seed
+        self._sent_s: float | None = None  # when the step under way was sent
+        self._events: list[str] = []
+        self._shared: SharedArrays | None = None
+        memory = make_memory()
+        self._workers: list[Worker] = []
+        self._finalizer = weakref.finalize(self, shut_down, self._workers, memory, os.getpid())
+        try:
+            parts = np.array_split(np.arange(num), min(workers, num))
+            for number, part in enumerate(parts):
+                setup = Setup(make, config, int(part[0]), len(part))
+                self._workers.append(Worker(number, setup, memory))
+            self._connect(memory)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, memory: int) -> None:
+        """Waits for the first start of all workers, where failures are not survived."""
+        spaces = [self._first_spaces(worker) for worker in self._workers]
+        self.obs_space: Spaces = spaces[0].obs_space
+        self.act_space: Spaces = spaces[0].act_space
+        if any(other != spaces[0] for other in spaces):
+            raise UserError(
+                "the environments have different spaces; environments run in parallel need the same"
+            )
+        specs = shared_arrays(self.obs_space, self.act_space, self.num_envs)
+        self._shared = SharedArrays(memory, specs, create=True)
+        self._actions = {key: self._shared.arrays[f"action/{key}"] for key in self.act_space}
+        self._rows = Rows(self.obs_space, self.num_envs, self._shared.arrays)
+        self._previous = self._rows.copy()
+        self._previous.is_last[:] = True  # an episode is due everywhere
+        for worker in self._workers:
+            self._admit(worker)
+
+    def _first_spaces(self, worker: Worker) -> Ready:
+        try:
+            return worker.spaces(self._startup_s)
+        except WorkerDied as died:
+            if died.user:
+                raise UserError(died.what) from None
+            text = f"{worker.name} could not build its environments: {died.what}"
+            raise EnvFailure(f"{text}\n\n{died.trace}".rstrip()) from None
+
+    def _admit(self, worker: Worker) -> None:
+        worker.tell((self.num_envs, self._seed, worker.deaths << 16))
+        worker.ready = True
+
+    @property
+    def _startup_s(self) -> float:
+        return max(STARTUP_S, self._timeout_s)
+
+    @property
+    def failures(self) -> int:
+        """Failures survived so far."""
+        return self._survived
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def reset(self, seed: int) -> TimeStep:
+        """See `VectorEnv.reset`."""
+        if self._sent_s is not None:
+            self.recv()
+        self._seed = seed
+        self._ask_all("begin", lambda worker: (list(range(worker.num)), seed))
+        return self._collect(lambda worker: self._begin(worker, list(range(worker.num))))
+
+    def step(self, action: dict[str, np.ndarray]) -> TimeStep:
+        """See `VectorEnv.step`."""
+        self.send(action)
+        return self.recv()
+
+    def send(self, action: dict[str, np.ndarray]) -> None:
+        """Starts a step."""
+        if self._sent_s is not None:
+            raise RuntimeError("send called twice without recv")
+        for key, value in check_action(action, self.act_space, self.num_envs).items():
+            self._actions[key][...] = value
+        self._ask_all("step", lambda worker: None)
+
+    def recv(self) -> TimeStep:
+        """Waits for the step that `send` started."""
+        if self._sent_s is None:
+            raise RuntimeError("recv called without send")
+        return self._collect(self._close_episodes)
+
+    def _ask_all(self, verb: str, argument: Callable[[Worker], Any]) -> None:
+        for worker in self._workers:
+            self._ensure(worker)
+        for worker in self._workers:
+            worker.ask(verb, argument(worker))
+        self._sent_s = time.monotonic()
+
+    def _collect(self, replace: Callable[[Worker], None]) -> TimeStep:
+        """The answers of all workers as one time step; `replace` fills the rows of one that died."""
+        deadline = (self._sent_s or 0.0) + self._timeout_s
+        logs: dict[int, dict[str, float]] = {}
+        for worker in self._workers:
+            try:
+                self._merge(worker, worker.answer(deadline, self._timeout_s), logs)
+                if not self._rows.is_first[worker.part].all():  # a reset alone proves nothing
+                    self._failures.succeeded(worker.name)
+            except WorkerDied as died:
+                self._bury(worker, died)
+                replace(worker)
+        self._sent_s = None
+        self._previous = self._rows.copy()
+        events, self._events = self._events, []
+        return self._previous.time_step(log_arrays(logs, self.num_envs), events)
+
+    def _merge(self, worker: Worker, done: Done, logs: dict[int, dict[str, float]]) -> None:
+        logs |= {worker.first + index: log for index, log in done.logs.items()}
+        self._events += done.events
+        self._survived += len(done.events)
+
+    def _bury(self, worker: Worker, died: WorkerDied) -> None:
+        """Counts the death and starts another process; EnvFailure if there were too many in a row."""
+        worker.kill()
+        self._events.append(self._failures.record(worker.name, died.what, died.trace))
+        self._survived += 1
+        worker.restart()
+
+    def _ensure(self, worker: Worker) -> None:
+        """Waits until a worker that was started again has built its environments."""
+        while not worker.ready:
+            try:
+                worker.spaces(self._startup_s)
+                self._admit(worker)
+            except WorkerDied as died:
+                self._bury(worker, died)
+
+    def _close_episodes(self, worker: Worker) -> None:
+        """Rows of a worker that died: episodes under way are truncated, those that were due begin."""
+        rows = np.arange(worker.part.start, worker.part.stop)
+        due = self._previous.is_last[rows]
+        for index in rows[~due]:
+            self._rows.truncate(int(index), self._previous.obs)
+        if due.any():
+            self._begin(worker, np.flatnonzero(due).tolist())
+
+    def _begin(self, worker: Worker, indices: list[int]) -> None:
+        """Starts episodes in a worker that was started again."""
+        while True:
+            self._ensure(worker)
+            worker.ask("begin", (indices, None))
+            try:
+                done = worker.answer(time.monotonic() + self._startup_s, self._startup_s)
+            except WorkerDied as died:
+                self._bury(worker, died)
+            else:
+                self._merge(worker, done, {})
+                return
+
+    def _request(self, worker: Worker, verb: str, argument: Any = None) -> Any:
+        if self._sent_s is not None:
+            raise RuntimeError(f"{verb} called between send and recv")
+        self._ensure(worker)
+        worker.ask(verb, argument)
+        return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
+
+    def save(self) -> dict[str, np.ndarray] | None:
+        """See `VectorEnv.save`."""
+        out = self._previous.arrays()
+        for worker in self._workers:
+            state = self._request(worker, "save")
+            if state is None:
+                return None
+            for key, value in state.items():
+                index, name = key.split("/", 1)
+                out[f"env/{worker.first + int(index)}/{name}"] = value
+        return out
+
+    def restore(self, state: dict[str, np.ndarray]) -> TimeStep:
+        """See `VectorEnv.restore`."""
+        for name, array in self._rows.views().items():
+            array[...] = state[name]
+        for worker in self._workers:
+            local = {}
+            for index in range(worker.num):
+                prefix = f"env/{worker.first + index}/"
+                local |= {
+                    f"{index}/{k.removeprefix(prefix)}": v for k, v in state.items() if k.startswith(prefix)
+                }
+            self._request(worker, "restore", local)
+        self._previous = self._rows.copy()
+        return self._previous.time_step()
+
+    def render(self, index: int = 0) -> np.ndarray | None:
+        """See `VectorEnv.render`."""
+        for worker in self._workers:
+            if worker.part.start <= index < worker.part.stop:
+                return self._request(worker, "render", index - worker.first)
+        raise IndexError(f"environment {index} of {self.num_envs}")
+
+    def close(self) -> None:
+        """See `VectorEnv.close`; also runs when the object goes and when the interpreter ends."""
+        self._finalizer()
+        if self._shared is not None:
+            self._rows, self._actions = self._previous, {}  # the last views of the shared memory
+            self._shared.close()
