@@ -60,7 +60,7 @@ def init_guard(batch_like: Batch, health_like: dict[str, Any], carry_like: Carry
 
 
 def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
-    """Returns `(train_state, carry, guard, batch) -> (train_state, carry, guard, output)`, to be jitted.
+    """Returns `(guard, train_state, carry, batch) -> (guard, train_state, carry, output)`, to be jitted.
 
     What an update that was not applied would feed back is replaced: `writeback` by the latents that are
     stored already, `priorities` by zeros, `carry` by the one before. `metrics["guard/skipped"]` counts.
@@ -75,8 +75,8 @@ def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
     allowed = limit if policy == "skip" else 0
 
     def step(
-        state: TrainState, carry: Carry, guard: GuardState, batch: Batch
-    ) -> tuple[TrainState, Carry, GuardState, Output]:
+        guard: GuardState, state: TrainState, carry: Carry, batch: Batch
+    ) -> tuple[GuardState, TrainState, Carry, Output]:
         new_state, new_carry, output = update(state, carry, batch)
         healthy = jnp.stack(list(output.health.values())).all()
         applied = healthy & ~guard.frozen
@@ -98,7 +98,7 @@ def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
             writeback=_stored(applied, output.writeback, batch),
             priorities=jax.tree.map(lambda x: jnp.where(applied, x, 0), output.priorities),
         )
-        return _select(applied, new_state, state), _select(applied, new_carry, carry), new_guard, output
+        return new_guard, _select(applied, new_state, state), _select(applied, new_carry, carry), output
 
     return step
 

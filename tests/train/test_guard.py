@@ -55,7 +55,7 @@ def run(values, policy="skip", limit=10, release_after=()):
     guard = init_guard(batch, health, carry)
     outputs = []
     for index, value in enumerate(values):
-        state, carry, guard, output = step(state, carry, guard, make_batch(value, 100 * index))
+        guard, state, carry, output = step(guard, state, carry, make_batch(value, 100 * index))
         outputs.append(output)
         if index in release_after:
             guard = release(guard)
@@ -142,7 +142,7 @@ def test_a_carry_that_came_in_bad_is_named():
     step = jax.jit(guarded(update, "stop"))
     batch, carry = make_batch(NAN), jnp.array([0.0, NAN])
     health = jax.eval_shape(update, make_state(), carry, batch)[2].health
-    _, _, guard, _ = step(make_state(), carry, init_guard(batch, health, carry), batch)
+    guard, *_ = step(init_guard(batch, health, carry), make_state(), carry, batch)
     report = inspect(guard)
     assert report is not None and "carry (1 values)" in report.inputs
 
@@ -171,7 +171,7 @@ def test_a_damaged_bad_batch_is_the_users_to_know(tmp_path):
 def test_no_carry_is_kept_when_none_was_given():
     step = jax.jit(guarded(update, "stop"))
     health = jax.eval_shape(update, make_state(), jnp.zeros(2), make_batch(0.0))[2].health
-    _, _, guard, _ = step(make_state(), jnp.zeros(2), init_guard(make_batch(0.0), health), make_batch(NAN))
+    guard, *_ = step(init_guard(make_batch(0.0), health), make_state(), jnp.zeros(2), make_batch(NAN))
     assert inspect(guard) is not None and guard.carry == ()
 
 
@@ -186,9 +186,8 @@ def test_it_works_over_a_seed_axis():
     batches = stack(make_batch(6.0), make_batch(NAN))
     health = jax.eval_shape(update, make_state(), jnp.zeros(2), make_batch(0.0))[2].health
     guard = init_guard(make_batch(0.0), health, jnp.zeros(2))
-    state, _, guard, _ = step(
-        stack(make_state(), make_state()), jnp.zeros((2, 2)), stack(guard, guard), batches
-    )
+    states, carries = stack(make_state(), make_state()), jnp.zeros((2, 2))
+    guard, state, *_ = step(stack(guard, guard), states, carries, batches)
     np.testing.assert_array_equal(state.params["w"], [2.0, 1.0])
     assert inspect(jax.tree.map(lambda x: x[0], guard)) is None
     assert inspect(jax.tree.map(lambda x: x[1], guard)) is not None
