@@ -113,7 +113,7 @@ class Squared(NamedTuple):
 
 
 class Categorical(NamedTuple):
-    """Independent categoricals [..., *shape, classes]; log_prob and entropy sum over the `dims` shape axes."""
+    """Independent categoricals [..., *shape, classes]; log_prob and entropy sum over `dims` shape axes."""
 
     logits: Array
     dims: int

@@ -32,7 +32,7 @@ def symexp_bins(count: int) -> Array:
 def two_hot(x: Array, bins: Array) -> Array:
     """Weights [..., bins] on the two bins around x [...] that average to x (eq. 9).
 
-    Interpolation is linear in the raw values of the bins, not in symlog space; x beyond the ends takes the end.
+    Interpolation is linear in the raw values of the bins, not in symlog space, and clamped to the end bins.
     """
     last = bins.shape[0] - 1
     x = jnp.clip(x.astype(jnp.float32), bins[0], bins[-1])

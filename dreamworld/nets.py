@@ -1,7 +1,7 @@
 """Linen leaf modules of DreamerV3: (block-)linear layers, RMSNorm, MLPs, image encoder and decoder, heads.
 
-Every leaf has one `__call__`. Parameters are float32; `dtype` is the precision of the matrix products. RMSNorm
-and every distribution compute in float32.
+Every leaf has one `__call__`. Parameters are float32; `dtype` is the precision of the matrix products.
+RMSNorm and every distribution compute in float32.
 """
 
 from __future__ import annotations

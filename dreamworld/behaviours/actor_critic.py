@@ -88,8 +88,8 @@ class ActorCritic:
     ) -> tuple[dict[str, Array], math.Percentiles, dict[str, Array]]:
         """Losses {actor, critic: [B, T], replay_value: [B, T-1]}, the new statistics, and metrics.
 
-        Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches the
-        world model; that of `replay_value` does, through `out.features`.
+        Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches
+        the world model; that of `replay_value` does, through `out.features`.
         """
         features, actions = self._dream(params, world, out, key)
         reward, cont = world.predict(sg(params), features)
