@@ -21,8 +21,8 @@ from dreamworld.scripts.announce import announce
 from dreamworld.train.checkpoint import Checkpointer
 from dreamworld.train.evaluate import Player, evaluate
 from dreamworld.train.learner import Learner
-from dreamworld.train.loop import Loop
-from dreamworld.train.stops import Exit, NumericalStop, Stop
+from dreamworld.train.loop import Loop, NumericalStop
+from dreamworld.train.stops import Exit, Stop
 from dreamworld.types import Agent, VectorEnv
 
 
@@ -52,7 +52,8 @@ def build_loop(
     """The loop of a run, restored from its newest checkpoint when there is one."""
     run = config.run
     learner = Learner(
-        agent, config.seed, num_envs=env.num_envs, batch_size=run.batch_size, nan_policy=run.nan_policy
+        agent, config.seed, num_envs=env.num_envs, batch_size=run.batch_size, nan_policy=run.nan_policy,
+        nan_limit=run.nan_limit
     )
     replay = Replay(
         common.row_spaces(agent),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dreamworld.train import guard
@@ -33,7 +32,7 @@ class Learner:
     Random bits of acting depend on the seed and the iteration alone, so that a resumed run draws the same.
     """
 
-    def __init__(self, agent: Agent, seed: int, *, num_envs: int, batch_size: int, nan_policy: str = "stop"):
+    def __init__(self, agent: Agent, seed: int, *, num_envs: int, batch_size: int, nan_policy: str = "stop", nan_limit: int = 0):
         self.agent = agent
         root = jax.random.PRNGKey(seed)
         self._root = root
@@ -43,7 +42,7 @@ class Learner:
         self.guard: guard.GuardState | None = None
         self.batch: Batch | None = None  # the last one trained on, for reports
         self._act = jax.jit(self._act_fn, static_argnames="mode", donate_argnums=1)
-        self._update = jax.jit(guard.guarded(agent.update, nan_policy), donate_argnums=(0, 1, 2))
+        self._update = jax.jit(guard.guarded(agent.update, nan_policy, nan_limit), donate_argnums=(0, 1, 2))
         self._report = jax.jit(agent.report)
 
     def act(self, step: TimeStep, iteration: int) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -63,7 +62,7 @@ class Learner:
         if self.guard is None:
             self.guard = self._init_guard(batch)
         self.batch = batch
-        self.state, self.carry, self.guard, output = self._update(self.state, self.carry, self.guard, batch)
+        self.guard, self.state, self.carry, output = self._update(self.guard, self.state, self.carry, batch)
         return output
 
     def report(self, step: int) -> dict[str, np.ndarray]:
@@ -72,6 +71,10 @@ class Learner:
             return {}
         key = jax.random.fold_in(jax.random.fold_in(self._root, REPORT_STREAM), step)
         return jax.device_get(self._report(self.state.params, self.batch, key))
+
+    def check(self) -> guard.Report | None:
+        """What the numerical guard caught since the last call; waits for the device."""
+        return None if self.guard is None else guard.inspect(self.guard)
 
     def reset_acting(self) -> None:
         """Forgets what the policy has seen: every environment starts a new episode."""
@@ -96,4 +99,4 @@ class Learner:
 
     def _init_guard(self, batch: Batch) -> Any:
         shapes = jax.eval_shape(self.agent.update, self.state, self.carry, batch)[2].health
-        return guard.init_guard(batch, jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes))
+        return guard.init_guard(batch, shapes, self.carry)

@@ -21,9 +21,15 @@ from dreamworld.logging.writers import Logger
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
 from dreamworld.train.checkpoint import Checkpointer
+from dreamworld.train.failures import save_bad_batch
+from dreamworld.train.guard import release
 from dreamworld.train.learner import Learner
 from dreamworld.train.stops import Stop
 from dreamworld.types import TimeStep, VectorEnv
+
+
+class NumericalStop(RuntimeError):
+    """Training can't go on: updates are not finite. A checkpoint of the last finite state is complete."""
 
 
 @dataclasses.dataclass
@@ -76,7 +82,8 @@ class Loop:
             self.iterate()
             counters.seconds = before + time.monotonic() - began
             self.attend(previous)
-        self.log()
+        if counters.step > self._mark[1]:
+            self.log()
         self.save(block=True)
 
     def iterate(self) -> None:
@@ -111,7 +118,7 @@ class Loop:
         self.pipeline.write_back(rows, output.writeback)
         if output.priorities is not None and self.config.replay.prioritized:
             self.pipeline.update_priorities(rows, output.priorities)
-        self.metrics.add(output.metrics)
+        self.metrics.add({key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()})
         self.counters.updates += 1
 
     def _observe(self, step: TimeStep) -> None:
@@ -158,7 +165,21 @@ class Loop:
         self.write_status("running", fps=values["fps/env"])
         if problem := self.checkpointer.poll():
             self.progress.message(problem)
-        self.learner.check(self.rundir, self.progress.message, self.config.run.nan_limit)
+        self.check()
+
+    def check(self) -> None:
+        """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
+        report = self.learner.check()
+        if report is None:
+            return
+        if report.frozen:
+            self.save(block=True)
+        folder = save_bad_batch(self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest())
+        text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
+        if report.frozen:
+            raise NumericalStop(text)
+        self.progress.message(text)
+        self.learner.guard = release(self.learner.guard)
 
     def report(self) -> None:
         """Open-loop predictions as pictures."""
