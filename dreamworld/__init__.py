@@ -1,0 +1,46 @@
+"""dreamworld: agents that learn a world model and train inside its dreams.
+
+    import dreamworld
+
+    player = dreamworld.load("runs/walker")
+    state = player.initial(1)
+    state, action = player.act(state, obs)  # obs: {key: [1, ...], "is_first": [1]}
+
+    dreamworld.train(dreamworld.parse(["--configs", "size1m"]), env=MyEnv)
+
+Importing it loads no JAX: the names below are looked up when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dreamworld.cli import parse
+    from dreamworld.config import Config
+    from dreamworld.envs import make_env, make_vector_env
+    from dreamworld.scripts.common import load
+    from dreamworld.scripts.train import train
+
+__all__ = ["Config", "load", "make_env", "make_vector_env", "parse", "train"]
+
+_HOMES = {
+    "Config": "dreamworld.config",
+    "load": "dreamworld.scripts.common",
+    "make_env": "dreamworld.envs",
+    "make_vector_env": "dreamworld.envs",
+    "parse": "dreamworld.cli",
+    "train": "dreamworld.scripts.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dreamworld' has no attribute {name!r}; it has {', '.join(__all__)}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -34,4 +34,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from dreamworld import cli
+
+    sys.exit(cli.run(main, sys.argv[1:]))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from dreamworld.config import Config
-from dreamworld.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,6 @@ def train(config: Config, env: Any = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    from dreamworld import cli
+
+    sys.exit(cli.run(main, sys.argv[1:]))

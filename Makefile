@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all that a newcomer needs. Both make .venv first, without root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS ?= all,dev,minigrid,bsuite
+DEMO ?= runs/demo
+export MUJOCO_GL ?= egl
+
+.PHONY: demo test setup lint types check golden soak bench clean
+
+demo: $(STAMP)  ## train, evaluate and show a small agent in a few minutes
+	$(BIN)/python scripts/demo.py --logdir $(DEMO)
+
+test: $(STAMP)  ## every test but the long ones
+	$(BIN)/python -m pytest
+
+setup: $(STAMP)
+
+# uv when it is there, otherwise venv and pip. Made again whenever pyproject.toml changes.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dreamworld needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+	fi
+	@touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint types test
+
+golden: $(STAMP)  ## writes the golden values anew: only after a deliberate change of the algorithm
+	$(BIN)/python scripts/golden.py
+
+soak: $(STAMP)  ## what is longer than CI allows; writes its report to docs/
+	$(BIN)/python scripts/soak.py
+
+bench: $(STAMP)
+	$(BIN)/dreamworld benchmark update --configs size1m --obs vector:24 --updates 10
+	$(BIN)/dreamworld benchmark update --configs size1m --obs image:64x64x3 --updates 10
+	$(BIN)/dreamworld benchmark replay
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .cache runs

@@ -1,0 +1,86 @@
+"""`dreamworld eval`: plays episodes with the agent of a run and prints their returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from dreamworld.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    logdir: str = ""
+    """Folder of the run."""
+    episodes: int = 10
+    mode: Literal["sample", "greedy"] = "sample"
+    """Sampled (as published) or greedy actions."""
+    step: int = -1
+    """Checkpoint to load; -1 for the newest."""
+    seed: int = 0
+    video: bool = False
+    """Write a video of the first episode into the run's folder `eval`."""
+    json: bool = False
+    """One JSON line instead of text."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Loads, plays, prints; adds a row to the run's eval.jsonl."""
+    from dreamworld import cli
+
+    flags = cli.parse_flags(argv, Flags(), prog="dreamworld eval", description="Evaluate the agent of a run.")
+    if not flags.logdir:
+        raise UserError("--logdir: needs the folder of a run")
+    if flags.episodes < 1:
+        raise UserError(f"--episodes {flags.episodes}: needs at least 1")
+    row = evaluate_run(flags)
+    print(json.dumps(row) if flags.json else describe(row))
+    return 0
+
+
+def evaluate_run(flags: Flags) -> dict[str, object]:
+    """The row that was added to eval.jsonl."""
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.logging.writers import Logger
+    from dreamworld.scripts import common
+    from dreamworld.train.checkpoint import Checkpointer
+    from dreamworld.train.evaluate import evaluate
+
+    rundir = RunDir(flags.logdir)
+    config = rundir.require()
+    config = dataclasses.replace(config, logger=dataclasses.replace(config.logger, tensorboard=False, wandb=""))
+    common.setup_jax(config)
+    with Checkpointer(rundir.checkpoints) as checkpointer:
+        step = flags.step if flags.step >= 0 else checkpointer.latest()
+    env = common.make_eval_env(config, episodes=flags.episodes)
+    try:
+        agent = common.build_agent(config, env.obs_space, env.act_space)
+        player = common.load_player(config, rundir, agent, step=step, mode=flags.mode, seed=flags.seed)
+        state = player.initial(env.num_envs)
+        found = evaluate(player.act, state, env, flags.episodes, seed=flags.seed + 1_000_003, video=flags.video)
+    finally:
+        env.close()
+    frames = (step or 0) * common.frames_per_step(config)
+    with Logger(rundir, config) as logger:
+        row = logger.evaluation(step or 0, frames, flags.mode, found.returns, found.lengths, found.log)
+        if found.frames is not None:
+            row["video"] = str(logger.eval_video(step or 0, found.frames, fps=30))
+    return row
+
+
+def describe(row: dict) -> str:
+    """What a person reads."""
+    returns = ", ".join(f"{value:.4g}" for value in row["returns"])
+    text = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
+    return f"{text} over {len(row['returns'])} episodes\nreturns: {returns}" + (
+        f"\nvideo: {row['video']}" if "video" in row else ""
+    )
+
+
+if __name__ == "__main__":
+    from dreamworld import cli
+
+    sys.exit(cli.run(main, sys.argv[1:]))
