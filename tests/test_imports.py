@@ -1,0 +1,148 @@
+"""Who may import whom, and which modules must stay light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDERS = ("dreamworld", "agents", "envs", "scripts")
+
+BASE = {"types", "config", "errors", "presets", "machine"}
+LEAVES = {"math", "dists", "nets", "optim", "parallel"}
+MODEL = BASE | LEAVES | {"rollout"}
+SHELL = BASE | {"replay", "logging"}
+
+# What a module or package may import from dreamworld, beside itself. The most specific entry holds.
+ALLOWED = {
+    "types": set(),
+    "errors": set(),
+    "config": {"types", "errors"},
+    "presets": {"types", "config", "errors"},
+    "machine": {"types", "errors"},
+    "cli": BASE,
+    **dict.fromkeys(LEAVES, BASE | LEAVES),
+    "rollout": BASE | LEAVES,
+    "models": MODEL,
+    "behaviours": MODEL,
+    "replay": BASE,
+    "logging": BASE,
+    "envs": BASE,
+    "stats": SHELL,
+    "train": MODEL | SHELL | {"train"},
+    "train.step": MODEL | {"models", "behaviours"},
+    "agents": MODEL | {"models", "behaviours", "train.step"},
+}
+# These join everything.
+JOINERS = {"scripts", "__main__", "__init__", "benchmarks", "sweep"}
+
+
+def modules():
+    """{dotted name without `dreamworld.`: file} of every module, links followed once."""
+    found = {}
+    for folder in FOLDERS:
+        for file in (ROOT / folder).rglob("*.py"):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            is_link = folder == "dreamworld" and (ROOT / folder / parts[1]).is_symlink()
+            if not is_link and "__pycache__" not in parts:
+                name = ".".join(parts[1:] if folder == "dreamworld" else parts)
+                found[name.removesuffix(".__init__")] = file
+    return found
+
+
+def imported(tree, name, is_package):
+    """[(line, dotted name)] of everything that a module imports, inside functions, too."""
+    package = ["dreamworld", *name.split(".")] if is_package else ["dreamworld", *name.split(".")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+
+
+def rule(name):
+    """The entry of ALLOWED for a module, None for what may import everything."""
+    parts = name.split(".")
+    if parts[0] in JOINERS:
+        return None
+    for length in range(len(parts), 0, -1):
+        key = ".".join(parts[:length])
+        if key in ALLOWED:
+            return key
+    raise AssertionError(f"{name}: no import rule for this module; add one to {__file__}")
+
+
+def fits(target, owner, allowed):
+    """Whether `target` is in the module's own package, or in an allowed one."""
+    within = [owner.split(".")[0] if owner != "train.step" else owner, *allowed]
+    return any(target == item or target.startswith(f"{item}.") for item in within)
+
+
+def violations(name, tree, is_package):
+    owner = rule(name)
+    for line, target in imported(tree, name, is_package):
+        head, _, rest = target.partition(".")
+        if head in ("agents", "envs", "scripts", "configs"):
+            yield f"{name}:{line} imports {target}: write dreamworld.{target}"
+        if head == "dreamworld" and owner is not None and rest and not fits(rest, owner, ALLOWED[owner]):
+            allowed = ", ".join(sorted(ALLOWED[owner]))
+            yield f"{name}:{line} imports {target}: {owner} may import only {allowed}"
+
+
+def test_imports_point_one_way():
+    found = []
+    for name, file in modules().items():
+        found += violations(name, ast.parse(file.read_text()), file.name == "__init__.py")
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [
+        ("models.rssm", "from dreamworld.behaviours import actor_critic", "models may import only"),
+        ("replay.replay", "def f():\n    import dreamworld.train.loop", "replay may import only"),
+        ("train.loop", "from dreamworld.agents.dreamerv3 import make_agent", "train may import only"),
+        ("envs.base", "from envs import factory", "write dreamworld.envs"),
+        ("logging.writers", "from ..train import loop", "logging may import only"),
+    ],
+)
+def test_a_wrong_import_is_named(name, code, word):
+    (line,) = violations(name, ast.parse(code), False)
+    assert word in line and line.startswith(f"{name}:")
+
+
+def test_type_checking_imports_count_too():
+    code = "if TYPE_CHECKING:\n    from dreamworld.envs import base"
+    assert list(violations("replay.replay", ast.parse(code), False))
+
+
+LIGHT = {*BASE, "cli", "__main__", "logging", "replay"}
+WORKER = ("envs", "envs.base", "envs.factory", "envs.wrappers", "envs.vector.worker")
+LEARNING = ("jax", "flax", "optax", "orbax", "matplotlib", "tensorboardX", "wandb", "tyro")
+
+
+@pytest.mark.parametrize(
+    ("names", "heavy"),
+    [
+        (
+            ["", *(name for name in modules() if name.split(".")[0] in LIGHT)],
+            (*LEARNING, "gymnasium", "PIL", "cv2"),
+        ),
+        (WORKER, LEARNING),
+    ],
+    ids=["light modules", "environment worker"],
+)
+def test_importing_stays_light(names, heavy):
+    code = f"""
+import importlib, sys
+for name in {sorted(names)}:
+    importlib.import_module(f"dreamworld.{{name}}".rstrip("."))
+    loaded = [package for package in {heavy} if package in sys.modules]
+    assert not loaded, f"dreamworld.{{name}} loads {{loaded}}"
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,104 @@
+"""The shape of the checkout and of its files."""
+
+import ast
+import pathlib
+
+import pytest
+
+from dreamworld.__main__ import COMMANDS
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = sorted(
+    file
+    for folder in ("dreamworld", "agents", "envs", "scripts")
+    for file in (ROOT / folder).rglob("*.py")
+    if "__pycache__" not in file.parts and not any((ROOT / folder / part).is_symlink() for part in file.parts)
+)
+
+
+@pytest.mark.parametrize("name", ["agents", "envs", "scripts", "configs"])
+def test_the_link_into_the_package_is_relative(name):
+    link = ROOT / "dreamworld" / name
+    assert link.is_symlink()
+    assert str(link.readlink()) == f"../{name}"
+    assert link.resolve() == ROOT / name
+
+
+def test_every_command_has_a_script_with_main():
+    for name in COMMANDS:
+        tree = ast.parse((ROOT / "scripts" / f"{name}.py").read_text())
+        mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+        assert mains, f"scripts/{name}.py has no main(argv)"
+        assert mains[0].args.args[0].arg == "argv", f"scripts/{name}.py: main takes argv"
+
+
+def test_every_file_opens_with_what_it_is():
+    bare = [
+        file
+        for file in SOURCES
+        if file.read_text().strip() and not ast.get_docstring(ast.parse(file.read_text()))
+    ]
+    assert not bare
+
+
+READERS = (
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+)
+PICKLERS = ("cloudpickle", "dill", "shelve", "marshal", "joblib")
+
+
+def unsafe(tree):
+    """Lines that could run code while reading data. Writing a pickle for a worker of ours is harmless."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in PICKLERS)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (
+                f"{node.lineno}: {name}" for name in names if name in READERS or node.module in PICKLERS
+            )
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in READERS:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+            if "allow_pickle" not in [keyword.arg for keyword in node.keywords]:
+                yield f"{node.lineno}: np.load without allow_pickle=False"
+        elif (
+            isinstance(node, ast.keyword)
+            and node.arg == "allow_pickle"
+            and ast.unparse(node.value) != "False"
+        ):
+            yield f"{node.value.lineno}: allow_pickle={ast.unparse(node.value)}"
+
+
+def test_nothing_reads_pickle():
+    found = [
+        f"{file.relative_to(ROOT)}:{line}" for file in SOURCES for line in unsafe(ast.parse(file.read_text()))
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pickle.loads(b)",
+        "from pickle import load",
+        "np.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "yaml.load(f)",
+    ],
+)
+def test_the_search_for_pickle_finds_it(code):
+    assert list(unsafe(ast.parse(code)))
+
+
+def test_nothing_is_left_to_do():
+    words = ("TODO", "FIXME", "XXX")
+    found = [
+        f"{file.relative_to(ROOT)}: {word}" for file in SOURCES for word in words if word in file.read_text()
+    ]
+    assert not found

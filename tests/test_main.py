@@ -1,0 +1,96 @@
+"""The console command: dispatch, exit statuses, and quick help of every command."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dreamworld import __main__ as console
+from dreamworld import cli
+from dreamworld.errors import UserError
+
+
+def call(*argv, **options):
+    command = [sys.executable, "-m", "dreamworld", *argv]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_help_lists_every_command(capsys):
+    assert console.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in console.COMMANDS)
+
+
+def test_no_command_shows_the_usage_and_fails(capsys):
+    assert console.main([]) == 2
+    assert "usage: dreamworld" in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_package(capsys):
+    from importlib.metadata import version
+
+    assert console.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dreamworld {version('dreamworld')}\n"
+
+
+def test_an_unknown_command_suggests_the_nearest(capsys):
+    assert console.main(["trian"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: trian: no such command; did you mean train?") and error.count("\n") == 1
+
+
+def test_bad_input_is_one_line_and_status_2_without_a_traceback(tmp_path):
+    result = call("train", "--run.stepz", "5", cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "error: --run.stepz: no such option (value '5'); did you mean --run.steps?\n"
+
+
+def raises(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def test_a_user_error_of_several_lines_is_printed_as_one(capsys):
+    assert cli.run(raises(UserError("first\n  second")), []) == 2
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_an_interrupt_is_130(capsys):
+    assert cli.run(raises(KeyboardInterrupt()), []) == 130
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(raises(ZeroDivisionError()), [])
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m dreamworld train --help | head -1; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    assert result.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("name", ["--help", *console.COMMANDS])
+def test_help_of_every_command_is_quick_and_light(name):
+    code = f"""
+import sys
+from dreamworld.__main__ import main
+try:
+    main({[name, "--help"] if name != "--help" else [name]})
+except SystemExit as stopped:
+    assert not stopped.code
+print([m for m in ("jax", "matplotlib", "tensorboardX", "flax", "orbax") if m in sys.modules])
+"""
+    for _ in range(5):  # other processes may be busy: one quick answer is proof
+        start = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        duration_s = time.perf_counter() - start
+        if duration_s < 1:
+            break
+    assert "usage: dreamworld" in result.stdout, result.stderr
+    assert result.stdout.endswith("[]\n"), result.stdout[-200:]
+    assert duration_s < 1

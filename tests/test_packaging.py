@@ -1,0 +1,73 @@
+"""Wheel and sdist hold real files, and an installed wheel answers."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(wheel, sdist) of the checkout; the wheel is built from the sdist."""
+    import pathlib
+
+    root = pathlib.Path(__file__).resolve().parent.parent
+    source, out = tmp_path_factory.mktemp("source") / "checkout", tmp_path_factory.mktemp("dist")
+    skipped = shutil.ignore_patterns(
+        ".*", "build", "dist", "*.egg-info", "__pycache__", "tests", "docs", "runs"
+    )
+    shutil.copytree(root, source, symlinks=True, ignore=skipped)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
+
+
+def test_the_wheel_holds_every_source_and_preset(built, repo):
+    with zipfile.ZipFile(built[0]) as wheel:
+        held = {name: wheel.read(name) for name in wheel.namelist()}
+    wanted = [file for folder in ("agents", "envs", "scripts") for file in (repo / folder).rglob("*.py")]
+    wanted += (repo / "configs").glob("*.yaml")
+    assert len(wanted) > 20
+    for file in wanted:
+        assert held[f"dreamworld/{file.relative_to(repo)}"] == file.read_bytes()
+    assert "dreamworld/py.typed" in held
+    assert not [name for name in held if name.startswith(("agents", "envs", "scripts", "configs", "tests"))]
+
+
+def test_the_wheel_holds_no_link(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        modes = {item.filename: item.external_attr >> 16 for item in wheel.infolist()}
+    assert not [name for name, mode in modes.items() if stat.S_ISLNK(mode)]
+
+
+def test_the_sdist_holds_the_sources(built):
+    with tarfile.open(built[1]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"pyproject.toml", "LICENSE", "README.md", "dreamworld/config.py"} <= names
+    assert any(name.endswith("configs/size1m.yaml") for name in names)
+
+
+def test_an_unpacked_wheel_answers_from_anywhere(built, tmp_path):
+    with zipfile.ZipFile(built[0]) as wheel:
+        wheel.extractall(tmp_path / "site")
+    code = "import dreamworld.__main__ as m, dreamworld.presets as p; print(m.__file__, p.preset_names())"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert str(tmp_path) in result.stdout and "size400m" in result.stdout, result.stderr
+
+
+def test_the_project_is_described(repo):
+    project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "dreamworld" and project["requires-python"] == ">=3.11"
+    assert {"atari", "dmc", "crafter", "dev", "all"} <= set(project["optional-dependencies"])
+    assert "mujoco>=3.17,<4" in project["optional-dependencies"]["dmc"]
+    assert project["license"] == "Apache-2.0" and "Apache License" in (repo / "LICENSE").read_text()[:200]
