@@ -201,6 +201,7 @@ class Checkpointer:
 
     def report_problem(self, step: int, error: Exception) -> None:
         """Records that the part of a snapshot that others write (replay) failed, as a failed save does."""
+        self._join()
         self._fail(self.directory / str(step), error)
 
     def _prepare(self, folder: epath.Path) -> None:
@@ -298,7 +299,8 @@ class Checkpointer:
                 folder.rmtree(missing_ok=True)
         latest = self.latest()
         left = f"the last good one is {latest}" if latest is not None else "there is no older one"
-        cause = " ".join(str(error).split())[:300] or type(error).__name__
+        cause = " ".join(str(error).split()) or type(error).__name__
+        cause = cause if len(cause) < 300 else f"{cause[:100]} ... {cause[-200:]}"
         self.problem = f"checkpoint {folder} was not saved ({left}; the next save tries again): {cause}"
         self._say(self.problem)
 

@@ -42,6 +42,13 @@ def snapshot_steps(directory: epath.PathLike) -> list[int]:
     return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
 
 
+class _Writer:
+    """Hides that a file is a real one: numpy's short cut for those loses the reason of a failed write."""
+
+    def __init__(self, file: IO[bytes]):
+        self.write = file.write
+
+
 # --- host arrays -----------------------------------------------------------------------------------------
 
 
@@ -52,7 +59,7 @@ def write_tree(directory: epath.Path, tree: Any) -> None:
     text = json.dumps(_encode(tree, arrays, ""))
     for index, array in enumerate(arrays):
         with (directory / f"{index}.npy").open("wb") as file:
-            np.save(cast(Any, file), array, allow_pickle=False)
+            np.save(_Writer(cast(IO[bytes], file)), array, allow_pickle=False)
     (directory / "tree.json").write_text(text)
 
 
