@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from dreamworld.config import AtariConfig
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step
 from dreamworld.envs.images import resize_area, resize_bilinear, to_gray
+from dreamworld.envs.names import unknown
 from dreamworld.errors import UserError
 from dreamworld.types import Space
 
@@ -31,6 +32,14 @@ GAMES = tuple(_GAMES.split())
 GAMES_100K = tuple(_GAMES_100K.split())
 ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
+
+
+def game_name(prefix: str, name: str, games: Sequence[str]) -> str:
+    """The ROM of a game's name; UserError with the nearest one if there is no such game."""
+    game = ALIASES.get(name, name)
+    if game not in games:
+        raise unknown("game", prefix + name, [prefix + known for known in games])
+    return game
 
 
 def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,11 +22,34 @@ def crafter_score(success_rates_percent: Iterable[float]) -> float:
     return float(np.expm1(np.mean(np.log1p(rates))))
 
 
+class _OrderedSet(dict):
+    """The part of a set that Crafter uses, iterating in the order of insertion."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def remove(self, item: Any) -> None:
+        del self[item]
+
+
+def _order_chunks(env: Any) -> None:
+    """Lets the same seed give the same game.
+
+    Crafter keeps its creatures in sets, whose order follows memory addresses, and draws from that order which one
+    disappears. In the order of creation the draw is as random, and repeatable.
+    """
+    world = env._world
+    chunks = collections.defaultdict(_OrderedSet)
+    for item in world.objects:
+        chunks[world.chunk_key(item.pos)].add(item)
+    world._chunks = chunks
+
+
 class CrafterEnv(Unsaved):
     """One world after the other; the length limit truncates, death terminates.
 
     Logs `log/reward` always, and at the end of an episode `log/achievement_<name>` (1 if unlocked, so that
-    its mean is the success rate), their number, and `log/crafter_score` over all episodes of this environment.
+    its mean is the success rate), their number, and `log/crafter_score` over all episodes so far.
     """
 
     def __init__(self, task: str, size: tuple[int, int], length: int = LENGTH):
@@ -52,7 +76,9 @@ class CrafterEnv(Unsaved):
         if seed is not None:
             # The seed is a constructor argument; it also fixes the worlds of the episodes that follow.
             self._env = self._build(seed % 2**31)
-        return Step({"image": self._image(self._env.reset())}, 0.0, True, False, False)
+        image = self._env.reset()
+        _order_chunks(self._env)
+        return Step({"image": self._image(image)}, 0.0, True, False, False)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Advances by one action."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -77,13 +78,15 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
 
 def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
     """An Env from an environment object, or from a class or factory called with `args` and `options`."""
+    factory: Callable[..., Any] | None = None
     if isinstance(value, type) or not _is_env(value):
         if not callable(value):
             raise UserError(
                 f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
             )
         _check_call(value, name, args, options)
-        value = value(*args, **options)
+        factory = functools.partial(value, *args, **options)
+        value = factory()
     elif options:
         raise UserError(
             f"environment {name!r} is an object already and takes no options, got {sorted(options)}"
@@ -97,7 +100,8 @@ def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
     if hasattr(value, "observation_space") and hasattr(value, "action_space"):
         return _gymnasium(value, name)
     if hasattr(value, "observation_spec") and hasattr(value, "action_spec"):
-        return DmEnv(value)
+        seeded = factory is not None and "seed" not in options and "seed" in _parameters(factory)
+        return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None)
     raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
 
 
@@ -107,14 +111,26 @@ def _is_env(value: Any) -> bool:
 
 def _check_call(value: Any, name: str, args: tuple[str, ...], options: dict[str, Any]) -> None:
     """Options that the factory does not take: an error here, not a traceback from inside."""
-    try:
-        signature = inspect.signature(value)
-    except (TypeError, ValueError):
-        return  # some builtins have no signature
+    signature = _signature(value)
+    if signature is None:
+        return
     try:
         signature.bind(*args, **options)
     except TypeError as error:
         raise UserError(f"environment {name!r}: can't call {value.__name__}{signature}: {error}") from None
+
+
+def _signature(value: Any) -> inspect.Signature | None:
+    """None for builtins that have none."""
+    try:
+        return inspect.signature(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _parameters(value: Any) -> set[str]:
+    signature = _signature(value)
+    return set(signature.parameters) if signature else set()
 
 
 def _own(value: Any, name: str) -> Env:

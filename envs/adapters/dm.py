@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,26 @@ from dreamworld.errors import UserError
 
 
 class DmEnv(Unsaved):
-    """A dm_env.Environment behind the Env contract: discount 0 at the last step is terminal."""
+    """A dm_env.Environment behind the Env contract: discount 0 at the last step is terminal.
 
-    def __init__(self, env: Any):
+    dm_env has no way to seed: `rebuild(seed)`, where given, makes the environment anew for a reset with
+    a seed.
+    """
+
+    def __init__(self, env: Any, rebuild: Callable[[int], Any] | None = None):
         self._env = env
+        self._rebuild = rebuild
         self._obs = make_obs_codec(gym_space_of_spec(env.observation_spec()))
         self._act = make_act_codec(gym_space_of_spec(env.action_spec()))
         self.obs_space = self._obs.spaces
         self.act_space = self._act.spaces
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
-        """Starts an episode. dm_env has no seeding: give the seed to the constructor instead."""
+        """Starts an episode."""
         refuse_options(self, options)
+        if seed is not None and self._rebuild is not None:
+            self._env.close()
+            self._env = self._rebuild(seed % 2**31)
         return dm_step(self._env.reset(), self._obs.encode)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:

@@ -31,8 +31,14 @@ def parse_task(name: str) -> tuple[str, str]:
             real, task = ALIASES.get(domain, domain), name[len(domain) + 1 :]
             if task in tasks[real]:
                 return real, task
-    known = [f"dmc_{domain}_{task}" for domain, names in tasks.items() for task in names]
-    raise unknown("task", f"dmc_{name}", known)
+    raise unknown("task", f"dmc_{name}", [f"dmc_{known}" for known in task_names()])
+
+
+def task_names() -> list[str]:
+    """Every "<domain>_<task>"."""
+    from dm_control import suite
+
+    return [f"{domain}_{task}" for domain, task in suite.ALL_TASKS]
 
 
 class DMCEnv(Unsaved):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.render import choose_backend
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 
@@ -61,20 +63,27 @@ def info_log(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
-    """Makes a registered environment; `env_id` may be `module:Id-v0`. `time_limit` (its steps) replaces its own."""
+    """Makes a registered id or `module:Id-v0`; `time_limit` (in its own steps) replaces its own."""
     import gymnasium
 
     if time_limit:
         options["max_episode_steps"] = time_limit
     spec = _find_spec(env_id)
+    _prepare_display(spec)
     # Pictures for people: environments that can render get the mode that needs no window.
     if "render_mode" not in options and _can_render(spec):
         options["render_mode"] = "rgb_array"
     try:
         # Its checker warns about dtypes that we convert; `dreamworld envs check` says it in plain words.
         env = gymnasium.make(spec if spec is not None else env_id, disable_env_checker=True, **options)
-    except gymnasium.error.DependencyNotInstalled as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise UserError(f"gym_{env_id} needs a package that is not installed: {error}") from error
+    except gymnasium.error.Error as error:
+        raise UserError(f"gym_{env_id}: {error}") from error
+    except TypeError as error:
+        if not options.keys() - {"render_mode", "max_episode_steps"}:
+            raise
+        raise UserError(f"gym_{env_id}: can't be made with the options {sorted(options)}: {error}") from error
     return GymEnv(env)
 
 
@@ -89,13 +98,22 @@ def _find_spec(env_id: str) -> Any:
         raise UserError(f"gym_{env_id}: no such gymnasium environment: {error}") from error
 
 
+def _prepare_display(spec: Any) -> None:
+    """Environment variables that rendering without a window reads at import."""
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a window system and complains
+    if "mujoco" in str(spec.entry_point):
+        choose_backend(pixels=False)
+
+
 def _can_render(spec: Any) -> bool:
     """Whether the class lists rgb_array among its render modes; False where it can't be looked up."""
+    import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
     try:
         creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    except ImportError:
+    except (ImportError, gymnasium.error.Error):
         return False  # gymnasium.make reports what is missing
     metadata = getattr(creator, "metadata", None) or {}
     return "rgb_array" in (metadata.get("render_modes") or ())

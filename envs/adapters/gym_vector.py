@@ -1,4 +1,4 @@
-"""Adapter for vector environments of gymnasium that somebody else made, in any of the three autoreset modes."""
+"""Adapter for foreign gymnasium vector environments, in any of the three autoreset modes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MODES = ("NextStep", "SameStep", "Disabled")
 class GymVectorEnv:
     """A gymnasium.vector.VectorEnv as a dreamworld VectorEnv.
 
-    NEXT_STEP maps one to one. The other modes have no step at which an environment only shows the first
-    observation of an episode while the others move on. Where some can be reset without the rest (DISABLED, and
-    gymnasium's own classes), the environment takes a step that nobody sees and is reset again after it, so rows are
-    exact at the price of a second reset. A foreign SAME_STEP environment takes the zero action once, and what it
-    shows then is the episode's first row; the reward of that step is logged as `log/skipped_reward`.
+    NEXT_STEP maps one to one. The other modes have no step at which one environment only shows the first
+    observation of an episode while the rest moves on. Where some can be reset without the rest (DISABLED,
+    and gymnasium's own classes), such an environment takes a step that nobody sees and is reset again, so
+    that rows are exact at the price of a second reset. Another class in SAME_STEP takes the zero action once,
+    and what it shows then is the episode's first row; that reward is logged as `log/skipped_reward`.
     """
 
     engine = "gymnasium"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import re
-import sys
 from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
@@ -18,23 +17,31 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def minigrid_names() -> list[str]:
+    """ "Empty-5x5" and the like, without family and version."""
+    return sorted({_short(env_id) for env_id in _minigrid_ids()})
+
+
 def minigrid_id(name: str) -> str:
     """The registered id of "empty_5x5", "Empty-5x5" or "MiniGrid-Empty-5x5-v0"; BabyAI too."""
+    table: dict[str, str] = {}
+    for env_id in _minigrid_ids():  # sorted: the newest version wins
+        for key in (env_id, env_id.rsplit("-v", 1)[0], _short(env_id)):
+            table[_plain(key)] = env_id
+    if _plain(name) not in table:
+        raise unknown("task", f"minigrid_{name}", [f"minigrid_{known}" for known in minigrid_names()])
+    return table[_plain(name)]
+
+
+def _minigrid_ids() -> list[str]:
     import gymnasium
     import minigrid  # noqa: F401  registers its environments
 
-    ids = [key for key in gymnasium.registry if key.startswith(("MiniGrid-", "BabyAI-"))]
-    table: dict[str, str] = {}
-    for env_id in sorted(ids):  # the newest version wins
-        family, rest = env_id.split("-", 1)
-        short = rest.rsplit("-v", 1)[0]
-        for key in (env_id, f"{family}-{short}", short):
-            table[_plain(key)] = env_id
-    if _plain(name) not in table:
-        raise unknown(
-            "task", f"minigrid_{name}", [f"minigrid_{x.split('-', 1)[1].rsplit('-v', 1)[0]}" for x in ids]
-        )
-    return table[_plain(name)]
+    return sorted(key for key in gymnasium.registry if key.startswith(("MiniGrid-", "BabyAI-")))
+
+
+def _short(env_id: str) -> str:
+    return env_id.split("-", 1)[1].rsplit("-v", 1)[0]
 
 
 def make_minigrid(name: str, **options: Any) -> GymEnv:
@@ -58,8 +65,15 @@ def make_bsuite(name: str) -> DmEnv:
     bsuite_id = f"{match[1]}/{match[2]}" if match else f"{name}/0"
     if bsuite_id not in sweep.SWEEP:
         raise unknown("task", f"bsuite_{name}", [f"bsuite_{x.replace('/', '_')}" for x in sweep.SWEEP])
-    with contextlib.redirect_stdout(sys.stderr):  # it prints what it loads
-        return DmEnv(bsuite.load_from_id(bsuite_id))
+    settings = dict(sweep.SETTINGS[bsuite_id])
+    experiment = bsuite_id.partition("/")[0]
+
+    def build(seed: int | None) -> Any:
+        # Where the published settings leave the seed open it is ours to choose.
+        free = "seed" in settings and settings["seed"] is None
+        return bsuite.load(experiment, {**settings, "seed": seed} if free else settings)
+
+    return DmEnv(build(None), build)
 
 
 def make_memorymaze(name: str) -> DmEnv:
@@ -68,4 +82,5 @@ def make_memorymaze(name: str) -> DmEnv:
 
     if name not in MAZES:
         raise unknown("task", f"memorymaze_{name}", [f"memorymaze_{size}" for size in MAZES])
-    return DmEnv(getattr(tasks, f"memory_maze_{name}")(image_only_obs=True))
+    build = functools.partial(getattr(tasks, f"memory_maze_{name}"), image_only_obs=True)
+    return DmEnv(build(), lambda seed: build(seed=seed))
