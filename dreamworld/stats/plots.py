@@ -144,6 +144,7 @@ def figure_aggregates(analysis: Analysis, suite: SuiteResult) -> Figure:
             axes.plot([value, value], [row - 0.25, row + 0.25], color=colour, linewidth=2.5)
         if statistic in suite.published:
             axes.plot(suite.published[statistic], len(labels), "o", color=GREY, markersize=5)
+        axes.use_sticky_edges = False
         axes.set_title(statistic + (" ↓" if statistic == "optimality gap" else ""))
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)

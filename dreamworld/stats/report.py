@@ -8,7 +8,8 @@ from dreamworld.errors import UserError
 from dreamworld.stats import groups as grouping
 from dreamworld.stats.analysis import Analysis, Options, analyse
 from dreamworld.stats.export import write_csv
-from dreamworld.stats.tables import markdown
+from dreamworld.stats.notes import describe
+from dreamworld.stats.tables import aggregate_tables, markdown, score_table
 
 PAGE = "report.html"
 
@@ -51,3 +52,28 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"--out {folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise UserError(f"--out {folder} holds other files and no older report; give a new or empty folder")
+
+
+def print_report(analysis: Analysis, page: Path) -> None:
+    """Prints notes, aggregates and final scores, and where the files are."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    for note in describe(analysis):
+        console.print(f"[yellow]•[/] {escape(note)}", highlight=False)
+    for table in [*aggregate_tables(analysis), score_table(analysis)]:
+        grid = Table(
+            title=f"\n{table.title}", box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
+        )
+        for index, name in enumerate(table.head):
+            grid.add_column(name, justify="left" if index == 0 or name == "method" else "right", no_wrap=True)
+        for before, row in zip([None, *table.rows], table.rows):
+            repeated = before is not None and before[0] == row[0]
+            grid.add_row(*("" if repeated and not index else escape(cell) for index, cell in enumerate(row)))
+        console.print(grid, highlight=False)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)

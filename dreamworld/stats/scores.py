@@ -15,7 +15,7 @@ import yaml
 
 from dreamworld.errors import UserError
 
-ACHIEVEMENT = re.compile(r"(?:log/)?achievements?[_/](.+)")
+ACHIEVEMENT = re.compile(r"(?:log/)*achievement_([^/]+)")  # its last value; `.../mean` is another key
 NOT_DESCENDED = {"checkpoints", "replay", "tensorboard", "report", "eval", "statistics", "wandb"}
 PAUSE_S = 600.0  # a longer silence in the log is a pause between sittings, not work
 UNSTATED = re.compile(  # settings that change no result, or that the report states in words of its own
@@ -87,10 +87,21 @@ def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
         if row is None:
             unreadable += 1
             continue
-        while rows and rows[-1]["step"] > row["step"]:
-            rows.pop()
+        if _again(rows, row):
+            while rows and rows[-1]["step"] >= row["step"]:
+                rows.pop()
         rows.append(row)
     return rows, unreadable
+
+
+def _again(rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
+    """Whether `row` stepped back: behind the last row, or to a step that its environment has a row of."""
+    for before in reversed(rows):
+        if before["step"] != row["step"]:
+            return before["step"] > row["step"]
+        if before.get("env") == row.get("env"):
+            return True
+    return False
 
 
 def _parsed(path: Path) -> Iterator[dict[str, Any] | None]:

@@ -53,8 +53,11 @@ def score_table(analysis: Analysis) -> Table:
     rows = []
     for task in analysis.tasks:
         for label, result in task.results.items():
+            if not result.runs and not result.left_out:
+                continue
             score = NONE if task.suite == "raw" else with_interval(result.at_score)
-            runs = str(len(result.runs)) + (f" (+{len(result.left_out)} left out)" if result.left_out else "")
+            total = len(result.runs) + len(result.left_out)
+            runs = f"{len(result.runs)} of {total}" if result.left_out else str(total)
             rows.append(
                 [task.task, frames_text(task.budget), label, runs, with_interval(result.at_return), score]
             )
@@ -126,11 +129,11 @@ def compute_table(analysis: Analysis) -> Table:
             rate = np.array([run.reach / run.total_hours / 3600 for run in runs])
             updates = np.array([run.updates for run in runs])
             where = sorted({f"{run.status.get('host', '?')} {run.device}".strip() for run in runs})
-            per_hour = result.returns.mean() / result.hours.mean() if result.hours.mean() > 0 else np.nan
-            cells = [spread(result.hours), f"{hours.sum():.3g}", number(updates.mean())]
-            rows.append([task.task, label, *cells, number(rate.mean()), number(per_hour), ", ".join(where)])
-    head = ["task", "method", "hours to the score (min–max)", "hours of all runs", "updates a run"]
-    head += ["frames/s", "return per hour", "host"]
+            cells = [with_interval(result.at_return), spread(result.hours), f"{hours.sum():.3g}"]
+            rates = [number(updates.mean()), number(rate.mean())]
+            rows.append([task.task, label, *cells, *rates, ", ".join(where)])
+    head = ["task", "method", "return", "hours to it (min–max)", "hours of all runs", "updates a run"]
+    head += ["frames/s", "host"]
     return Table("Wall-clock and compute", head, rows, "Hours of work of the counted runs.")
 
 
