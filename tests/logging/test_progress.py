@@ -1,0 +1,105 @@
+"""The progress line, its speed, and the messages above it."""
+
+import io
+import math
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from dreamworld.logging.progress import Progress, Speed, format_duration, format_number
+
+
+def test_speed_and_time_left_are_those_of_the_last_minute():
+    speed = Speed(total=2000, window_s=60)
+    assert speed.fps == 0 and speed.eta_s == math.inf
+    for second in range(200):
+        speed.update(second if second < 100 else 100 + 10 * (second - 100), now=float(second))
+    assert speed.fps == pytest.approx(10)
+    assert speed.eta_s == pytest.approx((2000 - 1090) / 10)
+
+
+def test_many_updates_keep_few_marks():
+    speed = Speed(total=1e6)
+    for i in range(100_000):
+        speed.update(i, now=i / 1000)
+    assert len(speed._marks) < 300
+    assert speed.fps == pytest.approx(1000, rel=0.01)
+
+
+def test_a_finished_run_has_no_time_left():
+    speed = Speed(total=10)
+    speed.update(0, now=0.0)
+    speed.update(10, now=1.0)
+    assert speed.eta_s == 0
+
+
+def test_without_a_terminal_lines_are_plain_and_rare():
+    file = io.StringIO()
+    with Progress(1e6, file=file) as progress:
+        for step in range(100):
+            progress.update(step, step // 2, math.nan, math.nan)
+        progress.message("a [bold]message[/bold]")
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 3 and "\x1b" not in file.getvalue()
+    assert lines[0].startswith("0/1,000,000 steps  0 updates") and "return - (mean -)" in lines[0]
+    assert lines[1] == "a [bold]message[/bold]"
+    assert lines[2].startswith("99/1,000,000 steps  49 updates")
+
+
+def test_a_hidden_line_still_lets_messages_through():
+    file = io.StringIO()
+    with Progress(10, show=False, file=file) as progress:
+        progress.update(5, 1, 1.0, 2.0)
+        progress.message("hello")
+    assert file.getvalue() == "hello\n"
+
+
+def test_on_a_terminal_the_line_is_drawn_over_and_fits():
+    code = """
+from dreamworld.logging.progress import Progress
+import time
+with Progress(1.1e6) as progress:
+    for step in range(5):
+        progress.update(step * 200000, step, 812.5, 790.25)
+        time.sleep(0.11)
+    progress.message("saved")
+"""
+    leader, follower = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=follower, stdout=follower, env=environment
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "800,000/1,100,000 steps  4 updates" in text and "return 812.5" in text
+    assert "saved\r\n" in text and "\x1b[2K" in text
+    assert "\x1b[1A" not in text.partition("saved")[0], "the line fits into 80 columns"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (45.2, "45s"), (725, "12m 5s"), (12000, "3h 20m"), (187200, "2d 4h"), (math.inf, "?")],
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(math.nan, "-"), (0.5, "0.5"), (812.25, "812.2"), (-1e4, "-10,000")]
+)
+def test_numbers(value, text):
+    assert format_number(value) == text

@@ -1,0 +1,190 @@
+"""What lands in JSONL, TensorBoard and pictures, and what a continued run drops."""
+
+import json
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from dreamworld import cli
+from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger, append_jsonl, read_jsonl, repair_jsonl
+
+
+@pytest.fixture
+def rundir(tmp_path):
+    rundir = RunDir(tmp_path)
+    rundir.create()
+    return rundir
+
+
+def logger_of(rundir, *argv, step=None):
+    return Logger(rundir, cli.parse(["--logdir", str(rundir), *argv]), step=step)
+
+
+def events(rundir):
+    """Every TensorBoard event, read from the record format: length, checksum, data, checksum."""
+    found = []
+    for file in sorted(rundir.tensorboard.iterdir()):
+        data = file.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+def tags(rundir):
+    return {(value.tag, event.step): value for event in events(rundir) for value in event.summary.value}
+
+
+def test_scalars_go_to_both_files(rundir):
+    with logger_of(rundir) as logger:
+        logger.scalars(20, 5, 40, {"train/loss": 1.5, "train/broken": float("nan")})
+    (row,) = read_jsonl(rundir.metrics)
+    assert row.pop("time") > 1e9
+    assert row == {"step": 20, "frames": 40, "updates": 5, "train/loss": 1.5, "train/broken": None}
+    found = tags(rundir)
+    assert found["train/loss", 20].simple_value == 1.5
+    assert np.isnan(found["train/broken", 20].simple_value)
+
+
+def test_episodes_and_evaluations_go_to_their_own_files(rundir):
+    with logger_of(rundir) as logger:
+        logger.episode(7, 14, {"env": 1, "return": 3.0, "length": 5, "log/coins": 2.0})
+        row = logger.evaluation(8, 16, "greedy", [1.0, 3.0], [4, 6], {"log/coins": 9.0})
+    (episode,) = read_jsonl(rundir.episodes)
+    assert {**episode, "time": 0} == {
+        "step": 7,
+        "frames": 14,
+        "time": 0,
+        "env": 1,
+        "return": 3.0,
+        "length": 5,
+        "log/coins": 2.0,
+    }
+    (evaluation,) = read_jsonl(rundir.evals)
+    assert evaluation == row
+    assert (evaluation["mode"], evaluation["returns"], evaluation["lengths"]) == (
+        "greedy",
+        [1.0, 3.0],
+        [4, 6],
+    )
+    assert (evaluation["mean"], evaluation["std"], evaluation["log/coins"]) == (2.0, 1.0, 9.0)
+    found = tags(rundir)
+    assert found["episode/return", 7].simple_value == 3.0 and found["eval/return", 8].simple_value == 2.0
+
+
+def test_a_continued_run_drops_later_rows_everywhere(rundir):
+    with logger_of(rundir, step=0) as logger:
+        for step in (10, 20, 30):
+            logger.scalars(step, step, step, {"a/b": step})
+            logger.episode(step, step, {"env": 0, "return": 1.0, "length": 1})
+            logger.evaluation(step, step, "sample", [1.0], [1])
+    with open(rundir.metrics, "ab") as file:
+        file.write(b'{"step": 20, "fra')  # cut by kill -9
+    with logger_of(rundir, step=20) as logger:
+        logger.scalars(25, 25, 25, {"a/b": 25})
+    assert [row["step"] for row in read_jsonl(rundir.metrics)] == [10, 20, 25]
+    assert [row["step"] for row in read_jsonl(rundir.episodes)] == [10, 20]
+    assert [row["step"] for row in read_jsonl(rundir.evals)] == [10, 20]
+    starts = [event.step for event in events(rundir) if event.session_log.status == 1]
+    assert 21 in starts, "TensorBoard forgets from the step after the restored one"
+
+
+def test_without_a_step_every_complete_row_stays(rundir):
+    rundir.metrics.write_bytes(b'{"step": 5}\n{"step": 6}\n{"st')
+    logger_of(rundir).close()
+    assert rundir.metrics.read_bytes() == b'{"step": 5}\n{"step": 6}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "step", "left", "dropped"),
+    [
+        (b"", None, b"", 0),
+        (b'{"step": 1}\n{"step": 3}\n', 2, b'{"step": 1}\n', 1),
+        (b'{"step": 1}\n\x00\x00\n{"step": 2}\n', None, b'{"step": 1}\n{"step": 2}\n', 1),
+        (b'{"step": 1}\n{"step": 1', 1, b'{"step": 1}\n', 1),
+    ],
+)
+def test_repair(content, step, left, dropped, tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    assert repair_jsonl(tmp_path / "x.jsonl", step) == dropped
+    assert (tmp_path / "x.jsonl").read_bytes() == left
+    assert [file.name for file in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+def test_a_sound_file_is_not_rewritten(tmp_path):
+    path = tmp_path / "x.jsonl"
+    append_jsonl(path, {"step": 1})
+    inode = path.stat().st_ino
+    assert repair_jsonl(path, 5) == 0 and path.stat().st_ino == inode
+
+
+def test_two_processes_append_whole_lines(tmp_path):
+    code = f"""
+import pathlib
+from dreamworld.logging.writers import append_jsonl
+for i in range(300):
+    append_jsonl(pathlib.Path({str(tmp_path / "x.jsonl")!r}), {{"step": i, "text": "x" * 2000}})
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    lines = (tmp_path / "x.jsonl").read_text().splitlines()
+    assert len(lines) == 600 and all(len(json.loads(line)["text"]) == 2000 for line in lines)
+
+
+def test_a_reader_leaves_out_a_line_that_is_being_written(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b'{"step": 1}\n{"st')
+    assert read_jsonl(tmp_path / "x.jsonl") == [{"step": 1}]
+    assert read_jsonl(tmp_path / "none.jsonl") == []
+
+
+def test_a_report_leaves_pictures_in_its_folder_and_in_tensorboard(rundir):
+    random = np.random.default_rng(0)
+    image, vector = random.uniform(size=(2, 6, 16, 16, 3)), random.normal(size=(2, 6, 4))
+    report = {
+        "truth/eye": image,
+        "dream/eye": 1 - image,
+        "truth/joint/speed": vector,
+        "dream/joint/speed": vector,
+    }
+    with logger_of(rundir) as logger:
+        paths = logger.report(40, report, context=2)
+    names = {"openloop_eye.gif", "openloop_eye.mp4", "openloop_eye.png", "openloop_joint_speed.png"}
+    assert {path.name for path in paths} == names == {path.name for path in (rundir.report / "40").iterdir()}
+    shown = {
+        tag: value.image.encoded_image_string for (tag, step), value in tags(rundir).items() if step == 40
+    }
+    assert shown["report/openloop_joint_speed"][:4] == b"\x89PNG"
+    assert set(shown) == {"report/openloop_eye", "report/openloop_joint_speed"}
+
+
+def test_a_video_of_an_evaluation_has_its_place(rundir):
+    frames = np.zeros((4, 33, 35, 3), np.uint8)
+    with logger_of(rundir) as logger:
+        assert logger.eval_video(40, frames, 10) == rundir.eval / "40.mp4"
+    assert (rundir.eval / "40.mp4").stat().st_size > 500
+
+
+def test_tensorboard_can_be_switched_off(rundir):
+    with logger_of(rundir, "--logger.tensorboard", "False") as logger:
+        logger.scalars(1, 1, 1, {"a/b": 1})
+    assert not rundir.tensorboard.exists() and len(read_jsonl(rundir.metrics)) == 1
+
+
+def test_wandb_without_its_package_is_one_line_and_writes_nothing(tmp_path):
+    code = f"""
+import sys
+sys.modules["wandb"] = None  # as when it is not installed
+from dreamworld import cli
+from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger
+Logger(RunDir({str(tmp_path)!r}), cli.parse(["--logger.wandb", "project"]))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "UserError: --logger.wandb" in result.stderr and "dreamworld[wandb]" in result.stderr
+    assert not list(tmp_path.iterdir())
