@@ -10,6 +10,7 @@ from typing import Protocol
 import lz4.block
 import numpy as np
 
+from dreamworld.replay.disk import Piece
 from dreamworld.replay.layout import Column
 
 BLOCK_ROWS = 16  # rows decoded together: 8 to 16 decode fastest, more costs windows rows they do not need
@@ -62,6 +63,7 @@ class Chunk:
         "body",
         "clock",
         "dirty",
+        "files",
         "lane",
         "latents",
         "next",
@@ -89,7 +91,8 @@ class Chunk:
         self.rows = 0
         self.valid = 0
         self.saved = 0  # rows whose observations are in a file
-        self.pieces: list = []  # where, see disk.Piece
+        self.files: list[str] = []  # which ones
+        self.pieces: list[Piece] = []  # and where in them, for the disk storage
         self.next: Chunk | None = None
         self.slot = -1
 

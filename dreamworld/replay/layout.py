@@ -25,6 +25,8 @@ class Field(NamedTuple):
     key: str
     dtype: np.dtype
     shape: tuple[int, ...]
+    floating: bool  # looked up once: dtype names are slow to build
+    bfloat16: bool
 
 
 class Column(NamedTuple):
@@ -51,16 +53,16 @@ def is_float(dtype: np.dtype) -> bool:
     return dtype.kind == "f" or "float" in dtype.name
 
 
-def finite(values: np.ndarray) -> np.ndarray:
-    """Elementwise isfinite; bfloat16 by its exponent bits, which is 20 times faster than its own loop."""
-    if values.dtype.name == "bfloat16":
+def finite(values: np.ndarray, bfloat16: bool) -> np.ndarray:
+    """Elementwise isfinite; bfloat16 by its exponent bits, much faster than its own loop."""
+    if bfloat16:
         return (values.view(np.uint16) & 0x7F80) != 0x7F80
     return np.isfinite(values)
 
 
 def make_columns(spaces: Spaces) -> tuple[Column, ...]:
     """Columns of the given keys: one per large key, then one shared by all small ones."""
-    fields = [Field(key, as_dtype(s.dtype), tuple(s.shape)) for key, s in sorted(spaces.items())]
+    fields = [_make_field(key, space) for key, space in sorted(spaces.items())]
     sizes = [_row_bytes(f) for f in fields]
     columns = [_make_column((f,)) for f, size in zip(fields, sizes) if size >= OWN_COLUMN_BYTES]
     small = [f for f, size in zip(fields, sizes) if size < OWN_COLUMN_BYTES]
@@ -133,11 +135,11 @@ def convert(field: Field, value: np.ndarray, leading: tuple[int, ...]) -> np.nda
     if value.shape != (*leading, *field.shape):
         raise BadRow(f"{field.key!r} has the shape {value.shape}; replay expects {(*leading, *field.shape)}")
     if value.dtype != field.dtype:
-        if is_float(value.dtype) and not is_float(field.dtype):
+        if is_float(value.dtype) and not field.floating:
             raise BadRow(f"{field.key!r} holds {value.dtype} values; replay expects {field.dtype}")
         value = value.astype(field.dtype)
-    if is_float(field.dtype):
-        mask = finite(value)
+    if field.floating:
+        mask = finite(value, field.bfloat16)
         if not mask.all():
             where = tuple(int(i) for i in np.argwhere(~mask)[0])
             raise NonFinite(field.key, where, float(value[where]))
@@ -150,6 +152,11 @@ class NonFinite(BadRow):
     def __init__(self, key: str, where: tuple[int, ...], value: float):
         super().__init__(f"{key!r} holds {value} at index {where}")
         self.key, self.where, self.value = key, where, value
+
+
+def _make_field(key: str, space: Space) -> Field:
+    dtype = as_dtype(space.dtype)
+    return Field(key, dtype, tuple(space.shape), is_float(dtype), dtype.name == "bfloat16")
 
 
 def _row_bytes(field: Field) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,11 @@ import numpy as np
 
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
+from dreamworld.replay import persist, restore
 from dreamworld.replay.chunks import Chunk, PackedBody, Pool, RawBody
-from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, finite, pack, unpack
+from dreamworld.replay.disk import FileCache
+from dreamworld.replay.files import Damaged, SaveError
+from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, pack, unpack
 from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
 from dreamworld.types import Space
 
@@ -30,6 +34,14 @@ class Draw(NamedTuple):
     kinds: np.ndarray  # [B] uint8: 0 online, 1 uniform, 2 prioritised, 3 recent
 
 
+class DamagedChunk(Exception):
+    """A chunk whose file no longer holds what was written."""
+
+    def __init__(self, chunk: Chunk, reason: str):
+        super().__init__(reason)
+        self.chunk, self.reason = chunk, reason
+
+
 class Lane:
     """The stream one environment is writing."""
 
@@ -39,6 +51,7 @@ class Lane:
         self.rows = 0  # rows of the stream so far: the position of the next one
         self.open: Chunk | None = None  # where the next row goes
         self.tail: Chunk | None = None  # the chunk whose next row becomes a start
+        self.base = 0  # rows of the stream before this one are not contiguous with the newest (damage)
         self.ended = True  # the newest row was is_last
 
 
@@ -76,6 +89,9 @@ class Replay:
         self.directory = Path(directory) if directory is not None else None
         self.chunk = self._chunk_rows()
         self.seed = seed
+        if config.storage == "disk" and self.directory is None:
+            raise UserError("replay.storage disk needs a directory")
+        self.files = FileCache()
         self.lock = threading.RLock()
         self.clear()
 
@@ -85,6 +101,8 @@ class Replay:
         self.sampler = Sampler(
             self.config, chunk=self.chunk, length=self.length, context=self.context, seed=self.seed
         )
+        self.files.close()
+        self.store: persist.Store | None = None  # set by the first save or load
         self.obs_pool = Pool(self.layout.obs, self.chunk)
         self.latent_pool = Pool(self.layout.latent, self.chunk)
         self.lanes = [Lane(i) for i in range(self.num_envs)]
@@ -94,7 +112,18 @@ class Replay:
         self.rows = self.bytes_used = 0
         self.problems: list[str] = []  # damage met so far, one line each
         self.counts = dict.fromkeys(
-            ("inserts", "windows", "served_rows", "online", "evicted_rows", "breaks", "refused", "corrupt"), 0
+            (
+                "inserts",
+                "windows",
+                "served_rows",
+                "online",
+                "evicted_rows",
+                "breaks",
+                "refused",
+                "corrupt",
+                "spill_failures",
+            ),
+            0,
         )
 
     # Writing.
@@ -114,6 +143,8 @@ class Replay:
             for i, (lane, is_first) in enumerate(zip(self.lanes, first.tolist())):
                 if is_first and not lane.ended:
                     self.counts["breaks"] += 1
+                    if lane.open is not None:
+                        self._retire(lane.open)
                     lane.open = lane.tail = None
                     lane.stream = -1
                 chunk = lane.open
@@ -124,12 +155,16 @@ class Replay:
                     target[offset] = source[i]
                 for target, source in zip(chunk.latents, latents):
                     target[offset] = source[i]
+                if (
+                    chunk.priority is not None
+                ):  # new rows are as interesting as the most interesting one known
+                    chunk.priority[offset] = self.sampler.max_priority
                 chunk.dirty[offset] = True
                 chunk.rows = offset + 1
                 lane.ended = last[i]
                 ids[i] = (lane.stream << POSITION_BITS) | lane.rows
                 lane.rows += 1
-                if lane.rows >= self.length:
+                if lane.rows - lane.base >= self.length:
                     self._extend(lane)
             self.rows += self.num_envs
             self.counts["inserts"] += self.num_envs
@@ -203,7 +238,13 @@ class Replay:
             obs = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.obs]
             latents = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.latent]
             for index in range(batch):
-                starts[index] = self._read_window(int(starts[index]), index, obs, latents)
+                while True:
+                    try:
+                        self._read_window(int(starts[index]), index, obs, latents)
+                        break
+                    except DamagedChunk as damage:  # each one costs a chunk, so this ends
+                        self._lose(damage.chunk, damage.reason)
+                        starts[index] = self._replacement()
         result = unpack(self.layout.obs, obs)
         result.update(unpack(self.layout.latent, latents))
         result["is_first"][:, 0] = True
@@ -255,21 +296,58 @@ class Replay:
             )
             return total.hexdigest()
 
+    # Files.
+
+    def save(self, directory: Path | str) -> dict[str, Any]:
+        """Writes what changed since the last save under `directory`; returns the JSON-able manifest for `load`.
+
+        "cost" in it tells rows, bytes and seconds. Raises SaveError (an OSError), leaving earlier saves intact.
+        """
+        with self.lock:
+            return persist.save(self, Path(directory))
+
+    def load(self, directory: Path | str, manifest: dict[str, Any]) -> list[str]:
+        """Replaces the content by that of a save; returns one line for each loss through damaged files.
+
+        Streams go on where they were if the next row does (JAX environments that were restored); a row that is
+        `is_first` without an `is_last` before it begins a new stream. Raises UserError if spaces or sizes don't fit.
+        """
+        with self.lock:
+            return restore.load(self, Path(directory), manifest)
+
+    def collect_garbage(self, manifests: Iterable[dict[str, Any]]) -> list[str]:
+        """Deletes files that neither this replay nor one of these manifests (all that are kept) needs."""
+        with self.lock:
+            return persist.collect_garbage(self, manifests)
+
     # Internals.
 
-    def _chunk_rows(self) -> int:
-        """Rows of a chunk: as configured, or fewer where the capacity holds only few of them per environment."""
-        row_bytes = self.layout.row_bytes
-        rows = min(self.capacity, self.capacity_bytes // row_bytes) if self.capacity_bytes else self.capacity
-        chunk = min(self.config.chunk, (rows // self.num_envs - self.length) // 2)
+    def check_capacity(self, chunk: int) -> None:
+        """Raises UserError unless the capacity holds enough rows for chunks of this length."""
+        rows = self._capacity_rows()
         starts = rows - self.num_envs * (self.length - 1) - max(chunk, 1)
-        if chunk < 1 or starts < self.config.min_starts:
-            need = self.config.min_starts + self.num_envs * (self.length + 2)
-            raise UserError(
-                f"a replay of {rows} rows is too small for {self.num_envs} environments, windows of {self.length} rows "
-                f"and replay.min_starts {self.config.min_starts}: give it at least {need} rows "
-                f"(replay.capacity_steps{f', replay.capacity_bytes {need * row_bytes}' if self.capacity_bytes else ''})"
+        if chunk < 1 or rows < self.num_envs * (self.length + 2 * chunk) or starts < self.config.min_starts:
+            chunk = max(chunk, 1)
+            need = (
+                max(self.config.min_starts + chunk, 2 * chunk * self.num_envs) + self.num_envs * self.length
             )
+            names = f"replay.capacity_steps {need}"
+            if self.capacity_bytes:
+                names += f" and replay.capacity_bytes {need * self.layout.row_bytes}"
+            raise UserError(
+                f"a replay of {rows} rows is too small for {self.num_envs} environments, windows of "
+                f"{self.length} rows, chunks of {chunk} and replay.min_starts {self.config.min_starts}: "
+                f"give it at least {names}"
+            )
+
+    def _capacity_rows(self) -> int:
+        rows = self.capacity_bytes // self.layout.row_bytes if self.capacity_bytes else self.capacity
+        return min(rows, self.capacity)
+
+    def _chunk_rows(self) -> int:
+        """Rows of a chunk: as configured, or fewer where the capacity holds only few per environment."""
+        chunk = min(self.config.chunk, (self._capacity_rows() // self.num_envs - self.length) // 2)
+        self.check_capacity(chunk)
         return chunk
 
     def _pack(self, rows: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -290,18 +368,17 @@ class Replay:
         """A new chunk for the next row of `lane`."""
         before = lane.open
         if lane.stream < 0:
-            lane.stream, lane.rows = self.next_stream, 0
+            lane.stream, lane.rows, lane.base = self.next_stream, 0, 0
             self.next_stream += 1
         body = RawBody(self.obs_pool.take())
         chunk = Chunk(self.next_seq, lane.index, lane.stream, lane.rows, self.sampler.clock, body, self.chunk)
         self.next_seq += 1
         chunk.latents = self.latent_pool.take()
         if self.sampler.tree:
-            chunk.priority = np.full(self.chunk, self.sampler.max_priority, np.float32)
+            chunk.priority = np.zeros(self.chunk, np.float32)
         if before is not None:
             before.next = chunk
-            self.hot.append(before)
-            self._cool()
+            self._retire(before)
         lane.open = chunk
         lane.tail = lane.tail or chunk
         self.chunks.append(chunk)
@@ -309,21 +386,24 @@ class Replay:
         self.sampler.insert(chunk)
         return chunk
 
+    def _retire(self, chunk: Chunk) -> None:
+        """No more rows come to this chunk."""
+        if isinstance(chunk.body, RawBody):
+            self.hot.append(chunk)
+            self.cool()
+
     def _extend(self, lane: Lane) -> None:
         """The newest row of `lane` completed a window."""
         assert lane.tail is not None and lane.open is not None
         if lane.tail.valid == self.chunk:
             assert lane.tail.next is not None
             lane.tail = lane.tail.next
-        if self.sampler.tree:  # new rows are at least as interesting as any known one
-            assert lane.open.priority is not None
-            lane.open.priority[lane.open.rows - 1] = self.sampler.max_priority
         self.sampler.grow(lane.tail, lane.open)
 
     def _make_room(self) -> None:
         """Evicts the oldest chunks until one more row per environment fits."""
-        while self.rows + self.num_envs > self.capacity:
-            self._evict()
+        while self.rows + self.num_envs > self.capacity and self._evict():
+            pass
         if self.capacity_bytes:
             new = sum(lane.open is None or lane.open.rows == self.chunk for lane in self.lanes)
             need = new * self.chunk * self.layout.row_bytes
@@ -352,18 +432,34 @@ class Replay:
         self.latent_pool.give(chunk.latents)
         chunk.latents, chunk.next = [], None
 
-    def _cool(self) -> None:
+    def cool(self) -> None:
         """Moves full chunks beyond the hot ones to where the storage keeps them."""
         if self.config.storage == "raw":
             self.hot.clear()
         while len(self.hot) > self.config.hot_chunks:
-            chunk = self.hot.popleft()
+            chunk = self.hot[0]
             assert isinstance(chunk.body, RawBody)
             buffers = chunk.body.columns
             self.bytes_used -= chunk.body.nbytes
-            chunk.body = PackedBody(buffers, chunk.rows)
-            self.bytes_used += chunk.body.nbytes
+            try:
+                if self.config.storage == "disk":
+                    persist.spill(self, chunk)
+                else:
+                    chunk.body = PackedBody(buffers, chunk.rows)
+            except SaveError as error:
+                self._spill_failed(error)
+                return
+            finally:
+                self.bytes_used += chunk.body.nbytes
+            self.hot.popleft()
             self.obs_pool.give(buffers)
+
+    def _spill_failed(self, error: SaveError) -> None:
+        """A full disk: chunks stay in RAM and are tried again with the next one, up to twice the hot ones."""
+        self.counts["spill_failures"] += 1
+        self.problems.append(str(error))
+        if len(self.hot) > 2 * self.config.hot_chunks + self.num_envs:
+            raise error
 
     def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> int:
         """Copies one window into row `index` of the outputs; returns its start."""
@@ -374,13 +470,16 @@ class Replay:
         done = 0
         while True:
             count = min(self.length - done, chunk.rows - offset)
-            for column, out in enumerate(obs):
-                chunk.body.read(column, offset, out[index, done : done + count])
+            try:
+                for column, out in enumerate(obs):
+                    chunk.body.read(column, offset, out[index, done : done + count])
+            except Damaged as error:
+                raise DamagedChunk(chunk, str(error)) from None
             for source, out in zip(chunk.latents, latents):
                 out[index, done : done + count] = source[offset : offset + count]
             done += count
             if done == self.length:
-                return start
+                return
             assert chunk.next is not None
             chunk, offset = chunk.next, 0
 
@@ -400,6 +499,3 @@ class Replay:
                     count = min(end - begin, chunk.rows - offset)
                     yield index, begin, begin + count, chunk, offset
                     begin += count
-
-
-__all__ = ["BadRow", "Draw", "Replay", "finite"]

@@ -106,6 +106,26 @@ class Sampler:
         if self.tree:
             self._enable(chunk, last, position + self.context if fresh else position + self.length - 1)
 
+    def forget_starts(self) -> None:
+        """Before the starts of all chunks are counted anew."""
+        self.total, self.full, self.full_head, self.partial = 0, [], 0, {}
+        if self.tree:
+            for slot in self.slots:
+                self.tree.clear(slot, np.arange(self.chunk))
+
+    def count(self, chunk: Chunk) -> None:
+        """Counts the starts of a chunk; chunks must come in order of seq."""
+        self.total += chunk.valid
+        if chunk.valid == self.chunk:
+            self.full.append(chunk)
+        else:
+            self.partial[chunk.seq] = chunk
+
+    def enable(self, chunk: Chunk, offsets: np.ndarray) -> None:
+        """Gives rows that some window trains on their weight in the tree."""
+        assert self.tree is not None and chunk.priority is not None
+        self.tree.set(chunk.slot, offsets, chunk.priority[offsets], activate=True)
+
     def start(self, row: int) -> tuple[Chunk, int] | None:
         """Chunk and offset of a row that starts a valid window, else None."""
         chunk = self.chunks.get(self.key(row))
@@ -209,6 +229,7 @@ class Sampler:
             "queue": list(self.queue),
             "clock": self.clock,
             "max_priority": self.max_priority,
+            "free_slots": list(self.tree.free) if self.tree else [],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -236,23 +257,19 @@ class Sampler:
 
     def _enable(self, chunk: Chunk, last: Chunk, position: int) -> None:
         """Gives the rows from `position` to the newest one of `last` their weight in the tree."""
-        assert self.tree is not None
         walk: Chunk | None = chunk
         while walk is not None:
-            offsets = np.arange(max(position - walk.start, 0), walk.rows)
-            assert walk.priority is not None
-            self.tree.set(walk.slot, offsets, walk.priority[offsets], activate=True)
+            self.enable(walk, np.arange(max(position - walk.start, 0), walk.rows))
             walk = None if walk is last else walk.next
 
     def disable_head(self, chunk: Chunk | None) -> None:
         """After the chunk before `chunk` went: rows that no window trains on any more lose their weight."""
         if self.tree is None:
             return
-        left = self.context
-        while chunk is not None and (left > 0 or chunk.valid == 0):
-            count = chunk.rows if chunk.valid == 0 else min(left, chunk.rows)
-            self.tree.clear(chunk.slot, np.arange(count))
-            left -= chunk.rows
+        rows = self.context if chunk is not None and chunk.valid else 1 << POSITION_BITS  # no start: no row
+        while chunk is not None and rows > 0:
+            self.tree.clear(chunk.slot, np.arange(min(rows, chunk.rows)))
+            rows -= chunk.rows
             chunk = chunk.next
 
     def _starts_around(self, chunk: Chunk, position: int) -> list[range]:

@@ -30,6 +30,13 @@ class SumTree:
             self._double()
         return self.slots - 1
 
+    def reserve(self, used: list[int], free: list[int]) -> None:
+        """Restores which slots are in use and in which order the others will be taken."""
+        self.slots = max([*used, *free], default=-1) + 1
+        while self.slots * self.width > self.leaves:
+            self._double()
+        self.free = [slot for slot in free if slot not in set(used)]
+
     def give_slot(self, slot: int) -> None:
         """Clears a slot and takes it back."""
         self.clear(slot, np.arange(self.width))

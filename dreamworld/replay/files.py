@@ -1,0 +1,154 @@
+"""Append-once files of checksummed sections, closed by a table of contents. Nothing in them can run code.
+
+    magic (8 bytes) | sections … | table (JSON) | crc32 of the table (4) | its length (8) | end mark (8)
+
+A file appears under its name only when complete: written under a temporary name, fsync, rename. The table gives
+offset, length and CRC-32 of every section; whatever differs from what was written is reported as `Damaged`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+MAGIC, END = b"DWREPLY1", b"DWREPEND"
+TRAILER = struct.Struct("<IQ8s")
+TEMPORARY = ".tmp"
+QUARANTINE = "quarantine"
+
+Section = list[int]  # offset, bytes, crc32
+
+
+class SaveError(OSError):
+    """Replay could not be written; what was saved before is intact."""
+
+
+class Damaged(Exception):
+    """A file does not hold what was written: missing, truncated or altered."""
+
+
+class FileWriter:
+    """Writes one file; as a context manager it leaves nothing behind when anything goes wrong."""
+
+    def __init__(self, path: Path):
+        self.path, self.temporary = path, path.with_name(path.name + TEMPORARY)
+        self.file: BinaryIO | None = None
+        self.offset = 0
+        self.closed = False
+
+    def __enter__(self) -> FileWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.temporary, "wb")
+            self._write(MAGIC)
+        except OSError as error:
+            self._abandon(error)
+        return self
+
+    def section(self, data: bytes | np.ndarray) -> Section:
+        """Appends bytes; returns where they are and their checksum."""
+        view = memoryview(np.ascontiguousarray(data)).cast("B") if isinstance(data, np.ndarray) else data
+        section = [self.offset, len(view), zlib.crc32(view)]
+        try:
+            self._write(view)
+        except OSError as error:
+            self._abandon(error)
+        return section
+
+    def close(self, table: dict[str, Any]) -> int:
+        """Writes the table and gives the file its name; returns its size."""
+        text = json.dumps(table, separators=(",", ":")).encode()
+        assert self.file is not None
+        try:
+            self._write(text)
+            self._write(TRAILER.pack(zlib.crc32(text), len(text), END))
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.temporary, self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            self._abandon(error)
+        self.closed = True
+        return self.offset
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if not self.closed:
+            self._discard()
+
+    def _write(self, data: Any) -> None:
+        assert self.file is not None
+        self.file.write(data)
+        self.offset += len(data)
+
+    def _abandon(self, error: OSError) -> None:
+        self._discard()
+        raise SaveError(
+            error.errno, f"replay was not saved: {error.strerror or error}", str(self.path)
+        ) from error
+
+    def _discard(self) -> None:
+        if self.file is not None:
+            with contextlib.suppress(OSError):  # the buffered rest did not fit either
+                self.file.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table of contents of a file; raises Damaged."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < len(MAGIC) + TRAILER.size or file.read(len(MAGIC)) != MAGIC:
+                raise Damaged("is not a replay file, or its beginning is damaged")
+            file.seek(size - TRAILER.size)
+            crc, length, end = TRAILER.unpack(file.read(TRAILER.size))
+            if end != END or length > size - TRAILER.size - len(MAGIC):
+                raise Damaged("is truncated or its end is damaged")
+            file.seek(size - TRAILER.size - length)
+            text = file.read(length)
+            if zlib.crc32(text) != crc:
+                raise Damaged("has a damaged table of contents")
+            return json.loads(text)
+    except FileNotFoundError:
+        raise Damaged("is missing") from None
+    except OSError as error:
+        raise Damaged(f"can't be read: {error.strerror or error}") from None
+
+
+def read_section(file: BinaryIO, section: Section) -> bytes:
+    """The bytes of one section, checked; raises Damaged."""
+    offset, length, crc = section
+    try:
+        file.seek(offset)
+        data = file.read(length)
+    except OSError as error:
+        raise Damaged(f"can't be read: {error.strerror or error}") from None
+    if len(data) != length or zlib.crc32(data) != crc:
+        raise Damaged(f"has damaged bytes between {offset} and {offset + length}")
+    return data
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes renames in a directory survive a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def quarantine(path: Path) -> Path:
+    """Moves a damaged file out of the way, keeping it for inspection; returns where it is now."""
+    target = path.parent / QUARANTINE / path.name
+    if path.exists():
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+    return target

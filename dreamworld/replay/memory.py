@@ -1,0 +1,196 @@
+"""Will the replay fit? The arithmetic is done, and shown, before training and not when memory runs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from dreamworld.config import ReplayConfig
+from dreamworld.errors import UserError
+from dreamworld.replay.layout import Layout
+from dreamworld.types import Spaces
+
+USABLE = 0.9  # share of the free memory that replay may plan with; the rest is for everything else that grows
+LZ4_RATIO = 3.0  # assumed of images: the least that was measured on real frames, rounded down
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Bytes of a full replay."""
+
+    rows: int
+    obs_row_bytes: int
+    latent_row_bytes: int
+    ram_bytes: int
+    disk_bytes: int
+
+    def __str__(self) -> str:
+        row = self.obs_row_bytes + self.latent_row_bytes
+        total = self.rows * row
+        return (
+            f"{self.rows:,} rows x {row:,} bytes (observations {self.obs_row_bytes:,} + latents "
+            f"{self.latent_row_bytes:,}) = {total / GIB:.1f} GiB"
+        )
+
+
+def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int = 1) -> Estimate:
+    """Bytes of a replay of min(capacity, `steps`) rows of these spaces, in RAM and on disk."""
+    layout = Layout(spaces)
+    rows = int(min(config.capacity_steps, steps))
+    if config.capacity_bytes and config.storage == "raw":
+        rows = min(rows, int(config.capacity_bytes) // layout.row_bytes)
+    obs, latents = rows * layout.obs_bytes, rows * layout.latent_bytes
+    open_rows = min(rows, (config.hot_chunks + num_envs) * config.chunk)
+    if config.storage == "lz4":
+        images = sum(
+            c.nbytes for c in layout.obs if c.fields[0].key in spaces and _is_image(spaces, c.fields[0].key)
+        )
+        packed = rows * (layout.obs_bytes - images + images / LZ4_RATIO)
+        ram = min(obs, int(packed) + open_rows * layout.obs_bytes) + latents
+    elif config.storage == "disk":
+        ram = open_rows * layout.obs_bytes + latents
+    else:
+        ram = obs + latents
+    if config.capacity_bytes:
+        ram = min(ram, int(config.capacity_bytes))
+    disk = obs if config.storage == "disk" else 0
+    return Estimate(rows, layout.obs_bytes, layout.latent_bytes, ram, disk)
+
+
+def check_memory(
+    spaces: Spaces,
+    config: ReplayConfig,
+    steps: float,
+    *,
+    num_envs: int = 1,
+    directory: Path | str | None = None,
+    available_bytes: int | None = None,
+    used_bytes: int = 0,
+) -> Estimate:
+    """Raises UserError, with the arithmetic and three ways out, if a full replay would not fit.
+
+    `available_bytes` is measured by default; `used_bytes` of it are taken by something else (a loaded replay
+    counts as available).
+    """
+    need = estimate(spaces, config, steps, num_envs)
+    free, source = available_memory() if available_bytes is None else (available_bytes, "available memory")
+    usable = int((free - used_bytes) * USABLE)
+    if need.ram_bytes > usable:
+        raise UserError(_message(spaces, config, steps, num_envs, need, usable, source))
+    if need.disk_bytes and directory is not None:
+        disk = shutil.disk_usage(_existing(Path(directory))).free
+        if need.disk_bytes > disk:
+            rows = disk // max(need.obs_row_bytes, 1)
+            raise UserError(
+                f"replay does not fit on the disk of {directory}: {need.rows:,} rows x {need.obs_row_bytes:,} bytes "
+                f"= {need.disk_bytes / GIB:.1f} GiB, {disk / GIB:.1f} GiB are free. "
+                f"Use --replay.capacity_steps {_round(rows)} or another --logdir"
+            )
+    return need
+
+
+def available_memory(
+    root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
+) -> tuple[int, str]:
+    """Bytes that this process may still take, and what limits them: the machine or a cgroup (a container, a job)."""
+    import psutil
+
+    free, source = int(psutil.virtual_memory().available), "free memory of this machine"
+    for folder in _cgroups(root, process):
+        for limit_name, usage_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, usage = _read_int(folder / limit_name), _read_int(folder / usage_name)
+            if limit is not None and usage is not None:
+                left = limit - usage + _reclaimable(folder / "memory.stat")
+                if left < free:
+                    free, source = max(left, 0), f"limit of the control group {folder}"
+    return free, source
+
+
+def _message(
+    spaces: Spaces,
+    config: ReplayConfig,
+    steps: float,
+    num_envs: int,
+    need: Estimate,
+    usable: int,
+    source: str,
+) -> str:
+    def ram(storage: str, capacity: float = config.capacity_steps) -> int:
+        changed = dataclasses.replace(config, storage=storage, capacity_steps=capacity)  # type: ignore[arg-type]
+        return estimate(spaces, changed, steps, num_envs).ram_bytes
+
+    rows = int(need.rows * usable / need.ram_bytes)
+    lines = [
+        f"replay would not fit in memory: {need}"
+        + (
+            f", of which {need.ram_bytes / GIB:.1f} GiB in RAM (storage {config.storage})"
+            if config.storage != "raw"
+            else ""
+        )
+        + f"; {usable / GIB:.1f} GiB are usable ({USABLE:.0%} of the {source}). Choose one:",
+        f"  --replay.capacity_steps {_round(rows)}    fewer rows",
+    ]
+    for storage, what in (
+        ("lz4", "images compressed, assumed 3 times smaller"),
+        ("disk", "observations in files"),
+    ):
+        if storage != config.storage:
+            gib = ram(storage)
+            fits = "" if gib <= usable else ": still too much, reduce capacity_steps, too"
+            lines.append(f"  --replay.storage {storage}    {what}: {gib / GIB:.1f} GiB of RAM{fits}")
+    return "\n".join(lines)
+
+
+def _round(rows: int) -> int:
+    """Two leading digits, rounded down."""
+    unit = 10 ** max(len(str(rows)) - 2, 0)
+    return rows // unit * unit
+
+
+def _is_image(spaces: Spaces, key: str) -> bool:
+    return spaces[key].is_image
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _cgroups(root: Path, process: Path) -> list[Path]:
+    """The control groups of this process up to the root: any of them may be the one that limits."""
+    folders = [root, root / "memory"]
+    try:
+        lines = process.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        base = root / "memory" if "memory" in controllers.split(",") else root
+        if controllers in ("", "memory") or base != root:
+            folder = base / name.lstrip("/")
+            while folder != base and base in folder.parents:
+                folders.append(folder)
+                folder = folder.parent
+    return folders
+
+
+def _read_int(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" means no limit
+        return None
+
+
+def _reclaimable(path: Path) -> int:
+    """Page cache that counts as used but is given back on demand."""
+    try:
+        fields = dict(line.split() for line in path.read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(fields.get("inactive_file", fields.get("total_inactive_file", 0)))

@@ -1,0 +1,191 @@
+"""Incremental persistence: each save writes one file of new rows and one of changed latents, and a manifest.
+
+`rows-*.dwr` holds observations that no earlier file holds; `latents-*.dwl` the latents (and priorities) changed since
+the last save, each row once. When the latent files hold more than twice the rows that live, the next one holds all of
+them and replaces the rest. Files are never changed; `collect_garbage` removes those that no snapshot refers to.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamworld.errors import UserError
+from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
+from dreamworld.replay.disk import DiskBody, Piece, row_sums
+from dreamworld.replay.files import QUARANTINE, FileWriter
+from dreamworld.replay.layout import Column
+
+if TYPE_CHECKING:
+    from dreamworld.replay.replay import Replay
+
+VERSION = 1
+NAME = re.compile(r"(rows|latents)-(\d{8})\.dw[rl](\.tmp)?")
+
+
+class Store:
+    """The files of one replay in one directory."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.journals: list[str] = []  # latent files, oldest first
+        self.journal_rows = 0  # rows in them, superseded ones included
+        numbers = [int(m[2]) for p in _files(directory) if (m := NAME.fullmatch(p.name))]
+        self.next_number = max(numbers, default=-1) + 1
+
+    def new_path(self, kind: str) -> Path:
+        """A name that was never used in this directory."""
+        self.next_number += 1
+        return self.directory / f"{kind}-{self.next_number - 1:08d}.dw{kind[0]}"
+
+
+def save(replay: Replay, directory: Path) -> dict[str, Any]:
+    """Writes what changed since the last save; returns the manifest that `load` takes. Raises SaveError."""
+    begin = time.perf_counter()
+    store = adopt(replay, directory)
+    fresh = [c for c in replay.chunks if c.saved < c.rows]
+    rows = sum(c.rows - c.saved for c in fresh)
+    obs_bytes = write_rows(replay, store, fresh) if fresh else 0
+    latent_rows, latent_bytes, compacted = write_latents(replay, store)
+    return {
+        "version": VERSION,
+        "layout": replay.layout.describe(),
+        "chunk": replay.chunk,
+        "files": sorted({name for c in replay.chunks for name in c.files}),
+        "journals": list(store.journals),
+        "journal_rows": store.journal_rows,
+        "chunks": [[c.seq, c.lane, c.stream, c.start, c.clock, c.rows, c.slot] for c in replay.chunks],
+        "lanes": [[lane.stream, lane.rows, lane.ended] for lane in replay.lanes],
+        "next_seq": replay.next_seq,
+        "next_stream": replay.next_stream,
+        "sampler": replay.sampler.state(),
+        "counts": dict(replay.counts),
+        "cost": {
+            "rows": rows,
+            "obs_bytes": obs_bytes,
+            "latent_rows": latent_rows,
+            "latent_bytes": latent_bytes,
+            "compacted": compacted,
+            "seconds": time.perf_counter() - begin,
+        },
+    }
+
+
+def adopt(replay: Replay, directory: Path) -> Store:
+    """The store of `directory`; when it is another one than before, everything counts as unsaved."""
+    directory = Path(directory)
+    if replay.store is not None and replay.store.directory == directory:
+        return replay.store
+    if replay.config.storage == "disk" and replay.directory != directory:
+        raise UserError(
+            f"replay lives in {replay.directory} (replay.storage disk) and can't be saved to {directory}"
+        )
+    for chunk in replay.chunks:
+        chunk.saved, chunk.files = 0, []
+        chunk.dirty[: chunk.rows] = True
+    replay.store = Store(directory)
+    return replay.store
+
+
+def write_rows(replay: Replay, store: Store, chunks: list[Chunk]) -> int:
+    """Writes the unsaved rows of some chunks into one file; returns its size."""
+    path = store.new_path("rows")
+    raw = replay.config.storage == "disk"
+    records, sums = [], []
+    with FileWriter(path) as file:
+        for chunk in chunks:
+            count = chunk.rows - chunk.saved
+            columns = [read_rows(chunk, i, chunk.saved, count, c) for i, c in enumerate(replay.layout.obs)]
+            record: dict[str, Any] = {"stream": chunk.stream, "start": chunk.start}
+            record.update(first=chunk.saved, rows=count)
+            if raw:
+                record["columns"] = [file.section(c) for c in columns]
+                sums.append(np.stack([row_sums(c) for c in columns]))
+                record["sums"] = file.section(sums[-1])
+            else:
+                encoded = [encode_blocks(c) for c in columns]
+                record["columns"] = [file.section(blob) for blob, _ in encoded]
+                record["ends"] = [ends for _, ends in encoded]
+            records.append(record)
+        codec = "raw" if raw else "lz4"
+        size = file.close({"kind": "rows", "version": VERSION, "codec": codec, "records": records})
+    for index, (chunk, record) in enumerate(zip(chunks, records)):
+        if raw:
+            places = tuple(section[0] for section in record["columns"])
+            chunk.pieces.append(Piece(path, chunk.saved, record["rows"], places, sums[index]))
+        chunk.saved = chunk.rows
+        chunk.files.append(path.name)
+    return size
+
+
+def spill(replay: Replay, chunk: Chunk) -> None:
+    """Moves the observations of a chunk to files (disk storage)."""
+    assert replay.directory is not None
+    store = adopt(replay, replay.directory)
+    if chunk.saved < chunk.rows:
+        write_rows(replay, store, [chunk])
+    chunk.body = DiskBody(chunk.pieces, chunk.rows * replay.layout.obs_bytes, replay.files)
+
+
+def write_latents(replay: Replay, store: Store) -> tuple[int, int, bool]:
+    """Writes the changed latents; returns rows, bytes and whether all of them were written anew."""
+    chunks = list(replay.chunks)
+    changed = sum(int(c.dirty.sum()) for c in chunks)
+    if (not changed and store.journals) or not chunks:
+        return 0, 0, False
+    compact = store.journal_rows + changed > 2 * replay.rows
+    records, path = [], store.new_path("latents")
+    with FileWriter(path) as file:
+        for chunk in chunks:
+            offsets = np.arange(chunk.rows) if compact else np.flatnonzero(chunk.dirty)
+            if not len(offsets):
+                continue
+            arrays = chunk.latents if chunk.priority is None else [*chunk.latents, chunk.priority]
+            sections = [file.section(offsets.astype(np.uint32))]
+            sections += [file.section(a[: chunk.rows] if compact else a[offsets]) for a in arrays]
+            records.append({"stream": chunk.stream, "start": chunk.start, "sections": sections})
+        priority = replay.sampler.tree is not None
+        size = file.close({"kind": "latents", "version": VERSION, "priority": priority, "records": records})
+    for chunk in chunks:
+        chunk.dirty[:] = False
+    written = replay.rows if compact else changed
+    store.journals = [path.name] if compact else [*store.journals, path.name]
+    store.journal_rows = written if compact else store.journal_rows + changed
+    return written, size, compact
+
+
+def read_rows(chunk: Chunk, index: int, first: int, count: int, column: Column) -> np.ndarray:
+    """Rows [count, nbytes] of a column; a view where the chunk is raw."""
+    if isinstance(chunk.body, RawBody):
+        return chunk.body.columns[index][first : first + count]
+    out = np.empty((count, column.nbytes), np.uint8)
+    chunk.body.read(index, first, out)
+    return out
+
+
+def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list[str]:
+    """Deletes files of the replay's directory that neither it nor any manifest refers to, and unfinished ones.
+
+    Call it after a snapshot is complete, with the manifests of all snapshots that are kept. Returns the names.
+    """
+    if replay.store is None:
+        return []
+    keep = {name for chunk in replay.chunks for name in chunk.files} | set(replay.store.journals)
+    for manifest in manifests:
+        keep.update(manifest["files"], manifest["journals"])
+    removed = []
+    for path in _files(replay.store.directory):
+        if NAME.fullmatch(path.name) and path.name not in keep and path.parent.name != QUARANTINE:
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return sorted(removed)
+
+
+def _files(directory: Path) -> list[Path]:
+    folders = [directory, directory / QUARANTINE]
+    return [path for folder in folders if folder.is_dir() for path in folder.iterdir()]

@@ -1,0 +1,233 @@
+"""Loads what `persist` wrote. Every byte is checked; damage costs the chunks it hits, and each loss is named."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamworld.errors import UserError
+from dreamworld.replay.chunks import Chunk, RawBody, decode_blocks
+from dreamworld.replay.disk import DiskBody, Piece
+from dreamworld.replay.files import QUARANTINE, Damaged, quarantine, read_section, read_table
+from dreamworld.replay.links import relink
+from dreamworld.replay.persist import VERSION, Store
+
+if TYPE_CHECKING:
+    from dreamworld.replay.replay import Replay
+
+REWRITE = 1 << 60  # as if the latent files held this many rows: the next save writes all of them anew
+
+Records = dict[
+    tuple[int, int], list[tuple[Path, str, dict[str, Any]]]
+]  # by (stream, start): path, codec, record
+
+
+def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]:
+    """Replaces the content of `replay`; returns one line per loss. Raises UserError if it can't fit this run."""
+    directory = Path(directory)
+    _check(replay, manifest)
+    replay.clear(chunk=int(manifest["chunk"]))
+    replay.store = Store(directory)
+    problems: list[str] = []
+    records = _index(directory, manifest["files"], problems)
+    _restore_sampler(replay, manifest)
+    for entry in manifest["chunks"]:
+        chunk = _load_chunk(replay, entry, records, problems)
+        if chunk is not None:
+            replay.chunks.append(chunk)
+            replay.rows += chunk.rows
+            replay.bytes_used += chunk.body.nbytes + replay.chunk * replay.layout.latent_bytes
+            replay.sampler.insert(chunk)
+            if isinstance(chunk.body, RawBody) and not _is_open(chunk, manifest, replay):
+                replay.hot.append(chunk)
+                replay.cool()
+    _load_latents(replay, manifest, problems)
+    _restore_lanes(replay, manifest)
+    relink(replay)
+    replay.counts["corrupt"] += len(problems)
+    replay.problems.extend(problems)
+    return problems
+
+
+def _check(replay: Replay, manifest: dict[str, Any]) -> None:
+    if manifest.get("version") != VERSION:
+        raise UserError(
+            f"the saved replay has the format version {manifest.get('version')}; this one reads {VERSION}"
+        )
+    ours, theirs = replay.layout.describe(), manifest["layout"]
+    if ours != theirs:
+        keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        details = "; ".join(f"{k}: saved {theirs.get(k, 'none')}, now {ours.get(k, 'none')}" for k in keys)
+        raise UserError(f"the saved replay does not fit this environment and agent: {details}")
+    replay.check_capacity(int(manifest["chunk"]))
+
+
+def _index(directory: Path, names: list[str], problems: list[str]) -> Records:
+    """Where the rows of each chunk are; unreadable files go to quarantine."""
+    records: Records = defaultdict(list)
+    for name in names:
+        path = directory / name
+        try:
+            table = read_table(path)
+            for record in table["records"]:
+                records[record["stream"], record["start"]].append((path, table["codec"], record))
+        except (Damaged, KeyError, TypeError, ValueError) as error:
+            problems.append(_report(path, error))
+    return records
+
+
+def _report(path: Path, error: Exception) -> str:
+    reason = str(error) if isinstance(error, Damaged) else f"has an impossible table of contents ({error!r})"
+    moved = path.exists() and quarantine(path)
+    return f"{path.name} {reason}" + (f"; moved to {QUARANTINE}/" if moved else "")
+
+
+def _restore_sampler(replay: Replay, manifest: dict[str, Any]) -> None:
+    sampler = replay.sampler
+    sampler.restore(manifest["sampler"])
+    if sampler.tree:
+        used = [entry[6] for entry in manifest["chunks"] if entry[6] >= 0]
+        sampler.tree.reserve(used, manifest["sampler"]["free_slots"])
+    replay.next_seq, replay.next_stream = int(manifest["next_seq"]), int(manifest["next_stream"])
+    replay.counts.update({k: v for k, v in manifest["counts"].items() if k in replay.counts})
+
+
+def _is_open(chunk: Chunk, manifest: dict[str, Any], replay: Replay) -> bool:
+    """Whether a lane goes on writing this chunk."""
+    lanes = manifest["lanes"][: replay.num_envs]
+    return any(stream == chunk.stream and rows == chunk.start + chunk.rows for stream, rows, _ in lanes)
+
+
+def _load_chunk(replay: Replay, entry: list[int], records: Records, problems: list[str]) -> Chunk | None:
+    seq, lane, stream, start, clock, rows, slot = entry
+    body = RawBody(replay.obs_pool.take())
+    chunk = Chunk(seq, lane, stream, start, clock, body, replay.chunk)
+    chunk.rows, chunk.slot = rows, slot if replay.sampler.tree else -1
+    present = np.zeros(rows, bool)
+    raw = True
+    for path, codec, record in records.get((stream, start), []):
+        first, count = record["first"], min(record["rows"], rows - record["first"])
+        if count <= 0:
+            continue
+        try:
+            sums = _read_rows(replay, path, codec, record, body, first, count)
+        except (Damaged, ValueError, KeyError, TypeError, IndexError) as error:
+            problems.append(
+                f"{path.name} {error}: dropped rows {start} to {start + rows - 1} of stream {stream}"
+            )
+            return _release(replay, chunk)
+        present[first : first + count] = True
+        chunk.files.append(path.name)
+        raw = raw and codec == "raw"
+        if codec == "raw":
+            chunk.pieces.append(Piece(path, first, count, tuple(s[0] for s in record["columns"]), sums))
+    if not present.all():
+        lost = int((~present).sum())
+        problems.append(
+            f"rows {start} to {start + rows - 1} of stream {stream} dropped: {lost} are in no file"
+        )
+        return _release(replay, chunk)
+    _settle(replay, chunk, raw)
+    return chunk
+
+
+def _release(replay: Replay, chunk: Chunk) -> None:
+    assert isinstance(chunk.body, RawBody)
+    replay.obs_pool.give(chunk.body.columns)
+
+
+def _settle(replay: Replay, chunk: Chunk, raw: bool) -> None:
+    """Notes what is saved, and leaves full chunks of the disk storage where they are."""
+    chunk.latents = replay.latent_pool.take()
+    for array in chunk.latents:
+        array[:] = 0
+    if replay.sampler.tree:
+        chunk.priority = np.full(replay.chunk, replay.sampler.max_priority, np.float32)
+    chunk.saved = chunk.rows
+    if replay.config.storage != "disk":
+        chunk.pieces = []
+    elif not raw:  # saved by another storage: the disk storage reads raw rows only
+        chunk.saved, chunk.files, chunk.pieces = 0, [], []
+    elif chunk.rows == replay.chunk:
+        assert isinstance(chunk.body, RawBody)
+        replay.obs_pool.give(chunk.body.columns)
+        chunk.body = DiskBody(chunk.pieces, chunk.rows * replay.layout.obs_bytes, replay.files)
+
+
+def _read_rows(
+    replay: Replay, path: Path, codec: str, record: dict[str, Any], body: RawBody, first: int, count: int
+) -> np.ndarray:
+    """Reads one record into `body`; returns the checksums of its rows (raw) or nothing."""
+    rows = record["rows"]
+    sums = np.zeros((len(replay.layout.obs), count), np.uint32)
+    with open(path, "rb") as file:
+        for index, column in enumerate(replay.layout.obs):
+            data = read_section(file, record["columns"][index])
+            if codec == "raw":
+                values = np.frombuffer(data, np.uint8).reshape(rows, column.nbytes)
+            else:
+                values = decode_blocks(data, record["ends"][index], rows, column.nbytes)
+            body.columns[index][first : first + count] = values[:count]
+        if codec == "raw":
+            shape = (len(replay.layout.obs), rows)
+            sums = np.frombuffer(read_section(file, record["sums"]), np.uint32).reshape(shape)[:, :count]
+    return sums
+
+
+def _load_latents(replay: Replay, manifest: dict[str, Any], problems: list[str]) -> None:
+    """Applies the latent files in order. Chunks that one of them lost start again from zero latents."""
+    store = replay.store
+    assert store is not None
+    store.journal_rows = int(manifest["journal_rows"])
+    before = len(problems)
+    chunks = {(c.stream, c.start): c for c in replay.chunks}
+    for name in manifest["journals"]:
+        path = store.directory / name
+        try:
+            table = read_table(path)
+            table["records"], table["priority"] = table["records"], table["priority"]
+        except (Damaged, KeyError, TypeError, ValueError) as error:
+            problems.append(_report(path, error) + ": latents of all rows start again from zero")
+            for chunk in chunks.values():
+                _forget_latents(chunk)
+            continue
+        store.journals.append(name)
+        with open(path, "rb") as file:
+            for record in table["records"]:
+                chunk = chunks.get((record["stream"], record["start"]))
+                if chunk is None:
+                    continue
+                try:
+                    _apply(chunk, file, record, table["priority"])
+                except (Damaged, ValueError, KeyError, TypeError, IndexError) as error:
+                    where = f"rows {chunk.start} to {chunk.start + chunk.rows - 1} of stream {chunk.stream}"
+                    problems.append(f"{name} {error}: latents of {where} start again from zero")
+                    _forget_latents(chunk)
+    if len(problems) > before:
+        store.journal_rows = REWRITE
+
+
+def _apply(chunk: Chunk, file: Any, record: dict[str, Any], priority: bool) -> None:
+    data = [read_section(file, section) for section in record["sections"]]
+    offsets = np.frombuffer(data[0], np.uint32)
+    for array, values in zip(chunk.latents, data[1:], strict=False):
+        array[offsets] = np.frombuffer(values, np.uint8).reshape(len(offsets), -1)
+    if priority and chunk.priority is not None:
+        chunk.priority[offsets] = np.frombuffer(data[-1], np.float32)
+
+
+def _forget_latents(chunk: Chunk) -> None:
+    for array in chunk.latents:
+        array[:] = 0
+
+
+def _restore_lanes(replay: Replay, manifest: dict[str, Any]) -> None:
+    """Lanes go on where they were; one whose newest chunk was lost begins a new stream."""
+    newest = {c.stream: c for c in replay.chunks}
+    for lane, (stream, rows, ended) in zip(replay.lanes, manifest["lanes"]):
+        chunk = newest.get(stream)
+        if chunk is not None and chunk.start + chunk.rows == rows:
+            lane.stream, lane.rows, lane.ended, lane.open = stream, rows, ended, chunk
