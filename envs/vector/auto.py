@@ -33,9 +33,7 @@ def build(target: str | Callable[..., Any] | JaxEnv, config: EnvConfig, *, seed:
     if engine == "jax":
         return _build_jax(target, config, seed, num, reason)
     if engine == "atari":
-        from dreamworld.envs.vector.atari import AtariThreads, atari_game
-
-        return AtariThreads(atari_game(target), config, num, seed=seed, reason=reason)
+        return _build_atari(target, config, seed, num, reason)
     _refuse_object(target)
     if engine == "process":
         from dreamworld.envs.vector.process import ProcessVector
@@ -113,6 +111,17 @@ def measure_cost(target: Any, config: EnvConfig) -> float:
         return (time.perf_counter() - start) / rows
     finally:
         env.close()
+
+
+def _build_atari(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
+    if not _is_atari(target):
+        raise UserError(f"env.engine atari is for atari_<game> and atari100k_<game>, not {target!r}")
+    wrapped = wrapper_options(config)
+    if wrapped:
+        raise UserError(f"the atari engine does not serve {_list(wrapped)}; use env.engine process")
+    from dreamworld.envs.vector.atari import AtariThreads
+
+    return AtariThreads(target, config, num, seed=seed, reason=reason)
 
 
 def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:

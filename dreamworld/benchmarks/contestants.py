@@ -1,0 +1,112 @@
+"""What `dreamworld benchmark env` compares with: environments as gymnasium's own vector classes step them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from dreamworld.config import Config, EnvConfig
+from dreamworld.envs.base import Env
+from dreamworld.envs.factory import make_env
+from dreamworld.types import Space
+
+
+class AsGym(gymnasium.Env):
+    """Our single environment behind gymnasium's interface: for suites that have no gymnasium id."""
+
+    def __init__(self, name: str, config: EnvConfig):
+        self._env = make_env(name, config)
+        spaces = {key: _box(space) for key, space in self._env.obs_space.items()}
+        self.observation_space = gymnasium.spaces.Dict(spaces)
+        self.action_space = gymnasium.spaces.Dict(
+            {key: _action(space) for key, space in self._env.act_space.items()}
+        )
+
+    @classmethod
+    def maker(cls, name: str, config: EnvConfig) -> Callable[[], gymnasium.Env]:
+        """A factory for gymnasium's vector classes."""
+        return functools.partial(cls, name, config)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """See gymnasium."""
+        return self._env.reset(seed).obs, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        """See gymnasium."""
+        step = self._env.step(action)
+        return step.obs, float(step.reward), step.is_terminal, step.is_last and not step.is_terminal, {}
+
+    def close(self) -> None:
+        """See gymnasium."""
+        self._env.close()
+
+
+def async_atari(config: Config, num: int) -> Any | None:
+    """gymnasium's own Atari preprocessing (area resize by OpenCV) in an async vector; None without OpenCV."""
+    try:
+        import cv2  # noqa: F401  # pyright: ignore
+    except ImportError:
+        return None
+    game = config.task.split("_", 1)[1]
+    maker = functools.partial(_preprocessed, game, config.env)
+    return gymnasium.vector.AsyncVectorEnv([maker] * num, context="spawn")
+
+
+def _preprocessed(game: str, config: EnvConfig) -> gymnasium.Env:
+    import ale_py
+    from gymnasium.wrappers import AtariPreprocessing
+
+    gymnasium.register_envs(ale_py)
+    name = "".join(word.capitalize() for word in game.split("_"))
+    env = gymnasium.make(
+        f"ALE/{name}-v5",
+        frameskip=1,
+        repeat_action_probability=config.atari.sticky,
+        full_action_space=config.atari.actions == "all",
+        max_num_frames_per_episode=config.atari.max_frames,
+    )
+    height, width = config.size
+    return AtariPreprocessing(
+        env,
+        noop_max=config.atari.noops,
+        frame_skip=config.atari.repeat,
+        screen_size=(width, height),
+        grayscale_obs=config.atari.gray,
+        grayscale_newaxis=config.atari.gray,
+    )
+
+
+def crafter_without_numba(task: str) -> Callable[[], Env]:
+    """A factory of Crafter that runs its noise in plain Python, as an installation without numba does."""
+    return functools.partial(_plain_crafter, task)
+
+
+def _plain_crafter(task: str) -> Env:
+    if "opensimplex" in sys.modules:
+        raise RuntimeError(
+            "numba can't be kept out of a process that has loaded Crafter: use worker processes"
+        )
+    sys.modules["numba"] = None  # type: ignore[assignment]  # importing it fails from now on
+    return make_env(task)
+
+
+def _box(space: Space) -> gymnasium.Space:
+    dtype: Any = np.dtype(space.dtype)
+    if space.discrete:
+        return gymnasium.spaces.Box(0, (space.classes or 1) - 1, space.shape, dtype)
+    if space.dtype == "uint8":
+        return gymnasium.spaces.Box(0, 255, space.shape, dtype)
+    return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, dtype)
+
+
+def _action(space: Space) -> gymnasium.Space:
+    if space.discrete and not space.shape:
+        return gymnasium.spaces.Discrete(space.classes or 1)
+    if space.discrete:
+        return gymnasium.spaces.MultiDiscrete(np.full(space.shape, space.classes))
+    return gymnasium.spaces.Box(-1.0, 1.0, space.shape, np.dtype(space.dtype))

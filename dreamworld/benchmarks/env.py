@@ -1,0 +1,304 @@
+"""`dreamworld benchmark env`: environment steps per second and CPU per step, beside gymnasium's async vector.
+
+All contestants run in one process, in turns, so that what else the machine does hits them alike; the figures are
+medians over the turns, the ratios medians of the ratios within a turn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dreamworld import cli, presets
+from dreamworld.benchmarks.contestants import AsGym, async_atari, crafter_without_numba
+from dreamworld.config import Config
+from dreamworld.types import Spaces, VectorEnv
+
+SUITES = {"atari100k_": "atari100k", "atari_": "atari", "crafter_": "crafter"}
+ACTIONS = 64  # different random actions that are sent in turn
+ASYNC_LIMIT = 64  # processes of the gymnasium baseline, one for each environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    num: int = 16
+    """Parallel environments."""
+    rounds: int = 5
+    """Turns of every contestant."""
+    turn_s: float = 2.0
+    """Length of a turn."""
+    memory_steps: int = 0
+    """Also step this many rows (over all environments) and report how resident memory grew."""
+    json: bool = False
+    """One JSON line instead of a table."""
+
+
+class Contestant(NamedTuple):
+    """Something that steps `num` environments."""
+
+    step: Callable[[int], Any]  # takes the number of the action
+    close: Callable[[], Any]
+
+
+class Turn(NamedTuple):
+    """One measurement."""
+
+    steps_per_s: float
+    cpu_s_per_step: float
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses, measures, prints. The preset of the task's suite is the base, unless presets are named."""
+    config, flags = parse(argv)
+    row = measure(config, flags)
+    print(json.dumps(row) if flags.json else "\n".join(f"{key:32} {value}" for key, value in row.items()))
+    return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, Flags]:
+    """The command line, with the preset of the suite underneath."""
+    about = "Measure environment steps per second and CPU per step."
+
+    def read(base: Config | None) -> tuple[Config, Flags]:
+        return cli.parse_with(argv, Flags(), prog="dreamworld benchmark env", description=about, base=base)
+
+    config, flags = read(None)
+    suite = next((preset for prefix, preset in SUITES.items() if config.task.startswith(prefix)), None)
+    return read(presets.apply(Config(), [suite])) if suite else (config, flags)
+
+
+def measure(config: Config, flags: Flags) -> dict[str, Any]:
+    """One row of results; `ratio` is ours over gymnasium async in steps per second."""
+    from dreamworld.envs import make_vector_env
+
+    env = make_vector_env(config.task, config.env, seed=0, num=flags.num)
+    actions = random_actions(env.act_space, flags.num)
+    env.reset(0)
+    row = {
+        "task": config.task,
+        "num": flags.num,
+        "engine": env.engine,
+        "engine_reason": getattr(env, "engine_reason", ""),
+    }
+    contestants = {"ours": Contestant(lambda i: env.step(actions[i]), env.close)}
+    try:
+        contestants |= _rivals(config, flags.num, env)
+        turns = take_turns(contestants, flags.num, flags.rounds, flags.turn_s)
+        row |= summarise(turns)
+        if env.engine == "jax":
+            row["scan_steps_per_s"] = round(scan_rate(config.task, flags.num))
+        if flags.memory_steps:
+            row["memory"] = memory_growth(env, actions, flags.memory_steps)
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+    return row | {"hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
+
+
+def random_actions(space: Spaces, num: int) -> list[dict[str, np.ndarray]]:
+    """Actions drawn beforehand, so that drawing them is not measured."""
+    random = np.random.default_rng(0)
+    return [{key: one.sample(random, num) for key, one in space.items()} for _ in range(ACTIONS)]
+
+
+def take_turns(
+    contestants: dict[str, Contestant], num: int, rounds: int, turn_s: float
+) -> dict[str, list[Turn]]:
+    """Measurements of every contestant, in turns."""
+    calls = {name: _calibrate(contestant, turn_s) for name, contestant in contestants.items()}
+    turns: dict[str, list[Turn]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        order = list(contestants) if number % 2 == 0 else list(reversed(contestants))
+        for name in order:
+            start_cpu, start = cpu_seconds(), time.perf_counter()
+            for call in range(calls[name]):
+                contestants[name].step(call % ACTIONS)
+            steps = calls[name] * num
+            wall = time.perf_counter() - start
+            turns[name].append(Turn(steps / wall, (cpu_seconds() - start_cpu) / steps))
+    return turns
+
+
+def summarise(turns: dict[str, list[Turn]]) -> dict[str, Any]:
+    """Medians of every contestant, and of the ratios to ours within each turn."""
+    ours = turns["ours"]
+    row: dict[str, Any] = {
+        "steps_per_s": round(_median(turn.steps_per_s for turn in ours), 1),
+        "cpu_s_per_step": float(f"{_median(turn.cpu_s_per_step for turn in ours):.3g}"),
+    }
+    for name, theirs in turns.items():
+        if name == "ours":
+            continue
+        steps = [a.steps_per_s / b.steps_per_s for a, b in zip(ours, theirs)]
+        cpu = [b.cpu_s_per_step / max(a.cpu_s_per_step, 1e-9) for a, b in zip(ours, theirs)]
+        row[name] = {
+            "steps_per_s": round(_median(turn.steps_per_s for turn in theirs), 1),
+            "cpu_s_per_step": float(f"{_median(turn.cpu_s_per_step for turn in theirs):.3g}"),
+            "ratio": round(_median(steps), 3),
+            "cpu_ratio": round(_median(cpu), 3),
+        }
+    if "gymnasium_async" in turns:
+        row["ratio"] = row["gymnasium_async"]["ratio"]
+    return row
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its descendants so far."""
+    import psutil
+
+    total = 0.0
+    this = psutil.Process()
+    for process in [this, *this.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def memory_growth(env: VectorEnv, actions: list[dict[str, np.ndarray]], steps: int) -> dict[str, float]:
+    """Resident memory of this process and its descendants after a tenth of `steps` and after all of them, in MB."""
+    calls = max(1, steps // env.num_envs)
+    early = max(1, calls // 10)
+    start = 0.0
+    for call in range(calls):
+        env.step(actions[call % ACTIONS])
+        if call + 1 == early:
+            start = _resident_mb()
+    return {"steps": calls * env.num_envs, "early_mb": round(start, 1), "end_mb": round(_resident_mb(), 1)}
+
+
+def scan_rate(task: str, num: int, rows: int = 1000) -> float:
+    """Environment steps per second of one jitted scan over a JAX environment under random actions."""
+    import jax
+
+    from dreamworld.envs.jax import make_jax_env
+    from dreamworld.envs.jax.batched import batched
+    from dreamworld.envs.vector.jax_engine import env_keys
+
+    env = make_jax_env(task)
+    functions = batched(env)
+    one = random_actions(env.act_space, num)
+    actions = {key: np.stack([action[key] for action in one]) for key in env.act_space}
+
+    @jax.jit
+    def run(state: Any) -> Any:
+        def body(state: Any, index: Any) -> Any:
+            state, row = functions.step(state, {key: value[index] for key, value in jax_actions.items()})
+            return state, row.reward.sum()
+
+        return jax.lax.scan(body, state, jax.numpy.arange(rows) % ACTIONS)
+
+    jax_actions = {key: jax.numpy.asarray(value) for key, value in actions.items()}
+    state = functions.reset(env_keys(0, num))[0]
+    rates = []
+    for _ in range(6):
+        start = time.perf_counter()
+        state, reward = jax.block_until_ready(run(state))
+        rates.append(rows * num / (time.perf_counter() - start))
+    return statistics.median(rates[1:])  # the first compiles
+
+
+def hardware() -> str:
+    """The machine in one line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(
+                (line.split(":")[1].strip() for line in file if line.startswith("model name")), model
+            )
+    except OSError:
+        pass
+    return f"{cores} cores of {model}, Python {platform.python_version()}"
+
+
+def _rivals(config: Config, num: int, ours: VectorEnv) -> dict[str, Contestant]:
+    rivals = {}
+    if config.task.startswith("jax_") or num > ASYNC_LIMIT:
+        return rivals  # a process for each environment would be no comparison
+    rivals["gymnasium_async"] = gymnasium_async(config, num)
+    if ours.engine == "atari" and config.env.atari.resize == "area":
+        rivals["atari_vector_env"] = bare_atari(config, num)
+    if (
+        config.task.startswith("dmc_")
+        and config.env.dmc.obs != "proprio"
+        and config.env.dmc.quality == "fast"
+    ):
+        dmc = dataclasses.replace(config.env.dmc, quality="exact")
+        rivals["default_rendering"] = another(config.task, config, num, ours, dmc=dmc)
+    if config.task.startswith("crafter_"):
+        rivals["without_numba"] = another(crafter_without_numba(config.task), config, num, ours)
+    return rivals
+
+
+def gymnasium_async(config: Config, num: int) -> Contestant:
+    """gymnasium's async vector of the same task."""
+    import gymnasium
+
+    task, options = config.task, {"context": "spawn"}  # forking a process with threads may deadlock
+    if task.startswith("gym_"):
+        mode = gymnasium.VectorizeMode.ASYNC
+        env = gymnasium.make_vec(
+            task.removeprefix("gym_"), num, vectorization_mode=mode, vector_kwargs=options
+        )
+    elif task.startswith(("atari_", "atari100k_")) and (made := async_atari(config, num)) is not None:
+        env = made
+    else:
+        makers = [AsGym.maker(task, config.env)] * num
+        env = gymnasium.vector.AsyncVectorEnv(makers, **options)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(ACTIONS)]
+    return Contestant(lambda i: env.step(actions[i]), env.close)
+
+
+def bare_atari(config: Config, num: int) -> Contestant:
+    """AtariVectorEnv by itself, with the same options."""
+    from dreamworld.envs.vector.atari import make_threads
+
+    env = make_threads(config.task, config.env, num)
+    env.reset(seed=np.arange(num))
+    random = np.random.default_rng(0)
+    actions = random.integers(0, env.single_action_space.n, (ACTIONS, num))
+    return Contestant(lambda i: env.step(actions[i]), lambda: None)
+
+
+def another(target: Any, config: Config, num: int, ours: VectorEnv, **changes: Any) -> Contestant:
+    """The same engine and number over another environment or other options."""
+    from dreamworld.envs import make_vector_env
+
+    options = dataclasses.replace(config.env, engine=ours.engine, **changes)
+    env = make_vector_env(target, options, seed=0, num=num)
+    env.reset(0)
+    actions = random_actions(env.act_space, num)
+    return Contestant(lambda i: env.step(actions[i]), env.close)
+
+
+def _calibrate(contestant: Contestant, turn_s: float) -> int:
+    """Calls that fill a turn."""
+    calls, start = 0, time.perf_counter()
+    while calls < 5 or time.perf_counter() - start < min(0.5, turn_s):
+        contestant.step(calls % ACTIONS)
+        calls += 1
+    return max(5, round(calls * turn_s / (time.perf_counter() - start)))
+
+
+def _median(values: Any) -> float:
+    return statistics.median(values)
+
+
+def _resident_mb() -> float:
+    import psutil
+
+    this = psutil.Process()
+    return sum(process.memory_info().rss for process in [this, *this.children(recursive=True)]) / 1e6
