@@ -35,13 +35,15 @@ def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
         env = common.make_train_env(config, source)
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
-        memory = check_memory(common.row_spaces(agent), config.replay, steps=config.run.steps)
+        memory = check_memory(
+            common.row_spaces(agent), config.replay, config.run.steps, num_envs=env.num_envs, directory=rundir.path
+        )
         notes = rundir.begin(config)
         progress = stack.enter_context(Progress(config.run.steps, show=config.run.progress))
         for note in notes:
             progress.message(note)
         loop = build_loop(rundir, config, agent, env, progress, source, stack)
-        announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, memory)
+        announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, str(memory))
         rundir.write_status("starting", task=config.task, seed=config.seed, steps=int(config.run.steps))
         return run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
 

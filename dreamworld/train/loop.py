@@ -82,7 +82,8 @@ class Loop:
             self.iterate()
             counters.seconds = before + time.monotonic() - began
             self.attend(previous)
-        if counters.step > self._mark[1]:
+        # A run that is stopped keeps its averages for the log row that is due after it goes on.
+        if not stop.requested and counters.step > self._mark[1]:
             self.log()
         self.save(block=True)
 
@@ -210,8 +211,18 @@ class Loop:
         return int(np.random.SeedSequence([base, self.counters.iteration]).generate_state(1)[0])
 
     def save(self, block: bool = False) -> None:
-        """Snapshots agent, counters, environments, statistics and replay at this point of the logical clock."""
+        """Snapshots agent, counters, environments, statistics and replay at this point of the logical clock.
+
+        A disk that fails is shouted about and tried again at the next save; with `block` it ends the run.
+        """
         self.pipeline.drain()
+        try:
+            manifest = self.replay.save(self.rundir.replay)
+        except OSError as error:
+            if block:
+                raise
+            self.progress.message(f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later.")
+            return
         host = {
             "counters": dataclasses.asdict(self.counters),
             "metrics": self.metrics.state(),
@@ -219,8 +230,10 @@ class Loop:
             "env": self.env.save() or {},
             "pending": self.pipeline.pending(),
         }
-        meta = {"replay": self.replay.save(self.rundir.replay), "config": self.rundir.config.read_text("utf-8")}
+        meta = {"replay": manifest, "config": self.rundir.config.read_text("utf-8")}
         self.checkpointer.save(self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block)
+        if block and self.checkpointer.problem:
+            raise OSError(self.checkpointer.problem)
 
     def restore(self) -> list[str]:
         """Goes on from the newest intact checkpoint; returns what had to be left out of replay."""
@@ -230,7 +243,7 @@ class Loop:
         self.metrics.restore(host["metrics"])
         self.episodes.restore(host["episodes"])
         goes_on = bool(host["env"])
-        problems = self.replay.load(self.rundir.replay, meta["replay"], continue_streams=goes_on)
+        problems = self.replay.load(self.rundir.replay, meta["replay"])
         self.pipeline.restore_pending(host["pending"])
         if goes_on:
             self.timestep = self.env.restore(host["env"])

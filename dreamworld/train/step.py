@@ -49,7 +49,7 @@ def make_update(
         healthy = jnp.stack(list(health.values())).all()
         keep = lambda fresh, old: jnp.where(healthy, fresh, old)
         metrics = {f"loss/{name}": value.mean() for name, value in out.losses.items()}
-        metrics |= {"loss/total": total, "grad_norm": optax.global_norm(grads), **out.metrics}
+        metrics |= {"loss/total": total, "grad_norm": optax.tree.norm(grads), **out.metrics}
         writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in out.entries.items()}
         output = Output(metrics, writeback, out.priorities, health)
         return jax.tree.map(keep, new, state), jax.tree.map(keep, out.carry, carry), output
