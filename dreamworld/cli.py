@@ -60,11 +60,11 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
-    """Calls a command; returns its exit status. A UserError is one line on stderr and 2, Ctrl-C is 130."""
+    """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130."""
     try:
         return main(list(argv))
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

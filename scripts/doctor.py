@@ -20,8 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from dreamworld import cli, machine
+from dreamworld import cli
 from dreamworld.config import RunConfig
+from dreamworld.replay.memory import available_memory
 
 GB = 10**9
 
@@ -214,7 +215,7 @@ def check_devices() -> list[Check]:
     found = f"{answer['backend']}: " + ", ".join(
         f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds))
     )
-    found += f", {machine.format_bytes(memory)}" if memory else ""
+    found += f", {format_bytes(memory)}" if memory else ""
     idle_gpu = answer["backend"] == "cpu" and nvidia_name()
     advice = f"{idle_gpu} is not used: pip install 'dreamworld[cuda]'" if idle_gpu else ""
     auto = "float32" if answer["backend"] == "cpu" else "bfloat16"
@@ -334,16 +335,16 @@ def check_video() -> list[Check]:
 
 def check_machine() -> list[Check]:
     """Cores, memory, and the shared memory of worker processes."""
-    memory, cores = machine.available_memory_bytes(), machine.available_cores()
+    (memory, source), cores = available_memory(), usable_cores()
     checks = [Check("cores", "ok", f"{cores:g} usable of {os.cpu_count()}")]
-    text = f"{machine.format_bytes(memory)} free"
+    text = f"{format_bytes(memory)}, the {source}"
     advice = "a run needs about 2 GB beside replay; see replay.capacity_bytes and replay.storage"
     checks.append(
         Check("memory", "ok", text) if memory > 4 * GB else Check("memory", "warning", text, advice)
     )
     if os.path.isdir("/dev/shm"):
         shared = shutil.disk_usage("/dev/shm").free
-        text = f"{machine.format_bytes(shared)} free in /dev/shm"
+        text = f"{format_bytes(shared)} free in /dev/shm"
         advice = (
             "worker processes pass observations through it: docker run --shm-size=1g, or env.engine inprocess"
         )
@@ -361,12 +362,29 @@ def check_disk(topic: str, folder: str, option: str, enough: int) -> list[Check]
             Check(topic, "warning", f"{existing} can't be written to", f"choose another folder with {option}")
         ]
     free = shutil.disk_usage(existing).free
-    text = f"{machine.format_bytes(free)} free for {path}"
-    if free < 5 * GB:
-        return [
-            Check(topic, "warning", text, "checkpoints hold replay, too: make room, or choose another folder")
-        ]
+    text = f"{format_bytes(free)} free for {path}"
+    if free < enough:
+        return [Check(topic, "warning", text, f"make room, or choose another folder with {option}")]
     return [Check(topic, "ok", text)]
+
+
+def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Cores that this process may use: by affinity, and by the quota of its container (`quota period`, or `max`)."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = quota_file.read_text().split()
+        return min(cores, int(quota) / int(period))
+    except (OSError, ValueError):
+        return cores
+
+
+def format_bytes(count: float) -> str:
+    """Decimal units: `512 B`, `12.3 kB`, `61.4 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-BASE = {"types", "config", "errors", "presets", "machine"}
+BASE = {"types", "config", "errors", "presets"}
 LEAVES = {"math", "dists", "nets", "optim", "parallel"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -21,8 +21,8 @@ ALLOWED = {
     "errors": set(),
     "config": {"types", "errors"},
     "presets": {"types", "config", "errors"},
-    "machine": {"types", "errors"},
     "cli": BASE,
+    "testing": BASE,
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,
     "models": MODEL,

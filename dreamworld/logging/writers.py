@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,7 +164,7 @@ class WandbSink:
 
         file = rundir.path / "wandb_id"
         if not file.exists():
-            file.write_text(wandb.util.generate_id())
+            file.write_text(secrets.token_hex(8))
         self._wandb = wandb
         self._run = wandb.init(
             project=config.logger.wandb,
@@ -191,10 +192,10 @@ class WandbSink:
 def _load_wandb() -> Any:
     try:
         import wandb
-    except ImportError:
-        raise UserError(
-            "--logger.wandb: the package wandb is missing; pip install 'dreamworld[wandb]', or leave it empty"
-        ) from None
+    except ImportError as error:
+        what = "is not installed" if error.name == "wandb" else f"can't be imported ({error})"
+        advice = "pip install 'dreamworld[wandb]', or leave the option empty"
+        raise UserError(f"--logger.wandb: the package wandb {what}; {advice}") from None
     return wandb
 
 

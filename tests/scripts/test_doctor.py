@@ -1,0 +1,112 @@
+"""The doctor on this machine, and what it says when something is wrong."""
+
+import json
+import os
+
+import pytest
+
+from dreamworld.scripts import doctor
+from dreamworld.scripts.doctor import Check
+
+
+def test_this_machine_is_examined_as_json(capsys, tmp_path):
+    assert doctor.main(["--json", "--logdir", str(tmp_path)]) == 0
+    checks = {check["topic"]: check for check in json.loads(capsys.readouterr().out)}
+    for topic in (
+        "python",
+        "dreamworld",
+        "packages",
+        "devices",
+        "precision",
+        "video",
+        "cores",
+        "memory",
+        "disk",
+    ):
+        assert checks[topic]["state"] in ("ok", "warning"), checks[topic]
+    assert "float32" in checks["precision"]["found"] and "jax " in checks["packages"]["found"]
+    assert "pong starts" in checks["atari roms"]["found"]
+    assert any("takes" in checks[f"rendering {name}"]["found"] for name in ("egl", "osmesa"))
+    for check in checks.values():
+        assert check["advice"] or check["state"] == "ok", f"{check['topic']} says nothing to do"
+
+
+def test_something_broken_is_status_1_and_named(monkeypatch, capsys):
+    broken = [Check("devices", "broken", "no answer within 120 s", "reinstall JAX")]
+    monkeypatch.setattr(doctor, "examine", lambda logdir: broken)
+    assert doctor.main([]) == 1
+    text = capsys.readouterr().out
+    assert "reinstall JAX" in text and "1 to look at: devices" in text
+
+
+def test_requirements_are_read_with_their_extras():
+    found = doctor.requirements()
+    assert ("jax", "", "") not in found and any(row[0] == "jax" and row[2] == "" and row[1] for row in found)
+    bounds = next(row[1] for row in found if row[0] == "mujoco" and row[2] == "dmc")
+    assert doctor.fits("3.17.0", bounds) and not doctor.fits("4.0.0", bounds)
+
+
+def test_an_extra_is_absent_or_in_a_wrong_version():
+    assert doctor.check_extra("x", [("no-such-package", ">=1", "x")]) == Check(
+        "extra x", "absent", "not installed", "pip install 'dreamworld[x]'"
+    )
+    partly = doctor.check_extra("x", [("no-such-package", ">=1", "x"), ("numpy", "", "x")])
+    assert partly.state == "warning" and "no-such-package missing" in partly.found
+    old = doctor.check_extra("x", [("numpy", ">=99", "x")])
+    assert (old.state, old.advice) == ("warning", "pip install 'numpy>=99'")
+
+
+def test_a_backend_that_fails_says_what_to_install():
+    (check,) = doctor.check_rendering("osmesa", "apt-get install libosmesa6")
+    if check.state != "ok":
+        assert check.state == "warning" and "libosmesa6" in check.advice and check.found
+
+
+def test_one_working_backend_is_enough():
+    failed = Check("rendering osmesa", "warning", "no library", "install it")
+    worked = Check("rendering egl", "ok", "8 ms")
+    assert doctor.one_backend_is_enough([failed]) == [failed]
+    assert [check.state for check in doctor.one_backend_is_enough([worked, failed])] == ["ok", "absent"]
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import os; os.abort()", "exit status -6"),
+        ("raise ValueError('what went wrong')", "ValueError: what went wrong"),
+        ("import time; time.sleep(60)", "no answer within 1 s"),
+    ],
+)
+def test_a_probe_survives_crashes_and_hangs(code, problem):
+    assert doctor.run_probe(code, timeout_s=1) == (None, problem)
+
+
+def test_a_disk_without_room_or_rights_is_named(tmp_path):
+    (full,) = doctor.check_disk("disk", str(tmp_path / "new" / "folder"), "--logdir", 10**18)
+    assert full.state == "warning" and "make room" in full.advice and str(tmp_path) in full.found
+    (fine,) = doctor.check_disk("disk", str(tmp_path), "--logdir", 1)
+    assert fine.state == "ok"
+
+
+def test_a_quota_limits_cores(tmp_path):
+    quota = tmp_path / "cpu.max"
+    assert doctor.usable_cores(quota) == len(os.sched_getaffinity(0))
+    quota.write_text("max 100000\n")
+    assert doctor.usable_cores(quota) == len(os.sched_getaffinity(0))
+    quota.write_text("50000 100000\n")
+    assert doctor.usable_cores(quota) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.9, "1 kB"),
+        (12_300, "12.3 kB"),
+        (61.4e9, "61.4 GB"),
+        (5e15, "5e+03 TB"),
+    ],
+)
+def test_bytes_in_words(count, text):
+    assert doctor.format_bytes(count) == text
