@@ -129,7 +129,8 @@ class Walk:
         terminal = sum(terminal for _, terminal in self._ends)
         if lengths:
             lines.append(
-                f"episodes: {len(lengths)} ended after {min(lengths)} to {max(lengths)} steps, "
+                f"episodes: {len(lengths)} ended, the shortest after {min(lengths)}, the longest after "
+                f"{max(lengths)} steps; "
                 f"{terminal} terminated and {len(lengths) - terminal} truncated"
             )
         step_s = float(np.mean(self._step_s[EDGES:] or self._step_s))  # the first ones compile and warm up

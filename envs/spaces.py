@@ -271,6 +271,6 @@ def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
         value = middle + half * np.clip(np.asarray(action[key], np.float64), -1.0, 1.0)
         value = np.rint(value) if np.issubdtype(dtype, np.integer) else value
         # Casting to float32 may round past a bound.
-        return np.clip(value.astype(dtype), space.low, space.high)
+        return np.asarray(np.clip(value.astype(dtype), space.low, space.high))
 
     return decode

@@ -35,8 +35,8 @@ class _OrderedSet(dict):
 def _order_chunks(env: Any) -> None:
     """Lets the same seed give the same game.
 
-    Crafter keeps its creatures in sets, whose order follows memory addresses, and draws from that order which one
-    disappears. In the order of creation the draw is as random, and repeatable.
+    Crafter keeps its creatures in sets, whose order follows memory addresses, and draws from that order which
+    one disappears. In the order of creation the draw is as random, and repeatable.
     """
     world = env._world
     chunks = collections.defaultdict(_OrderedSet)

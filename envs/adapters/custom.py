@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
-import importlib.util
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv
 from dreamworld.envs.base import Env
+from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.errors import UserError
 
@@ -29,14 +26,7 @@ def load_object(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise UserError(f"environment {name!r}: write it as module:Name")
-    _find_beside(module_name)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module exists, and one of its own imports does not
-        where = f"looked in {os.getcwd()} and on the Python path"
-        raise UserError(f"environment {name!r}: no module named {error.name!r} ({where})") from None
+    module = import_user_module(module_name, f"environment {name!r}")
     value: Any = module
     for part in attribute.split("."):
         if not hasattr(value, part):
@@ -45,20 +35,6 @@ def load_object(name: str) -> Any:
             raise UserError(f"environment {name!r}: {module_name} has no {part!r}{hint}")
         value = getattr(value, part)
     return value
-
-
-def _find_beside(module_name: str) -> None:
-    """Puts the current directory on the path where the module is not found without, as `python -m` does.
-
-    A console script starts without it. Appended, so that it shadows nothing.
-    """
-    top = module_name.partition(".")[0]
-    if top in sys.modules or importlib.util.find_spec(top) is not None:
-        return
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
-        importlib.invalidate_caches()
 
 
 def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.render import choose_backend
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
@@ -66,6 +67,7 @@ def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
     """Makes a registered id or `module:Id-v0`; `time_limit` (in its own steps) replaces its own."""
     import gymnasium
 
+    given = sorted(options)
     if time_limit:
         options["max_episode_steps"] = time_limit
     spec = _find_spec(env_id)
@@ -75,25 +77,26 @@ def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
         options["render_mode"] = "rgb_array"
     try:
         # Its checker warns about dtypes that we convert; `dreamworld envs check` says it in plain words.
-        env = gymnasium.make(spec if spec is not None else env_id, disable_env_checker=True, **options)
+        env = gymnasium.make(spec, disable_env_checker=True, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise UserError(f"gym_{env_id} needs a package that is not installed: {error}") from error
     except gymnasium.error.Error as error:
         raise UserError(f"gym_{env_id}: {error}") from error
     except TypeError as error:
-        if not options.keys() - {"render_mode", "max_episode_steps"}:
+        if not given:
             raise
-        raise UserError(f"gym_{env_id}: can't be made with the options {sorted(options)}: {error}") from error
+        raise UserError(f"gym_{env_id}: can't be made with the options {given}: {error}") from error
     return GymEnv(env)
 
 
 def _find_spec(env_id: str) -> Any:
     import gymnasium
 
+    module, colon, registered = env_id.partition(":")
+    if colon:
+        import_user_module(module, f"gym_{env_id}")
     try:
-        return gymnasium.spec(env_id)
-    except ModuleNotFoundError as error:
-        raise UserError(f"gym_{env_id}: can't import the module {error.name!r}") from error
+        return gymnasium.spec(registered if colon else env_id)
     except gymnasium.error.Error as error:
         raise UserError(f"gym_{env_id}: no such gymnasium environment: {error}") from error
 
