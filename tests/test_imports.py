@@ -21,6 +21,7 @@ ALLOWED = {
     "errors": set(),
     "config": {"types", "errors"},
     "presets": {"types", "config", "errors"},
+    "testing": {"types", "config"},
     "cli": BASE,
     "testing": BASE,
     **dict.fromkeys(LEAVES, BASE | LEAVES),

@@ -1,0 +1,55 @@
+"""Tiny agents and random batches that follow the contract: for tests and for the golden record. Loads no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dreamworld.config import (
+    ActorCriticConfig,
+    AgentConfig,
+    Config,
+    EncoderConfig,
+    OptimConfig,
+    RSSMConfig,
+    RunConfig,
+)
+from dreamworld.types import Batch, Spaces
+
+TINY = AgentConfig(
+    precision="float32",
+    encoder=EncoderConfig(depth=4, mults=(1, 2), kernel=5, layers=1, units=8),
+    rssm=RSSMConfig(deter=16, hidden=8, stoch=4, classes=4, blocks=4, prior_layers=1),
+    behaviour=ActorCriticConfig(units=8, actor_layers=1, critic_layers=1, imag_length=3),
+    optim=OptimConfig(warmup=0),
+)
+
+
+def tiny_config(*, batch: int = 2, length: int = 4, **agent: Any) -> Config:
+    """A config that compiles in seconds; `agent` replaces sections of TINY, such as `rssm=`."""
+    return Config(
+        agent=dataclasses.replace(TINY, **agent), run=RunConfig(batch_size=batch, batch_length=length)
+    )
+
+
+def random_batch(
+    random: np.random.Generator, obs_space: Spaces, act_space: Spaces, latent_space: Spaces, config: Config
+) -> Batch:
+    """A batch as replay serves it: context and trained rows of episodes that end in both ways, as numpy arrays."""
+    shape = (config.run.batch_size, config.run.replay_context + config.run.batch_length)
+    is_first = random.random(shape) < 0.2
+    is_first[:, 0] = True
+    is_last = np.roll(is_first, -1, 1)
+    is_last[:, -1] = False
+    is_terminal = is_last & (random.random(shape) < 0.5)
+    reward = np.where(is_first, 0, random.normal(0, 2, shape)).astype(np.float32)
+    action = {key: space.sample(random, *shape) for key, space in act_space.items()}
+    for value in action.values():
+        value[is_last] = 0
+    extras = {key: space.sample(random, *shape) for key, space in latent_space.items()}
+    extras["row"] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+    extras["consec"] = np.zeros(shape[0], np.int32)
+    obs = {key: space.sample(random, *shape) for key, space in obs_space.items()}
+    return Batch(obs, action, reward, is_first, is_last, is_terminal, extras)

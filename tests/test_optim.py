@@ -1,0 +1,111 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dreamworld import optim
+from dreamworld.config import OptimConfig
+
+
+def run(transform, params, gradients):
+    """Outputs of a transformation for a sequence of gradients at fixed parameters."""
+    state, outs = transform.init(params), []
+    for grad in gradients:
+        out, state = transform.update(grad, state, params)
+        outs.append(out)
+    return outs
+
+
+def test_agc_scales_to_the_share_of_the_parameter_norm():
+    params = {"w": jnp.array([[3.0, 0.0], [0.0, 4.0]])}  # norm 5, limit 0.3 * 5 = 1.5
+    grads = {"w": jnp.array([[6.0, 0.0], [0.0, 8.0]])}  # norm 10
+    (out,) = run(optim.clip_by_agc(0.3, 1e-3), params, [grads])
+    np.testing.assert_allclose(out["w"], [[0.9, 0], [0, 1.2]], rtol=1e-6)
+
+
+def test_agc_leaves_small_gradients_alone():
+    params, grads = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.9, -1.19])}
+    (out,) = run(optim.clip_by_agc(0.3, 1e-3), params, [grads])
+    np.testing.assert_array_equal(out["w"], grads["w"])
+
+
+def test_agc_treats_each_tensor_by_itself_and_zero_biases_by_the_floor():
+    params = {"kernel": jnp.full((2, 2), 100.0), "bias": jnp.zeros(4)}
+    grads = {"kernel": jnp.full((2, 2), 1.0), "bias": jnp.full(4, 1.0)}
+    (out,) = run(optim.clip_by_agc(0.3, 1e-3), params, [grads])
+    np.testing.assert_array_equal(out["kernel"], grads["kernel"])
+    np.testing.assert_allclose(jnp.linalg.norm(out["bias"]), 0.3e-3, rtol=1e-5)
+
+
+def laprop_by_numpy(gradients, beta1, beta2, eps):
+    nu = mu = np.zeros_like(gradients[0])
+    for step, g in enumerate(gradients, 1):
+        nu = beta2 * nu + (1 - beta2) * g**2
+        u = g / (np.sqrt(nu / (1 - beta2**step)) + eps)
+        mu = beta1 * mu + (1 - beta1) * u
+        yield mu / (1 - beta1**step)
+
+
+@pytest.mark.parametrize("beta2", [0.999, 0.99])
+def test_laprop_equals_a_numpy_implementation(beta2):
+    random = np.random.default_rng(0)
+    gradients = [random.normal(size=(3, 4)) * 10.0**scale for scale in (-3, 0, 2, 1, -1, 0)]
+    outs = run(
+        optim.scale_by_laprop(0.9, beta2, 1e-20),
+        {"w": jnp.zeros((3, 4))},
+        [{"w": jnp.float32(g)} for g in gradients],
+    )
+    for out, expected in zip(outs, laprop_by_numpy(gradients, 0.9, beta2, 1e-20)):
+        np.testing.assert_allclose(out["w"], expected, rtol=2e-4)
+
+
+def test_first_laprop_step_is_the_sign_however_small_the_gradient():
+    (out,) = run(optim.scale_by_laprop(0.9, 0.999, 1e-20), jnp.zeros(3), [jnp.array([1e-12, -5.0, 0.0])])
+    np.testing.assert_allclose(out, [1, -1, 0], rtol=1e-3)
+
+
+def test_learning_rate_warms_up_linearly_from_zero():
+    config = OptimConfig(lr=4e-5, warmup=1000, agc=1e9)
+    optimizer = optim.make_optimizer(config)
+    outs = run(optimizer, {"w": jnp.ones(1)}, [{"w": jnp.ones(1)}] * 3)
+    np.testing.assert_allclose([float(out["w"][0]) for out in outs], [0, -4e-8, -8e-8], rtol=1e-4)
+
+
+def test_learning_rate_stays_constant_after_warm_up():
+    optimizer = optim.make_optimizer(OptimConfig(lr=1e-2, warmup=2, agc=1e9))
+    outs = run(optimizer, {"w": jnp.ones(1)}, [{"w": jnp.ones(1)}] * 5)
+    np.testing.assert_allclose(
+        [float(out["w"][0]) for out in outs], [0, -5e-3, -1e-2, -1e-2, -1e-2], rtol=1e-4
+    )
+
+
+def test_without_warm_up_the_first_update_is_at_full_rate():
+    (out,) = run(
+        optim.make_optimizer(OptimConfig(lr=1e-2, warmup=0, agc=1e9)),
+        {"w": jnp.ones(1)},
+        [{"w": jnp.ones(1)}],
+    )
+    np.testing.assert_allclose(out["w"], [-1e-2], rtol=1e-5)
+
+
+def test_clipping_comes_before_the_moments():
+    config = OptimConfig(lr=1.0, warmup=0)
+    params = {"w": jnp.array([2.0])}
+    optimizer = optim.make_optimizer(config)
+    _, state = optimizer.update({"w": jnp.array([1e6])}, optimizer.init(params), params)
+    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (1,)]
+    np.testing.assert_allclose(
+        moments[0], [1e-3 * 0.6**2], rtol=1e-4
+    )  # nu of the gradient clipped to 0.3 * 2
+
+
+def test_there_is_no_weight_decay():
+    params = {"w": jnp.full(3, 7.0)}
+    (out,) = run(optim.make_optimizer(OptimConfig(warmup=0)), params, [{"w": jnp.zeros(3)}])
+    np.testing.assert_array_equal(optax.apply_updates(params, out)["w"], params["w"])
+
+
+def test_moments_are_float32_whatever_the_parameters():
+    state = optim.scale_by_laprop(0.9, 0.999, 1e-20).init({"w": jnp.ones(3, jnp.bfloat16)})
+    assert state.nu["w"].dtype == state.mu["w"].dtype == jnp.float32
