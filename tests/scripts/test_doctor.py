@@ -3,10 +3,8 @@
 import json
 import os
 
-import pytest
-
 from dreamworld.scripts import doctor
-from dreamworld.scripts.doctor import Check
+from dreamworld.scripts.probes import Check
 
 
 def test_this_machine_is_examined_as_json(capsys, tmp_path):
@@ -56,31 +54,6 @@ def test_an_extra_is_absent_or_in_a_wrong_version():
     assert (old.state, old.advice) == ("warning", "pip install 'numpy>=99'")
 
 
-def test_a_backend_that_fails_says_what_to_install():
-    (check,) = doctor.check_rendering("osmesa", "apt-get install libosmesa6")
-    if check.state != "ok":
-        assert check.state == "warning" and "libosmesa6" in check.advice and check.found
-
-
-def test_one_working_backend_is_enough():
-    failed = Check("rendering osmesa", "warning", "no library", "install it")
-    worked = Check("rendering egl", "ok", "8 ms")
-    assert doctor.one_backend_is_enough([failed]) == [failed]
-    assert [check.state for check in doctor.one_backend_is_enough([worked, failed])] == ["ok", "absent"]
-
-
-@pytest.mark.parametrize(
-    ("code", "problem"),
-    [
-        ("import os; os.abort()", "exit status -6"),
-        ("raise ValueError('what went wrong')", "ValueError: what went wrong"),
-        ("import time; time.sleep(60)", "no answer within 1 s"),
-    ],
-)
-def test_a_probe_survives_crashes_and_hangs(code, problem):
-    assert doctor.run_probe(code, timeout_s=1) == (None, problem)
-
-
 def test_a_disk_without_room_or_rights_is_named(tmp_path):
     (full,) = doctor.check_disk("disk", str(tmp_path / "new" / "folder"), "--logdir", 10**18)
     assert full.state == "warning" and "make room" in full.advice and str(tmp_path) in full.found
@@ -95,18 +68,3 @@ def test_a_quota_limits_cores(tmp_path):
     assert doctor.usable_cores(quota) == len(os.sched_getaffinity(0))
     quota.write_text("50000 100000\n")
     assert doctor.usable_cores(quota) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (999.9, "1 kB"),
-        (12_300, "12.3 kB"),
-        (61.4e9, "61.4 GB"),
-        (5e15, "5e+03 TB"),
-    ],
-)
-def test_bytes_in_words(count, text):
-    assert doctor.format_bytes(count) == text
