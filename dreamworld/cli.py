@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from dreamworld import presets
+from dreamworld import limits, presets
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.presets import diff, load_yaml, override, save_yaml
@@ -100,6 +100,7 @@ def _check(lines: list[tuple[str, list[str]]], known: Mapping[str, Any]) -> list
         if key not in known:
             raise UserError(presets.unknown(key, " ".join(values), known, "--"))
         value = presets.coerce(f"--{key}", _joined(key, values, known[key]), known[key])
+        limits.check(key, value, f"--{key}")
         if isinstance(value, tuple):
             checked += [f"--{key}", *(str(item) for item in value)]
         else:

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from dreamworld import limits
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 
@@ -168,6 +169,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
         if key not in known:
             raise UserError(f"{prefix}{unknown(key, value, known)}")
         checked[key] = coerce(prefix + key, value, known[key])
+        limits.check(key, checked[key], prefix + key)
     return replace(config, checked)
 
 

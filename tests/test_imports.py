@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-BASE = {"types", "config", "errors", "presets"}
+BASE = {"types", "config", "errors", "limits", "presets"}
 LEAVES = {"math", "dists", "nets", "optim", "parallel"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -20,10 +20,10 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "config": {"types", "errors"},
-    "presets": {"types", "config", "errors"},
+    "limits": {"types", "config", "errors"},
+    "presets": {"types", "config", "errors", "limits"},
     "testing": {"types", "config"},
     "cli": BASE,
-    "testing": BASE,
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,
     "models": MODEL,

@@ -1,0 +1,129 @@
+"""Presets and YAML layers: the published settings, and the one line for a mistake in a file."""
+
+import shlex
+
+import pytest
+import yaml
+
+from dreamworld import cli, limits, presets
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+
+# The published sizes: deter, hidden, classes, convolution depth, units.
+SIZES = {
+    "size1m": (512, 64, 4, 4, 64),
+    "size12m": (2048, 256, 16, 16, 256),
+    "size25m": (3072, 384, 24, 24, 384),
+    "size50m": (4096, 512, 32, 32, 512),
+    "size100m": (6144, 768, 48, 48, 768),
+    "size200m": (8192, 1024, 64, 64, 1024),
+    "size400m": (12288, 1536, 96, 96, 1536),
+}
+
+
+def line_of(call):
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", presets.preset_names())
+def test_preset_opens_with_a_command_that_parses(name, repo):
+    text = (repo / "configs" / f"{name}.yaml").read_text()
+    comment = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
+    assert text.startswith("#") and any(line.startswith("Cost:") for line in comment)
+    assert any(line.startswith("Score:") for line in comment)
+    command = next(line for line in comment if line.startswith("dreamworld train"))
+    config = cli.parse(shlex.split(command)[2:])
+    assert name in command and config != Config()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_the_published_ones(name):
+    agent = cli.parse(["--configs", name]).agent
+    deter, hidden, classes, depth, units = SIZES[name]
+    assert (agent.rssm.deter, agent.rssm.hidden, agent.rssm.classes) == (deter, hidden, classes)
+    assert (agent.encoder.depth, agent.encoder.units, agent.behaviour.units) == (depth, units, units)
+
+
+def test_suites_are_the_published_ones():
+    atari, proprio = (cli.parse(["--configs", name]) for name in ("atari", "dmc_proprio"))
+    assert (atari.run.steps, atari.env.num, atari.run.train_ratio, atari.env.size) == (
+        5.1e7,
+        16,
+        32,
+        (96, 96),
+    )
+    assert (atari.env.atari.gray, atari.env.atari.sticky, atari.env.atari.actions) == (True, 0.25, "all")
+    assert (proprio.run.train_ratio, proprio.env.num, proprio.env.repeat) == (1024, 16, 1)
+    assert proprio.agent.rssm.deter == 512
+    few = cli.parse(["--configs", "atari100k"])
+    assert (few.run.steps, few.env.num, few.run.train_ratio, few.env.size) == (1.1e5, 1, 256, (64, 64))
+    assert (few.env.atari.gray, few.env.atari.sticky, few.env.atari.actions) == (False, 0.0, "needed")
+    for name, ratio, num in (("crafter", 512, 1), ("dmc_vision", 256, 16), ("bsuite", 1024, 1)):
+        config = cli.parse(["--configs", name])
+        assert (config.run.train_ratio, config.env.num) == (ratio, num)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run: {stepz: 5}", ["run.stepz", "5", "did you mean run.steps?"]),
+        ("run: {steps: many}", ["run.steps", "'many'", "a number"]),
+        ("env: {num: true}", ["env.num", "True", "a whole number"]),
+        ("env: {size: [1, 2, 3]}", ["env.size", "[1, 2, 3]", "2 values"]),
+        ("run: {steps: -5}", ["run.steps", "-5", "at least 1"]),
+        ("task: 5", ["task", "5", "text"]),
+        ("run: 5", ["run", "5", "group"]),
+        ("rum: {steps: 5}", ["rum", "did you mean"]),
+        ("- 5", ["list"]),
+        ("run: {steps", ["not valid YAML"]),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file_and_the_key(text, words, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    line = line_of(lambda: cli.parse(["--configs", str(file)]))
+    for word in [str(file), *words]:
+        assert word in line
+
+
+def test_a_yaml_file_is_a_layer(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("# nothing\nrun: {steps: 1e3, progress: false}\nenv: {size: [8, 8]}\n")
+    config = cli.parse(["--configs", "size1m", str(file)])
+    assert (config.run.steps, config.run.progress, config.env.size) == (1000.0, False, (8, 8))
+    assert config.agent.rssm.deter == 512
+
+
+def test_an_empty_yaml_file_changes_nothing(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# only a comment\n")
+    assert cli.parse(["--configs", str(tmp_path / "empty.yaml")]) == Config()
+
+
+def test_yaml_goes_round(tmp_path):
+    config = cli.parse(["--configs", "atari", "size1m", "--logger.wandb", "yes", "--agent.encoder.mults=1,2"])
+    cli.save_yaml(config, tmp_path / "config.yaml")
+    assert cli.load_yaml(tmp_path / "config.yaml") == config
+    plain = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert plain["env"]["size"] == [96, 96] and plain["agent"]["optim"]["eps"] == 1e-20
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_diff_names_what_differs():
+    changes = cli.diff(Config(), cli.parse(["--seed", "3", "--env.size=8,8"]))
+    assert changes == {"seed": (0, 3), "env.size": ((64, 64), (8, 8))}
+    assert presets.describe_diff(changes) == "seed 0 -> 3, env.size [64, 64] -> [8, 8]"
+
+
+def test_override_checks_and_converts():
+    assert cli.override(Config(), {"run.steps": "1e3", "seed": 4}).run.steps == 1000.0
+    assert "did you mean run.steps" in line_of(lambda: cli.override(Config(), {"run.step": 3}))
+
+
+def test_limits_are_of_options_that_exist_and_hold_for_every_preset():
+    assert set(limits.LIMITS) <= set(presets.options(Config))
+    for name in presets.preset_names():
+        for key, value in presets.flat(presets.apply(Config(), [name])).items():
+            limits.check(key, value)
