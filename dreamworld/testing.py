@@ -1,4 +1,4 @@
-"""Tiny agents and random batches that follow the contract: for tests and for the golden record. Loads no JAX."""
+"""Tiny agents and random batches that follow the contract, for tests and the golden record. Loads no JAX."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def tiny_config(*, batch: int = 2, length: int = 4, **agent: Any) -> Config:
 def random_batch(
     random: np.random.Generator, obs_space: Spaces, act_space: Spaces, latent_space: Spaces, config: Config
 ) -> Batch:
-    """A batch as replay serves it: context and trained rows of episodes that end in both ways, as numpy arrays."""
+    """A batch as replay serves it, in numpy: context and trained rows of episodes that end in both ways."""
     shape = (config.run.batch_size, config.run.replay_context + config.run.batch_length)
-    is_first = random.random(shape) < 0.2
+    is_first: Any = random.random(shape) < 0.2
     is_first[:, 0] = True
-    is_last = np.roll(is_first, -1, 1)
+    is_last: Any = np.roll(is_first, -1, 1)
     is_last[:, -1] = False
-    is_terminal = is_last & (random.random(shape) < 0.5)
-    reward = np.where(is_first, 0, random.normal(0, 2, shape)).astype(np.float32)
-    action = {key: space.sample(random, *shape) for key, space in act_space.items()}
+    is_terminal: Any = is_last & (random.random(shape) < 0.5)
+    reward: Any = np.where(is_first, 0, random.normal(0, 2, shape)).astype(np.float32)
+    action: dict[str, Any] = {key: space.sample(random, *shape) for key, space in act_space.items()}
     for value in action.values():
         value[is_last] = 0
-    extras = {key: space.sample(random, *shape) for key, space in latent_space.items()}
+    extras: dict[str, Any] = {key: space.sample(random, *shape) for key, space in latent_space.items()}
     extras["row"] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
     extras["consec"] = np.zeros(shape[0], np.int32)
-    obs = {key: space.sample(random, *shape) for key, space in obs_space.items()}
+    obs: dict[str, Any] = {key: space.sample(random, *shape) for key, space in obs_space.items()}
     return Batch(obs, action, reward, is_first, is_last, is_terminal, extras)

@@ -107,8 +107,8 @@ def test_lambda_return_by_hand():
 def test_lambda_return_never_reads_row_zero():
     rows = jnp.arange(12.0).reshape(3, 4)
     poison = rows.at[:, 0].set(jnp.nan)
-    clean = math.lambda_return(*rows, rows[2, -1], 0.5)
-    np.testing.assert_array_equal(math.lambda_return(*poison, rows[2, -1], 0.5), clean)
+    returns = lambda x: math.lambda_return(x[0], x[1], x[2], x[2, -1], 0.5)
+    np.testing.assert_array_equal(returns(poison), returns(rows))
 
 
 def returns_by_loop(reward, cont, value, bootstrap, lam):
@@ -127,9 +127,8 @@ def test_lambda_return_equals_a_plain_loop(varying):
     cont, lam = random.random((2, 6, 3))
     bootstrap = random.normal(size=3)
     lam = lam if varying else np.full((6, 3), 0.95)
-    found = math.lambda_return(
-        *map(jnp.float32, (reward, cont, value, bootstrap)), jnp.float32(lam) if varying else 0.95
-    )
+    r, c, v, boot = (jnp.asarray(x, jnp.float32) for x in (reward, cont, value, bootstrap))
+    found = math.lambda_return(r, c, v, boot, jnp.asarray(lam, jnp.float32) if varying else 0.95)
     assert found.shape == (5, 3)
     np.testing.assert_allclose(
         found, returns_by_loop(reward, cont, value, bootstrap, lam), rtol=1e-5, atol=1e-6

@@ -1,7 +1,8 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from dreamworld import optim
@@ -103,9 +104,9 @@ def test_clipping_comes_before_the_moments():
 def test_there_is_no_weight_decay():
     params = {"w": jnp.full(3, 7.0)}
     (out,) = run(optim.make_optimizer(OptimConfig(warmup=0)), params, [{"w": jnp.zeros(3)}])
-    np.testing.assert_array_equal(optax.apply_updates(params, out)["w"], params["w"])
+    np.testing.assert_array_equal(out["w"], np.zeros(3))
 
 
 def test_moments_are_float32_whatever_the_parameters():
-    state = optim.scale_by_laprop(0.9, 0.999, 1e-20).init({"w": jnp.ones(3, jnp.bfloat16)})
+    state: Any = optim.scale_by_laprop(0.9, 0.999, 1e-20).init({"w": jnp.ones(3, jnp.bfloat16)})
     assert state.nu["w"].dtype == state.mu["w"].dtype == jnp.float32
