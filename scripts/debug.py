@@ -1,0 +1,105 @@
+"""`dreamworld debug DIR`: repeats the update that was not finite and shows where its NaN is made."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dreamworld.errors import UserError
+from dreamworld.types import Agent, Batch, Carry, TrainState
+
+
+def main(argv: Sequence[str]) -> int:
+    """Explains the newest failure of a run, or the one of `--update`."""
+    parser = argparse.ArgumentParser(prog="dreamworld debug", description=__doc__)
+    parser.add_argument("directory", metavar="DIR", help="folder of the run")
+    parser.add_argument("--update", type=int, help="the failure of this update; the newest by default")
+    options = parser.parse_args(list(argv))
+    for line in explain(Path(options.directory).expanduser(), options.update):
+        print(line, flush=True)
+    return 0
+
+
+def explain(directory: Path, update: int | None = None) -> list[str]:
+    """What went wrong at `update` (None: the newest failure) of the run in `directory`, line by line."""
+    folder = choose_failure(directory / "failures", update)
+
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.scripts import common
+    from dreamworld.train import failures
+
+    bad = failures.load_bad_batch(folder)
+    rundir = RunDir(directory)
+    config = rundir.require()
+    common.setup_jax(config)
+    agent = common.build_agent(config)
+    state, source = load_state(rundir.checkpoints, agent, bad)
+    carry = load_carry(agent, state, bad)
+    lines = [f"{folder}: {bad.summary['text']}", source]
+    return lines + debug_batch(agent, state, carry, bad.batch)
+
+
+def choose_failure(folder: Path, update: int | None) -> Path:
+    """The folder of a saved batch; UserError when the run has none."""
+    found = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    if not found:
+        raise UserError(
+            f"{folder.parent} has no saved batch: the numerical guard has caught nothing in this run"
+        )
+    if update is not None and update not in found:
+        raise UserError(
+            f"--update {update}: no failure was saved there; there are {', '.join(map(str, found))}"
+        )
+    return folder / str(max(found) if update is None else update)
+
+
+def load_state(checkpoints: Path, agent: Agent, bad: Any) -> tuple[TrainState, str]:
+    """The train state of the failure from the checkpoint nearest to it, and a line that says how near."""
+    import jax
+    import numpy as np
+
+    from dreamworld.train.checkpoint import Checkpointer
+
+    checkpointer = Checkpointer(checkpoints)
+    wanted = bad.summary["checkpoint"]
+    step = wanted if wanted in checkpointer.steps() else None
+    template = jax.eval_shape(agent.init, jax.ShapeDtypeStruct((2,), np.uint32))
+    restored = checkpointer.restore(step, {"train": template}, subset=True)
+    state: TrainState = restored.agent["train"]
+    updates = int(state.step)
+    exact = updates == bad.step
+    near = "exactly those of the failure" if exact else f"of update {updates}, the failure was at {bad.step}"
+    line = f"parameters of checkpoint {restored.meta['step']}, {near}"
+    return state._replace(step=jax.numpy.int32(bad.step), key=jax.numpy.asarray(bad.key)), line
+
+
+def load_carry(agent: Agent, state: TrainState, bad: Any) -> Carry:
+    """The carry of the failure; the initial one where none was kept."""
+    import jax
+
+    initial = agent.initial_train(state.params, bad.batch.reward.shape[0])
+    structure = jax.tree.structure(initial)
+    return jax.tree.unflatten(structure, bad.carry) if len(bad.carry) == structure.num_leaves else initial
+
+
+def debug_batch(agent: Agent, train_state: TrainState, carry: Carry, batch: Batch) -> list[str]:
+    """Repeats one update operation by operation; takes minutes for a large agent.
+
+    Returns lines: losses and gradients that are not finite, then what made them so, earliest first.
+    """
+    from dreamworld.train import culprit
+
+    arguments = {"state": train_state, "carry": carry, "batch": batch}
+    (_, _, output), findings = culprit.find(agent.update, arguments)
+    bad = {name for name, finite in output.health.items() if not bool(finite)}
+    if not bad:
+        return ["repeated here, this update is finite: the failure needs other parameters or another device"]
+    losses = sorted(name for name in bad if name.startswith("loss/"))
+    tensors = sorted(bad.difference(losses))
+    total = sum(not name.startswith("loss/") for name in output.health)
+    lines = [f"losses that are not finite: {', '.join(losses) or 'none'}"]
+    names = f": {', '.join(tensors[:5])}" if tensors else ""
+    lines.append(f"gradients that are not finite: {len(tensors)} of {total}{names}")
+    return [*lines, "where it begins:", *(f"  {i}. {finding.text}" for i, finding in enumerate(findings, 1))]
