@@ -160,12 +160,14 @@ def test_image_decoder_equals_numpy():
 
 def test_upsampling_repeats_rows_and_columns():
     x = normals(8, 2, 3, 2, 4)
-    np.testing.assert_array_equal(nets.upsample(x), x.repeat(2, 1).repeat(2, 2))
+    np.testing.assert_array_equal(nets.upsample(jnp.asarray(x)), x.repeat(2, 1).repeat(2, 2))
 
 
 def test_a_new_two_hot_head_predicts_exactly_zero_with_a_flat_distribution():
     module, x = nets.TwoHotHead(1, 8, 255, F32), normals(9, 5, 6)
-    predict = lambda params, x: (lambda head: (head.mean(), head.logits))(module.apply(params, x))
+    predict = lambda params, x: (lambda head: (head.mean(), head.logits))(
+        nets.apply(module, params["params"], x)
+    )
     mean, logits = jax.jit(predict)(jax.jit(module.init)(KEY, x), x)
     np.testing.assert_array_equal(mean, np.zeros(5))
     np.testing.assert_array_equal(logits, np.zeros((5, 255)))
@@ -177,7 +179,7 @@ def test_continue_head_has_one_logit():
     expected = (dense_norm(params["mlp"]["layer0"], x) @ params["out"]["kernel"])[:, 0] + params["out"][
         "bias"
     ]
-    logit = jax.jit(lambda x: module.apply({"params": params}, x).logit)(x)
+    logit = jax.jit(lambda x: nets.apply(module, params, x).logit)(x)
     np.testing.assert_allclose(logit, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -212,12 +214,14 @@ def test_policy_outputs_start_a_hundredth_as_large():
 
 def test_flat_input_makes_classes_one_hot_and_flattens_the_rest():
     pick = Space((2,), "int32", classes=3)
-    np.testing.assert_array_equal(nets.flat_input(pick, np.array([[2, 0]]), F32), [[0, 0, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(nets.flat_input(pick, jnp.array([[2, 0]]), F32), [[0, 0, 1, 1, 0, 0]])
     np.testing.assert_array_equal(
-        nets.flat_input(Space((), "bool"), np.array([True, False]), F32), [[0, 1], [1, 0]]
+        nets.flat_input(Space((), "bool"), jnp.array([True, False]), F32), [[0, 1], [1, 0]]
     )
     grid = np.arange(12.0).reshape(2, 3, 2)
-    np.testing.assert_array_equal(nets.flat_input(Space((3, 2), "float32"), grid, F32), grid.reshape(2, 6))
+    np.testing.assert_array_equal(
+        nets.flat_input(Space((3, 2), "float32"), jnp.asarray(grid), F32), grid.reshape(2, 6)
+    )
 
 
 def test_actions_are_concatenated_by_name():
