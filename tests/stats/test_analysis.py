@@ -33,7 +33,8 @@ def test_final_scores_equal_a_plain_recomputation(make_run, tmp_path):
 
 
 def test_a_short_run_is_left_out_and_named(make_run, tmp_path):
-    make_run("a/0", scores=line(100_000, 500)), make_run("a/1", seed=1, scores=line(100_000, 500))
+    make_run("a/0", scores=line(100_000, 500))
+    make_run("a/1", seed=1, scores=line(100_000, 500))
     make_run(
         "a/2", seed=2, scores=line(40_000, 100), state="failed", error="Traceback\nRuntimeError: NaN in loss"
     )
@@ -45,7 +46,8 @@ def test_a_short_run_is_left_out_and_named(make_run, tmp_path):
 
 
 def test_unequal_lengths_are_compared_at_the_shortest_finished_run_and_said(make_run, tmp_path):
-    make_run("a/0", scores=line(100_000, 500)), make_run("b/0", scores=line(300_000, 1500))
+    make_run("a/0", scores=line(100_000, 500))
+    make_run("b/0", scores=line(300_000, 1500))
     analysis = report_of(tmp_path, "a", "b")
     (task,) = analysis.tasks
     assert task.budget == 100_000
@@ -67,7 +69,8 @@ def test_missing_seeds_are_said(make_run, tmp_path):
 def test_equal_and_complete_runs_need_no_warning_but_few_seeds_do(make_run, tmp_path):
     for seed in range(5):
         make_run(f"a/{seed}", seed=seed, scores=line(100_000, 500))
-        make_run(f"b/{seed}", seed=seed, scores=line(100_000, 500)) if seed < 3 else None
+        if seed < 3:
+            make_run(f"b/{seed}", seed=seed, scores=line(100_000, 500))
     assert describe(report_of(tmp_path, "a")) == []
     assert any("rest on 3 runs" in note for note in describe(report_of(tmp_path, "b")))
 
@@ -108,14 +111,17 @@ def test_published_curve_is_compared_at_equal_frames(make_run, tmp_path):
 
 
 def test_unnormalised_tasks_enter_no_aggregate(make_run, tmp_path):
-    make_run("a/0", "gym_CartPole-v1"), make_run("a/1")
+    make_run("a/0", "gym_CartPole-v1")
+    make_run("a/1")
     analysis = report_of(tmp_path, "a")
     assert [suite.tasks for suite in analysis.suites] == [["dmc_walker_walk"]]
     assert any("No normalisation is known for gym_CartPole-v1" in note for note in describe(analysis))
 
 
 def test_aggregates_use_the_tasks_that_all_methods_have(make_run, tmp_path):
-    make_run("a/0"), make_run("a/1", "dmc_cheetah_run"), make_run("b/0")
+    make_run("a/0")
+    make_run("a/1", "dmc_cheetah_run")
+    make_run("b/0")
     analysis = report_of(tmp_path, "a", "b")
     assert analysis.suites[0].tasks == ["dmc_walker_walk"]
     assert any("Aggregates leave out dmc_cheetah_run" in note for note in describe(analysis))

@@ -9,14 +9,16 @@ from dreamworld.stats.groups import collect
 
 
 def test_one_directory_is_one_group(make_run, tmp_path):
-    make_run("ours/walker/0"), make_run("ours/walker/1", seed=1)
+    make_run("ours/walker/0")
+    make_run("ours/walker/1", seed=1)
     (group,) = collect([str(tmp_path / "ours")])
     assert group.label == "ours" and [run.seed for run in group.runs] == [0, 1]
     assert all(run.label == "ours" for run in group.runs)
 
 
 def test_directories_are_named_by_the_user(make_run, tmp_path):
-    make_run("a/0"), make_run("b/0")
+    make_run("a/0")
+    make_run("b/0")
     groups = collect([f"new={tmp_path / 'a'}", f"old={tmp_path / 'b'}"])
     assert [group.label for group in groups] == ["new", "old"]
 
@@ -47,7 +49,8 @@ def test_tasks_may_have_settings_of_their_own(make_run, tmp_path):
 
 
 def test_one_seed_twice_is_refused(make_run, tmp_path):
-    make_run("a/0"), make_run("a/again")
+    make_run("a/0")
+    make_run("a/again")
     with pytest.raises(UserError, match="are both dmc_walker_walk seed 0"):
         collect([str(tmp_path / "a")])
 
@@ -84,6 +87,7 @@ def test_nothing_to_report_is_said(make_run, tmp_path):
     make_run("young/0", scores=[])
     with pytest.raises(UserError, match="none of its 1 runs has a finished episode"):
         collect([str(tmp_path / "young")])
-    make_run("a/0"), make_run("b/a/0")
+    make_run("a/0")
+    make_run("b/a/0")
     with pytest.raises(UserError, match="two directories are called 'a'"):
         collect([str(tmp_path / "a"), str(tmp_path / "b" / "a")])

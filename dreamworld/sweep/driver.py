@@ -1,0 +1,241 @@
+"""Runs a sweep to its end: starts, judges, retries, stops, reports."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from dreamworld.errors import UserError
+from dreamworld.sweep import cost
+from dreamworld.sweep.launch import Launcher, make_launcher, process
+from dreamworld.sweep.plan import Job, expand
+from dreamworld.sweep.spec import Spec
+from dreamworld.sweep.state import (
+    State,
+    is_finished,
+    last_error,
+    locked,
+    progress_of,
+    record,
+    save_plan,
+    state_of,
+)
+
+USAGE, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes of `dreamworld train`, and of a stopped sweep
+POLL_S = 0.2
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a sweep went."""
+
+    finished: list[str] = dataclasses.field(default_factory=list)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)  # run -> why
+    left: list[str] = dataclasses.field(default_factory=list)  # stopped or still queued elsewhere
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a request; the second Ctrl-C raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Stop]:
+        """Installs the handlers; the old ones are back afterwards."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Driver:
+    """Keeps a launcher busy with runs, and retries those that fail."""
+
+    def __init__(self, spec: Spec, launcher: Launcher, say: Say):
+        self.spec, self.launcher, self.say = spec, launcher, say
+        self.outcome = Outcome()
+        self._furthest: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
+
+    def run(self, jobs: Sequence[Job], stop: Stop) -> Outcome:
+        """Runs `jobs` to their ends, or until `stop` is requested."""
+        waiting, running = deque(jobs), set()
+        try:
+            while (waiting or running) and not stop.requested:
+                while waiting and len(running) < self.launcher.limit:
+                    job = waiting.popleft()
+                    self._start(job)
+                    running.add(job.name)
+                for job, code in self.launcher.poll():
+                    running.discard(job.name)
+                    if self._judge(job, code):
+                        waiting.append(job)
+                if self.launcher.detached and not waiting:
+                    break
+                time.sleep(POLL_S)
+            if stop.requested:
+                self._stop(self.spec.grace_s)
+        except BaseException:
+            self._stop(0)
+            raise
+        self.outcome.left += [job.name for job in waiting] + sorted(running)
+        return self.outcome
+
+    def _start(self, job: Job) -> None:
+        self._furthest.setdefault(job.name, progress_of(job))
+        record(self.spec.folder, "start", job, failures=self._failures.get(job.name, 0))
+        again = " again" if self._failures.get(job.name) else ""
+        self.say(f"start{again}: {job.name}")
+        self.launcher.start(job)
+
+    def _judge(self, job: Job, code: int) -> bool:
+        """Records how a run ended; returns whether it goes back in line."""
+        if code == 0 and is_finished(job):
+            record(self.spec.folder, "finished", job)
+            self.outcome.finished.append(job.name)
+            self.say(f"finished: {job.name}")
+            return False
+        steps = progress_of(job)
+        if steps > self._furthest[job.name]:
+            self._furthest[job.name], self._failures[job.name] = steps, 0
+        self._failures[job.name] = self._failures.get(job.name, 0) + 1
+        error = last_error(job) if code != PREEMPTED else ""
+        why = process.describe_exit(code) + (f": {error}" if error else "")
+        final = code == USAGE or self._failures[job.name] > self.spec.retries
+        record(self.spec.folder, "failed" if final else "broke", job, code=code, step=steps, error=error)
+        if final:
+            self.outcome.failed[job.name] = why
+            self.say(f"failed: {job.name}: {why}; log: {job.logdir / 'log.txt'}")
+        else:
+            self.say(f"broke off at step {steps:,}: {job.name}: {why}; will be continued")
+        return not final
+
+    def _stop(self, grace_s: float) -> None:
+        self.say("stopping: runs save and end" if grace_s else "stopping at once")
+        self.launcher.stop(grace_s)
+
+
+def sweep(spec: Spec, *, command: Sequence[str] = (), say: Say = print) -> int:
+    """Runs a sweep, or continues it; returns 0, 1 where runs failed, 75 where it was stopped.
+
+    `command` is what trains one run (its arguments are appended), by default `dreamworld train` of this
+    installation. UserError, before anything is written, for what does not fit.
+    """
+    command = tuple(command) or process.train_command()
+    jobs = expand(spec)
+    if spec.dry_run:
+        states = {job.name: state_of(job) for job in jobs}
+        return dry_run(spec, jobs, states, command, say)
+    unfinished = [job for job in jobs if state_of(job) != "finished"]
+    launcher = make_launcher(spec, max(1, len(unfinished)), command)
+    with locked(spec.folder):
+        states = {job.name: state_of(job) for job in jobs}
+        elsewhere = queued_elsewhere(spec, jobs)
+        save_plan(spec.folder, spec.name, jobs)
+        print_plan(spec, jobs, states)
+        say(f"launcher: {launcher.about}")
+        say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), launcher.slots)}")
+        if elsewhere:
+            say(f"{len(elsewhere)} runs are in SLURM's queue already")
+        todo = [job for job in jobs if states[job.name] != "finished" and job.name not in elsewhere]
+        with Stop().installed() as stop:
+            outcome = Driver(spec, launcher, say).run(todo, stop)
+        outcome.left += sorted(elsewhere)
+        return conclude(spec, outcome, stop, say)
+
+
+def queued_elsewhere(spec: Spec, jobs: list[Job]) -> set[str]:
+    """Runs that an earlier call left in a queue."""
+    if spec.launcher != "slurm":
+        return set()
+    from dreamworld.sweep.launch import slurm
+
+    return slurm.still_queued(spec, jobs)
+
+
+def dry_run(spec: Spec, jobs: list[Job], states: dict[str, State], command: Sequence[str], say: Say) -> int:
+    """Prints the plan and its cost; for slurm the scripts, too. Writes nothing."""
+    print_plan(spec, jobs, states)
+    slots = max(1, spec.workers)
+    if spec.launcher == "slurm":
+        from dreamworld.sweep.launch import slurm
+
+        say(slurm.scripts(spec, [job for job in jobs if states[job.name] != "finished"], tuple(command)))
+    elif spec.launcher == "local":
+        from dreamworld.sweep.launch import local
+
+        pool = local.make(spec, len(jobs), tuple(command))
+        slots = pool.slots
+        say(f"launcher: {pool.about}")
+    say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), slots)}")
+    return 0
+
+
+def conclude(spec: Spec, outcome: Outcome, stop: Stop, say: Say) -> int:
+    """Says how it went, writes the report, and returns the exit code."""
+    for name, why in outcome.failed.items():
+        say(f"failed: {name}: {why}")
+    if outcome.left:
+        follow = f"follow: dreamworld status {spec.folder} --watch True; the same command continues"
+        say(f"{len(outcome.left)} runs are not finished; {follow}")
+    write_report(spec, say)
+    if stop.requested:
+        return PREEMPTED
+    return 1 if outcome.failed else 0
+
+
+def write_report(spec: Spec, say: Say) -> None:
+    """The report over all runs of the sweep, finished or not; a line where there is nothing to report yet."""
+    from dreamworld.stats.analysis import Options
+    from dreamworld.stats.report import report
+
+    options = Options(baseline=spec.baseline == "published")
+    try:
+        _, page = report([str(spec.folder)], title=spec.name, options=options)
+    except UserError as error:
+        say(f"no report: {error}")
+    else:
+        say(f"report: {page}")
+
+
+def print_plan(spec: Spec, jobs: Sequence[Job], states: dict[str, State]) -> None:
+    """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console.width = 120
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{spec.name}: {len(jobs)} runs in {spec.folder}", title_justify="left"
+    )
+    for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):
+        table.add_column(name, justify="left" if name in ("method", "task", "seeds") else "right")
+    cells: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        cells.setdefault((job.variant, job.task), []).append(job)
+    for (variant, task), group in cells.items():
+        found = [states[job.name] for job in group]
+        counts = [found.count("finished"), found.count("unfinished"), found.count("new")]
+        seeds = ", ".join(str(job.seed) for job in group)
+        steps = f"{group[0].config.run.steps:,.0f}"
+        row = [variant or "(one method)", task, seeds, steps, *(str(count or "") for count in counts)]
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table, highlight=False)

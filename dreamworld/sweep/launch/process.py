@@ -1,0 +1,85 @@
+"""One run as a process of its own: its log, its cores, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+POLL_S = 0.1
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def train_command() -> tuple[str, ...]:
+    """What runs a training in this installation."""
+    return (sys.executable, "-m", "dreamworld", "train")
+
+
+def start(
+    command: Sequence[str], logdir: Path, *, env: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts `command` with its output appended to `logdir/log.txt`, bound to `cores` where given.
+
+    It has a process group of its own (a Ctrl-C on the terminal does not reach it), gets SIGTERM when this
+    process dies, and ignores SIGUSR2, by which SLURM announces a time limit to every process of a job.
+    """
+
+    def prepare() -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        if cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+        if _LIBC is not None:
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    logdir.mkdir(parents=True, exist_ok=True)
+    with (logdir / "log.txt").open("ab") as log:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        log.write(f"# {stamp} {shlex.join(command)}\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            process_group=0,
+            preexec_fn=prepare,
+        )
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]], grace_s: float) -> None:
+    """SIGTERM to each; SIGKILL to the process group of what is left after `grace_s`."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + grace_s
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    for process in processes:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the process and its children (environment workers)."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"lost (code {code})"

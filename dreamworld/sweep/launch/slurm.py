@@ -1,0 +1,201 @@
+"""Runs as a SLURM job array, through submitit; a run that meets its time limit saves and is queued again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import write_json
+from dreamworld.sweep.launch import process
+from dreamworld.sweep.launch.local import CORES
+from dreamworld.sweep.plan import Job
+from dreamworld.sweep.spec import Spec
+
+POLL_S = 10.0
+LOST = -1002  # SLURM no longer lists the job, and it left no result
+SETTLE_S = 30.0  # shared file systems show a result some seconds after the job has left the queue
+DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "nodes": 1, "tasks_per_node": 1}
+
+
+class SlurmTask:
+    """What a job of the array executes; submitit pickles it, and calls `checkpoint` before the time limit."""
+
+    def __init__(self, command: tuple[str, ...], logdir: str, threads: int, grace_s: float):
+        self.command, self.logdir, self.threads, self.grace_s = command, logdir, threads, grace_s
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        env = {"OMP_NUM_THREADS": str(self.threads)}
+        self.child = process.start(self.command, Path(self.logdir), env=env)
+        return self.child.wait()
+
+    def checkpoint(self) -> Any:
+        """Stops the training, which saves, and asks for the same again."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.child is not None:
+            process.stop([self.child], self.grace_s)
+        return DelayedSubmission(SlurmTask(self.command, self.logdir, self.threads, self.grace_s))
+
+
+class SlurmArray:
+    """Runs as job arrays: those started between two polls make one array."""
+
+    def __init__(self, executor: Any, spec: Spec, jobs: int, command: tuple[str, ...]):
+        self._executor, self._command, self._spec = executor, command, spec
+        self._threads = spec.cores or CORES
+        self._record = spec.folder / "slurm.json"
+        self._new: list[Job] = []
+        self._running: dict[str, tuple[Job, Any]] = {}
+        self._gone: dict[str, float] = {}
+        self._asked = 0.0
+        self.limit = jobs
+        self.slots = min(spec.workers or jobs, jobs)
+        self.detached = not spec.wait
+        self.about = f"SLURM job array, {self.slots} at a time at most, {self._threads} cores each"
+
+    def start(self, job: Job) -> None:
+        """Puts a run in the next array."""
+        self._new.append(job)
+
+    def submit(self) -> list[str]:
+        """Submits what was started as one array; returns the job ids."""
+        new, self._new = self._new, []
+        if not new:
+            return []
+        for job in new:
+            job.logdir.mkdir(parents=True, exist_ok=True)
+        tasks = [self._task(job) for job in new]
+        with self._executor.batch():
+            submitted = [self._executor.submit(task) for task in tasks]
+        self._running |= {handle.job_id: (job, handle) for job, handle in zip(new, submitted, strict=True)}
+        known = recorded(self._record) | {job.name: h.job_id for job, h in zip(new, submitted, strict=True)}
+        write_json(self._record, known)
+        return [handle.job_id for handle in submitted]
+
+    def _task(self, job: Job) -> SlurmTask:
+        return SlurmTask((*self._command, *job.args), str(job.logdir), self._threads, self._spec.grace_s)
+
+    def poll(self) -> list[tuple[Job, int]]:
+        """Runs that have left the queue, with exit codes; LOST where they left no result."""
+        self.submit()
+        if not self._running or time.monotonic() - self._asked < POLL_S:
+            return []
+        self._asked = time.monotonic()
+        listed = queued(list(self._running))
+        ended = []
+        for name in [name for name in self._running if name not in listed]:
+            job, handle = self._running[name]
+            gone_s = self._asked - self._gone.setdefault(name, self._asked)
+            if handle.paths.result_pickle.exists():
+                ended.append((job, self._code(handle)))
+            elif gone_s > SETTLE_S:
+                ended.append((job, LOST))
+            else:
+                continue
+            del self._running[name], self._gone[name]
+        return ended
+
+    @staticmethod
+    def _code(handle: Any) -> int:
+        return 1 if handle.exception() is not None else int(handle.result())
+
+    def stop(self, grace_s: float) -> None:
+        """Cancels the jobs; SLURM sends SIGTERM, and SIGKILL after its KillWait."""
+        del grace_s  # SLURM's own
+        for _, handle in self._running.values():
+            handle.cancel()
+
+
+def recorded(path: Path) -> dict[str, str]:
+    """{run name: job id} of what was submitted for a sweep."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def queued(ids: list[str]) -> set[str]:
+    """Those of the job ids that SLURM still lists, `123_4` for the tasks of an array."""
+    if not ids:
+        return set()
+    masters = sorted({name.partition("_")[0] for name in ids})
+    listing = subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%i %A", "-j", ",".join(masters)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode and "Invalid job id" not in listing.stderr:
+        return set(ids)  # the controller does not answer: suppose they go on
+    return {line.split()[0] for line in listing.stdout.splitlines() if line.strip()} & set(ids)
+
+
+def still_queued(spec: Spec, jobs: list[Job]) -> set[str]:
+    """Names of runs that an earlier call submitted and SLURM still lists."""
+    known = recorded(spec.folder / "slurm.json")
+    ids = {known[job.name]: job.name for job in jobs if job.name in known}
+    return {ids[name] for name in queued(list(ids))} if ids and shutil.which("squeue") else set()
+
+
+def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> SlurmArray:
+    """An array on this cluster; UserError where submitit or SLURM is absent or a parameter is unknown."""
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "launcher slurm: there is no sbatch here; run on a login node, or print scripts: --dry_run True"
+        )
+    return SlurmArray(_executor(spec, jobs), spec, jobs, command)
+
+
+def scripts(spec: Spec, jobs: list[Job], command: tuple[str, ...]) -> str:
+    """The sbatch script and the commands of its tasks, without a cluster."""
+    executor = _executor(spec, len(jobs))
+    executor.parameters["map_count"] = len(jobs)
+    text = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
+    lines = [f"# task {index}: {' '.join((*command, *job.args))}" for index, job in enumerate(jobs)]
+    return "\n".join([text.rstrip(), "", *lines, ""])
+
+
+def _executor(spec: Spec, jobs: int) -> Any:
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("launcher slurm: submitit is not installed; pip install 'dreamworld[slurm]'")
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """Also without srun, to print scripts."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
+    parameters = {**DEFAULTS, "job_name": spec.name, "cpus_per_task": spec.cores or CORES}
+    if spec.gpus > 0:
+        parameters["gpus_per_node"] = max(1, int(spec.gpus))
+    if spec.workers:
+        parameters["array_parallelism"] = spec.workers
+    parameters |= dict(pair.split("=", 1) for pair in spec.slurm)
+    for key in (
+        "timeout_min",
+        "nodes",
+        "cpus_per_task",
+        "gpus_per_node",
+        "array_parallelism",
+        "signal_delay_s",
+    ):
+        if key in parameters:
+            parameters[key] = int(parameters[key])
+    if "mem_gb" in parameters:
+        parameters["mem_gb"] = float(parameters["mem_gb"])
+    executor = Executor(folder=spec.folder / "slurm", max_num_timeout=1000)
+    try:
+        executor.update_parameters(**parameters)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"slurm: {' '.join(str(error).split())[:300]}") from None
+    del jobs
+    return executor

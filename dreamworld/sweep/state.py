@@ -1,0 +1,110 @@
+"""A sweep's directory: its lock, its plan, its events, and how far each run has come."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dreamworld import presets
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import SILENT, RunDir, write_json
+from dreamworld.sweep.plan import Job
+
+State = Literal["new", "unfinished", "finished"]
+PLAN, EVENTS = "sweep.json", "sweep.jsonl"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a sweep's directory against a second sweep; UserError where one is at work.
+
+    The kernel's lock: it goes with the process, so that a killed sweep leaves nothing to clean up.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / ".sweep.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"logdir {folder}: can't be written to ({error.strerror}); choose another") from None
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+            raise UserError(
+                f"logdir {folder}: a sweep is at work there ({holder}); wait, or stop it"
+            ) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+def state_of(job: Job) -> State:
+    """How far the run has come; UserError where its folder holds a run with other settings."""
+    rundir = RunDir(job.logdir)
+    if not rundir.exists():
+        return "new"
+    changes = presets.diff(rundir.load_config(), job.config)
+    loud = {key: change for key, change in changes.items() if not _silent(key)}
+    if loud:
+        raise UserError(
+            f"{job.logdir} holds a run with other settings: {presets.describe_diff(loud)}; "
+            "use those of the run (left), or another logdir"
+        )
+    status = rundir.read_status()
+    done = status.get("state") == "finished" and (status.get("step") or 0) >= int(job.config.run.steps)
+    return "finished" if done else "unfinished"
+
+
+def _silent(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in SILENT)
+
+
+def progress_of(job: Job) -> int:
+    """Agent steps that the run has come to."""
+    return int(RunDir(job.logdir).read_status().get("step") or 0)
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the last heartbeat says so."""
+    return RunDir(job.logdir).read_status().get("state") == "finished"
+
+
+def save_plan(folder: Path, name: str, jobs: Sequence[Job]) -> None:
+    """Records the planned runs; those that an earlier plan had stay in it."""
+    try:
+        before = json.loads((folder / PLAN).read_text("utf-8"))["runs"]
+    except (OSError, ValueError, KeyError):
+        before = []
+    rows = {row["name"]: row for row in before} | {job.name: job.row() for job in jobs}
+    write_json(folder / PLAN, {"name": name, "runs": list(rows.values())})
+
+
+def record(folder: Path, event: str, job: Job, **fields: Any) -> None:
+    """Appends one line to the sweep's events."""
+    row = {"time": time.time(), "event": event, "run": job.name, **fields}
+    with (folder / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def last_error(job: Job, lines: int = 200) -> str:
+    """What went wrong, in a line: the heartbeat's error, or the last line of the log."""
+    error = str(RunDir(job.logdir).read_status().get("error") or "").strip()
+    if error:
+        return error.splitlines()[-1]
+    try:
+        with (job.logdir / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 100 * lines))
+            text = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.strip() for line in text if line.strip() and not line.startswith("# ")]  # "# ": a command
+    return said[-1] if said else ""
