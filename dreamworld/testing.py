@@ -1,10 +1,12 @@
-"""Tiny agents and random batches that follow the contract, for tests and the golden record. Loads no JAX."""
+"""Tiny agents, random parameters and random batches, for tests and for the golden record."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from dreamworld.config import (
@@ -53,3 +55,20 @@ def random_batch(
     extras["consec"] = np.zeros(shape[0], np.int32)
     obs: dict[str, Any] = {key: space.sample(random, *shape) for key, space in obs_space.items()}
     return Batch(obs, action, reward, is_first, is_last, is_terminal, extras)
+
+
+def random_params(init: Callable[[Any], Any], seed: int = 0) -> Any:
+    """Parameters structured as `init(key)` with nothing at zero: output layers, biases and scales random, too.
+
+    Only traces `init`, and takes the numbers from numpy: equal everywhere, and no compilation.
+    """
+    random = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
+        normal = random.normal(size=leaf.shape)
+        name = path[-1].key
+        if name == "kernel":
+            return (normal / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
+        return (0.2 * normal + (name == "scale")).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.PRNGKey(0)))
