@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from etils import epath
 
 from dreamworld.errors import UserError
 from dreamworld.train import snapshot, tensors
 
-PEER_TIMEOUT_S = 300.0  # how long the first process waits for the files of the others
 log = logging.getLogger("dreamworld")
 
 
@@ -226,7 +224,7 @@ class Checkpointer:
             (part / "done").touch()
             self._orbax.wait_until_finished()
             if process == 0:
-                _wait_for([folder / f"host_{index}" / "done" for index in range(processes)], folder)
+                snapshot.wait_for([folder / f"host_{index}" / "done" for index in range(processes)], folder)
                 metas = [
                     json.loads((folder / f"host_{i}" / "meta.json").read_text()) for i in range(processes)
                 ]
@@ -234,7 +232,7 @@ class Checkpointer:
                 snapshot.commit(folder, header)
                 self._prune()
             else:
-                _wait_for([folder / snapshot.COMMIT], folder)
+                snapshot.wait_for([folder / snapshot.COMMIT], folder)
             self.problem = None
             self._collect = True
         except Exception as error:
@@ -249,7 +247,7 @@ class Checkpointer:
             except snapshot.CorruptError as error:
                 self._bad[step] = str(error)
                 self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
-        kept = retained(scores, *self._keep)
+        kept = snapshot.retained(scores, *self._keep)
         for path in self.directory.iterdir():
             stray = path.name.isdigit() and int(path.name) not in kept and int(path.name) not in self._bad
             if stray:
@@ -315,31 +313,7 @@ class Checkpointer:
         self._messages.append(text)
 
 
-def retained(scores: dict[int, float | None], keep_last: int, keep_every: float, keep_best: bool) -> set[int]:
-    """Steps to keep: the newest, the first at or after each multiple of `keep_every`, the best."""
-    steps = sorted(scores)
-    kept = set(steps[-keep_last:])
-    if keep_every > 0:
-        first = {}
-        for step in steps:
-            first.setdefault(int(step // keep_every), step)
-        kept |= {step for multiple, step in first.items() if multiple > 0}
-    scored = {step: score for step, score in scores.items() if score is not None and not np.isnan(score)}
-    if keep_best and scored:
-        kept.add(max(scored, key=lambda step: (scored[step], step)))
-    return kept
-
-
 def _process() -> tuple[int, int]:
     import jax
 
     return jax.process_index(), jax.process_count()
-
-
-def _wait_for(paths: list[epath.Path], folder: epath.Path) -> None:
-    """Waits until all `paths` exist; gives up when `folder` is gone (process 0 failed) or after a time."""
-    deadline = time.monotonic() + PEER_TIMEOUT_S
-    while missing := [path for path in paths if not path.exists()]:
-        if not folder.exists() or time.monotonic() > deadline:
-            raise OSError(f"{missing[0].name} of another process never came")
-        time.sleep(0.2)

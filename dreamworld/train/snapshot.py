@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from typing import IO, Any, cast
@@ -22,6 +23,7 @@ from etils import epath
 COMMIT = "snapshot.json"
 FORMAT = 1
 BLOCK = 1 << 22  # bytes read at a time while checking
+PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
 
 
 class CorruptError(Exception):
@@ -47,6 +49,30 @@ class _Writer:
 
     def __init__(self, file: IO[bytes]):
         self.write = file.write
+
+
+def retained(scores: dict[int, float | None], keep_last: int, keep_every: float, keep_best: bool) -> set[int]:
+    """Steps to keep: the newest, the first at or after each multiple of `keep_every`, the best."""
+    steps = sorted(scores)
+    kept = set(steps[-keep_last:])
+    if keep_every > 0:
+        first = {}
+        for step in steps:
+            first.setdefault(int(step // keep_every), step)
+        kept |= {step for multiple, step in first.items() if multiple > 0}
+    scored = {step: score for step, score in scores.items() if score is not None and not np.isnan(score)}
+    if keep_best and scored:
+        kept.add(max(scored, key=lambda step: (scored[step], step)))
+    return kept
+
+
+def wait_for(paths: list[epath.Path], folder: epath.Path) -> None:
+    """Waits until all `paths` exist; gives up when `folder` is gone (process 0 failed) or after a time."""
+    deadline = time.monotonic() + PEER_TIMEOUT_S
+    while missing := [path for path in paths if not path.exists()]:
+        if not folder.exists() or time.monotonic() > deadline:
+            raise OSError(f"{missing[0].name} of another process never came")
+        time.sleep(0.2)
 
 
 # --- host arrays -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import pathlib
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ import pytest
 
 from dreamworld.errors import UserError
 from dreamworld.train import snapshot
-from dreamworld.train.checkpoint import Checkpointer, retained
+from dreamworld.train.checkpoint import Checkpointer
+from dreamworld.train.snapshot import retained
 
 
 class Moments(NamedTuple):
@@ -333,3 +335,74 @@ def test_kill_at_any_moment_loses_at_most_one_interval(tmp_path, kills):
         checkpointer.save(10**6, {"w": np.ones(1)}, {}, {}, block=True)
         names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
         assert names == {str(step) for step in checkpointer.steps()} and len(names) == 2
+
+
+MESHES = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from dreamworld.train.checkpoint import Checkpointer
+
+jax.config.update("jax_num_cpu_devices", 8)
+auto = jax.sharding.AxisType.Auto
+one = jax.make_mesh((8,), ("data",), axis_types=(auto,))
+two = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(auto, auto))
+value = np.arange(64.0, dtype=np.float32).reshape(8, 8)
+rows, everywhere = NamedSharding(one, P("data")), NamedSharding(one, P())
+agent = {"w": jax.device_put(value, rows), "n": jax.device_put(3, everywhere)}
+with Checkpointer(sys.argv[1]) as checkpointer:
+    checkpointer.save(1, agent, {}, {}, block=True)
+    assert checkpointer.problem is None, checkpointer.problem
+    for sharding in (NamedSharding(two, P("fsdp", "data")), NamedSharding(one, P(None, "data")), None):
+        spec = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if x.ndim else None)
+        found = checkpointer.restore(1, jax.tree.map(spec, agent)).agent
+        assert sharding is None or found["w"].sharding == sharding
+        assert np.array_equal(found["w"], value) and found["n"] == 3
+"""
+
+
+def test_a_snapshot_is_restored_onto_another_mesh(tmp_path):
+    done = subprocess.run([sys.executable, "-c", MESHES, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+PROCESSES = """
+import sys
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from dreamworld.train.checkpoint import Checkpointer
+
+directory, port, index = sys.argv[1], sys.argv[2], int(sys.argv[3])
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=index)
+mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+sharding = NamedSharding(mesh, P("data"))
+value = np.arange(8.0, dtype=np.float32)
+agent = {"w": jax.make_array_from_callback((8,), sharding, lambda where: value[where]), "n": np.int64(5)}
+with Checkpointer(directory, keep_last=1) as checkpointer:
+    for step in (1, 2):
+        checkpointer.save(step, agent, {"rows": np.full(3, index)}, {"process": index})
+    assert checkpointer.wait() is None, checkpointer.problem
+    assert checkpointer.steps() == [2]
+    found = checkpointer.restore(None, agent)
+    assert found.meta == {"process": index, "step": 2} and (found.host["rows"] == index).all()
+    for shard in found.agent["w"].addressable_shards:
+        assert np.array_equal(shard.data, value[shard.index])
+"""
+
+
+def test_several_processes_share_a_snapshot(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    argv = [sys.executable, "-c", PROCESSES, str(tmp_path), port]
+    argv = [sys.executable, "-c", PROCESSES, str(tmp_path), port]
+    runs = [subprocess.Popen([*argv, index], stderr=subprocess.PIPE, text=True) for index in "01"]
+    for run in runs:
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 0, err
+    alone = Checkpointer(tmp_path)
+    found = alone.restore(None, {"w": np.zeros(8, np.float32), "n": np.int64(0)})
+    np.testing.assert_array_equal(found.agent["w"], np.arange(8.0))
+    assert (
+        "was written by 2 processes, now there are 1" in (alone.poll() or "") and found.meta["process"] == 0
+    )
