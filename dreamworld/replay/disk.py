@@ -41,7 +41,7 @@ class FileCache:
         try:
             self.descriptors[path] = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise Damaged(f"can't be opened: {error.strerror}") from None
+            raise Damaged(f"{path.name} can't be opened: {error.strerror}") from None
         return self.descriptors[path]
 
     def close(self) -> None:

@@ -62,18 +62,20 @@ class FileWriter:
             self._abandon(error)
         return section
 
-    def close(self, table: dict[str, Any]) -> int:
-        """Writes the table and gives the file its name; returns its size."""
+    def close(self, table: dict[str, Any], sync: bool = True) -> int:
+        """Writes the table and gives the file its name; returns its size. Unless `sync`, `sync_path` it later."""
         text = json.dumps(table, separators=(",", ":")).encode()
         assert self.file is not None
         try:
             self._write(text)
             self._write(TRAILER.pack(zlib.crc32(text), len(text), END))
             self.file.flush()
-            os.fsync(self.file.fileno())
+            if sync:
+                os.fsync(self.file.fileno())
             self.file.close()
             os.replace(self.temporary, self.path)
-            sync_directory(self.path.parent)
+            if sync:
+                sync_path(self.path.parent)
         except OSError as error:
             self._abandon(error)
         self.closed = True
@@ -98,7 +100,8 @@ class FileWriter:
         if self.file is not None:
             with contextlib.suppress(OSError):  # the buffered rest did not fit either
                 self.file.close()
-        self.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -136,9 +139,9 @@ def read_section(file: BinaryIO, section: Section) -> bytes:
     return data
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes renames in a directory survive a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Makes the content of a file, or the renames in a directory, survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -18,7 +18,7 @@ import numpy as np
 from dreamworld.errors import UserError
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
 from dreamworld.replay.disk import DiskBody, Piece, row_sums
-from dreamworld.replay.files import QUARANTINE, FileWriter
+from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, sync_path
 from dreamworld.replay.layout import Column
 
 if TYPE_CHECKING:
@@ -36,7 +36,19 @@ class Store:
         self.journals: list[str] = []  # latent files, oldest first
         self.journal_rows = 0  # rows in them, superseded ones included
         numbers = [int(m[2]) for p in _files(directory) if (m := NAME.fullmatch(p.name))]
+        self.unsynced: list[Path] = []  # written without fsync: chunks that were spilled between saves
         self.next_number = max(numbers, default=-1) + 1
+
+    def sync(self) -> None:
+        """Makes every file survive a power loss; raises SaveError."""
+        try:
+            for path in [*self.unsynced, self.directory] if self.unsynced else []:
+                sync_path(path)
+        except OSError as error:
+            raise SaveError(
+                error.errno, f"replay was not saved: {error.strerror}", str(self.directory)
+            ) from error
+        self.unsynced = []
 
     def new_path(self, kind: str) -> Path:
         """A name that was never used in this directory."""
@@ -48,6 +60,7 @@ def save(replay: Replay, directory: Path) -> dict[str, Any]:
     """Writes what changed since the last save; returns the manifest that `load` takes. Raises SaveError."""
     begin = time.perf_counter()
     store = adopt(replay, directory)
+    store.sync()
     fresh = [c for c in replay.chunks if c.saved < c.rows]
     rows = sum(c.rows - c.saved for c in fresh)
     obs_bytes = write_rows(replay, store, fresh) if fresh else 0
@@ -92,7 +105,7 @@ def adopt(replay: Replay, directory: Path) -> Store:
     return replay.store
 
 
-def write_rows(replay: Replay, store: Store, chunks: list[Chunk]) -> int:
+def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = True) -> int:
     """Writes the unsaved rows of some chunks into one file; returns its size."""
     path = store.new_path("rows")
     raw = replay.config.storage == "disk"
@@ -113,7 +126,7 @@ def write_rows(replay: Replay, store: Store, chunks: list[Chunk]) -> int:
                 record["ends"] = [ends for _, ends in encoded]
             records.append(record)
         codec = "raw" if raw else "lz4"
-        size = file.close({"kind": "rows", "version": VERSION, "codec": codec, "records": records})
+        size = file.close({"kind": "rows", "version": VERSION, "codec": codec, "records": records}, sync)
     for index, (chunk, record) in enumerate(zip(chunks, records)):
         if raw:
             places = tuple(section[0] for section in record["columns"])
@@ -128,7 +141,8 @@ def spill(replay: Replay, chunk: Chunk) -> None:
     assert replay.directory is not None
     store = adopt(replay, replay.directory)
     if chunk.saved < chunk.rows:
-        write_rows(replay, store, [chunk])
+        write_rows(replay, store, [chunk], sync=False)
+        store.unsynced.append(store.directory / chunk.files[-1])
     chunk.body = DiskBody(chunk.pieces, chunk.rows * replay.layout.obs_bytes, replay.files)
 
 
@@ -182,6 +196,7 @@ def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list
     for path in _files(replay.store.directory):
         if NAME.fullmatch(path.name) and path.name not in keep and path.parent.name != QUARANTINE:
             path.unlink(missing_ok=True)
+            replay.store.unsynced = [p for p in replay.store.unsynced if p != path]
             removed.append(path.name)
     return sorted(removed)
 

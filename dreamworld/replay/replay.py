@@ -23,6 +23,7 @@ from dreamworld.replay.chunks import Chunk, PackedBody, Pool, RawBody
 from dreamworld.replay.disk import FileCache
 from dreamworld.replay.files import Damaged, SaveError
 from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, pack, unpack
+from dreamworld.replay.links import relink
 from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
 from dreamworld.types import Space
 
@@ -32,14 +33,6 @@ class Draw(NamedTuple):
 
     rows: np.ndarray  # [B] int64, ids of the first rows
     kinds: np.ndarray  # [B] uint8: 0 online, 1 uniform, 2 prioritised, 3 recent
-
-
-class DamagedChunk(Exception):
-    """A chunk whose file no longer holds what was written."""
-
-    def __init__(self, chunk: Chunk, reason: str):
-        super().__init__(reason)
-        self.chunk, self.reason = chunk, reason
 
 
 class Lane:
@@ -137,6 +130,7 @@ class Replay:
         with self.lock:
             obs, latents = self._pack(rows)
             self._make_room()
+            self.cool()
             first = np.asarray(rows["is_first"], bool)
             last = np.asarray(rows["is_last"], bool).tolist()
             ids = np.empty(self.num_envs, np.int64)
@@ -237,14 +231,13 @@ class Replay:
             shape = (batch, self.length)
             obs = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.obs]
             latents = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.latent]
+            losses = self.counts["corrupt"]
             for index in range(batch):
-                while True:
-                    try:
-                        self._read_window(int(starts[index]), index, obs, latents)
-                        break
-                    except DamagedChunk as damage:  # each one costs a chunk, so this ends
-                        self._lose(damage.chunk, damage.reason)
-                        starts[index] = self._replacement()
+                done = False
+                while not done:
+                    if self.counts["corrupt"] > losses and self.sampler.start(int(starts[index])) is None:
+                        starts[index] = self._replacement()  # its rows were lost a moment ago
+                    done = self._read_window(int(starts[index]), index, obs, latents)
         result = unpack(self.layout.obs, obs)
         result.update(unpack(self.layout.latent, latents))
         result["is_first"][:, 0] = True
@@ -390,7 +383,6 @@ class Replay:
         """No more rows come to this chunk."""
         if isinstance(chunk.body, RawBody):
             self.hot.append(chunk)
-            self.cool()
 
     def _extend(self, lane: Lane) -> None:
         """The newest row of `lane` completed a window."""
@@ -461,8 +453,22 @@ class Replay:
         if len(self.hot) > 2 * self.config.hot_chunks + self.num_envs:
             raise error
 
-    def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> int:
-        """Copies one window into row `index` of the outputs; returns its start."""
+    def _lose(self, chunk: Chunk, reason: str) -> None:
+        """Drops a chunk whose file turned out to be damaged."""
+        rows = f"rows {chunk.start} to {chunk.start + chunk.rows - 1} of stream {chunk.stream}"
+        self.problems.append(f"{reason}: dropped {rows}")
+        self.counts["corrupt"] += 1
+        self.chunks.remove(chunk)
+        self._drop(chunk)
+        relink(self)
+
+    def _replacement(self) -> int:
+        if not self.sampler.total:
+            raise LookupError(f"replay holds no intact window any more: {self.problems[-1]}")
+        return self.sampler.uniform(1)[0]
+
+    def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> bool:
+        """Copies one window into row `index` of the outputs; drops a chunk that is damaged and returns False."""
         found = self.sampler.start(start)
         if found is None:
             raise LookupError(f"row {start} was evicted between draw and gather")
@@ -474,12 +480,13 @@ class Replay:
                 for column, out in enumerate(obs):
                     chunk.body.read(column, offset, out[index, done : done + count])
             except Damaged as error:
-                raise DamagedChunk(chunk, str(error)) from None
+                self._lose(chunk, str(error))
+                return False
             for source, out in zip(chunk.latents, latents):
                 out[index, done : done + count] = source[offset : offset + count]
             done += count
             if done == self.length:
-                return
+                return True
             assert chunk.next is not None
             chunk, offset = chunk.next, 0
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-PHASES = [Phase.generate]  # a failing sequence is printed as found: shrinking takes minutes
+PHASES = [Phase.generate]  # failures are printed as found: shrinking takes minutes
 ENVS, LENGTH, CONTEXT, CHUNK, CAPACITY = 2, 5, 1, 3, 60
 
 
 class Naive:
-    """Chunks as lists of (id, row, latents, priority), oldest first; everything else is computed by brute force."""
+    """Chunks as lists of rows, oldest first; everything else is computed by brute force."""
 
     def __init__(self):
         self.chunks: list[list[dict]] = []
