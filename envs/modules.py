@@ -12,7 +12,7 @@ from dreamworld.errors import UserError
 
 
 def import_user_module(module_name: str, label: str) -> ModuleType:
-    """Imports a module from the Python path or the current directory; UserError naming `label` if there is none."""
+    """Imports a module from the Python path or the current directory; UserError if there is none."""
     _find_beside(module_name)
     try:
         return importlib.import_module(module_name)

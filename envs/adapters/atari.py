@@ -45,12 +45,11 @@ def game_name(prefix: str, name: str, games: Sequence[str]) -> str:
 def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dict[str, Any]:
     """Arguments of `ale_py.vector_env.AtariVectorEnv` that make it agree with AtariEnv under resize "area".
 
-    Every default of that class is something else. It counts its limit in agent steps, and draws from one
-    fewer no-op than it is told.
+    Every default of that class is something else, and it draws from one fewer no-op than it is told.
     """
     return {
         "game": game,
-        "max_num_frames_per_episode": -(-config.max_frames // config.repeat),
+        "max_num_frames_per_episode": config.max_frames,
         "repeat_action_probability": config.sticky,
         "full_action_space": config.actions == "all",
         "img_height": size[0],
@@ -126,7 +125,8 @@ class AtariEnv:
             self._frames += 1
             over = self._ale.game_over()
             limit = self._frames >= self._config.max_frames
-            if left < 2:
+            # ale_py leaves out the frame that ends an episode, the published code shows it.
+            if left < 2 and (self._config.resize == "pillow" or not (over or limit)):
                 self._capture(left)
             if over or limit:
                 break

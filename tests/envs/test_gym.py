@@ -109,7 +109,8 @@ def test_constructor_options_are_handed_over():
 
 def test_module_and_id_import_the_module(tmp_path, monkeypatch):
     (tmp_path / "registers_one.py").write_text(
-        "import gymnasium\ngymnasium.register('Registered-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+        "import gymnasium\n"
+        "gymnasium.register('Registered-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert make_env("gym_registers_one:Registered-v0").obs_space["vector"].shape == (4,)

@@ -25,7 +25,9 @@ leaf_obs = st.one_of(
     st.builds(spaces.MultiBinary, st.integers(1, 4)),
     st.builds(lambda n: spaces.MultiDiscrete(n), st.lists(st.integers(2, 5), min_size=1, max_size=4)),
     st.builds(lambda shape: spaces.Box(-2, 3, tuple(shape)), st.lists(st.integers(1, 4), max_size=3)),
-    st.builds(lambda c, w: spaces.Box(0, 255, (32, 16 * w, c), np.uint8), st.integers(1, 4), st.integers(1, 4)),
+    st.builds(
+        lambda c, w: spaces.Box(0, 255, (32, 16 * w, c), np.uint8), st.integers(1, 4), st.integers(1, 4)
+    ),
     st.builds(lambda c: spaces.Box(0.0, 1.0, (c, 32, 48)), st.integers(1, 3)),
 )
 leaf_act = st.one_of(
@@ -42,7 +44,9 @@ leaf_act = st.one_of(
         st.floats(0, 7),
         st.lists(st.integers(1, 3), max_size=2),
     ),
-    st.builds(lambda low, n: spaces.Box(low, low + n, (2,), np.int64), st.integers(-3, 3), st.integers(1, 400)),
+    st.builds(
+        lambda low, n: spaces.Box(low, low + n, (2,), np.int64), st.integers(-3, 3), st.integers(1, 400)
+    ),
 )
 
 

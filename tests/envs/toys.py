@@ -13,7 +13,7 @@ from dreamworld.types import Space
 
 
 class Counter(gymnasium.Env):
-    """Observation: (episode, step in it). Reward: the step. Ends after `length` steps, `truncate` says how."""
+    """Observation: (episode, step in it). Reward: the step. Ends after `length` steps."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     observation_space = spaces.Box(-1e6, 1e6, (2,), np.float32)
@@ -110,7 +110,7 @@ class Own(Unsaved):
 
     def _obs(self):
         return {
-            "camera/front": np.full(self.obs_space["camera/front"].shape, 10 * self.count, np.uint8),
+            "camera/front": np.full(self.obs_space["camera/front"].shape, 10 * self.count % 250, np.uint8),
             "speed": np.array(self.count, np.float32),
             "gear": np.array(self.count % 5, np.int32),
         }
