@@ -58,7 +58,7 @@ def random_batch(
 
 
 def random_params(init: Callable[[Any], Any], seed: int = 0) -> Any:
-    """Parameters structured as `init(key)` with nothing at zero: output layers, biases and scales random, too.
+    """Parameters structured as `init(key)` with no zeros: output layers, biases and scales random, too.
 
     Only traces `init`, and takes the numbers from numpy: equal everywhere, and no compilation.
     """

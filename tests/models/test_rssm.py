@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +29,13 @@ LOSS = jax.jit(WORLD.loss)
 OBSERVE = jax.jit(WORLD.observe_sequence)
 
 
-def random_state(seed=0, batch=3, world=WORLD):
+def random_state(seed=0, batch=3, world=WORLD) -> Any:
     random = np.random.default_rng(seed)
     config = world.config
     classes = random.integers(0, config.classes, (batch, config.stoch))
-    stoch = np.eye(config.classes, dtype=np.float32)[classes]
-    return Latent(random.normal(size=(batch, config.deter)).astype(np.float32), stoch)
+    stoch: Any = np.eye(config.classes, dtype=np.float32)[classes]
+    deter: Any = random.normal(size=(batch, config.deter)).astype(np.float32)
+    return Latent(deter, stoch)
 
 
 def sigmoid(x):
@@ -106,7 +108,7 @@ def test_imagined_latents_follow_the_prior_mixed_with_uniform():
     np.testing.assert_allclose(imagined.stoch.mean(0), expected, atol=0.03)
 
 
-def sequence(seed=0):
+def sequence(seed=0) -> Any:
     """(state, prev_action, obs, is_first) of 3 x 5 rows with a first row at t = 2 everywhere."""
     random = np.random.default_rng(seed)
     is_first = np.zeros((3, 5), bool)
