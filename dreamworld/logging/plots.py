@@ -70,10 +70,9 @@ def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[st
     episodes = [row for row in episodes if row.get("return") is not None]
     if episodes:
         frames, returns = _column(episodes, "frames"), _column(episodes, "return")
-        window = max(1, min(100, len(returns) // 20))
+        window = max(5, min(100, len(returns) // 20))
         axes.plot(frames, returns, "o", color=RETURN, alpha=0.35, ms=3.5, mew=0, label="training episode")
-        label = f"mean of the last {window} episodes" if window > 1 else None
-        axes.plot(frames, smooth(returns, window), color=RETURN, lw=2, label=label)
+        axes.plot(frames, smooth(returns, window), color=RETURN, lw=2, label=f"mean of the last {window}")
     if evals:
         style: dict[str, Any] = {"color": EVAL, "ms": 5, "lw": 1.5, "capsize": 3}
         axes.errorbar(

@@ -10,7 +10,7 @@ from typing import TextIO
 
 
 class Speed:
-    """Agent steps per second and the time left, over the last minute or so."""
+    """Steps per second and the time left, over the last minute or so."""
 
     def __init__(self, total: float, window_s: float = 60.0):
         self._total = total
@@ -28,7 +28,7 @@ class Speed:
 
     @property
     def fps(self) -> float:
-        """Agent steps per second; 0 before two marks."""
+        """Steps per second; 0 before two marks."""
         if len(self._marks) < 2:
             return 0.0
         (start_s, start), (end_s, end) = self._marks[0], self._marks[-1]
@@ -42,19 +42,26 @@ class Speed:
 
 
 class Progress:
-    """Shows env steps, updates, fps, last and mean return, and ETA.
+    """Shows agent steps, updates, environment frames per second, last and mean return, and ETA.
 
     `show` False prints messages only. Without a terminal a plain line comes every `plain_every_s` seconds.
     Nothing here reads from the device: pass host numbers.
     """
 
     def __init__(
-        self, total: float, *, show: bool = True, file: TextIO | None = None, plain_every_s: float = 60.0
+        self,
+        total: float,
+        *,
+        frames_per_step: int = 1,
+        show: bool = True,
+        file: TextIO | None = None,
+        plain_every_s: float = 60.0,
     ):
         from rich.console import Console
 
         self.speed = Speed(total)
         self._total = total
+        self._frames_per_step = frames_per_step
         self._show = show
         self._plain_every_s = plain_every_s
         self._console = Console(file=file or sys.stderr, soft_wrap=True, highlight=False)
@@ -80,8 +87,9 @@ class Progress:
 
     def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
         """The numbers as text."""
+        fps = self.speed.fps * self._frames_per_step
         return (
-            f"{round(step):,}/{round(self._total):,} steps  {updates:,} updates  {self.speed.fps:,.0f} fps  "
+            f"{round(step):,}/{round(self._total):,} steps  {updates:,} updates  {fps:,.0f} fps  "
             f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
             f"ETA {format_duration(self.speed.eta_s)}"
         )

@@ -77,7 +77,7 @@ def draw_vectors(
     from matplotlib.figure import Figure
 
     order = np.sort(np.argsort(-truth.std(0), kind="stable")[:limit])
-    columns = min(3, len(order))
+    columns = 2 if len(order) == 4 else min(3, len(order))
     lines = -(-len(order) // columns)
     figure = Figure(figsize=(4.2 * columns, 1.7 * lines + 0.9), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)

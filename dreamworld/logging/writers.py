@@ -7,6 +7,7 @@ write to a file opened for appending: kill -9 can at most cut the last line, and
 from __future__ import annotations
 
 import json
+import logging as std_logging
 import os
 import secrets
 import time
@@ -126,6 +127,7 @@ class TensorBoardSink:
     def __init__(self, folder: Path, step: int | None):
         from tensorboardX import SummaryWriter
 
+        std_logging.getLogger("tensorboardX.x2num").setLevel(std_logging.ERROR)  # a line for every NaN
         purge_step = None if step is None else step + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)
 

@@ -74,7 +74,7 @@ def test_arrays_are_refused_by_name():
         Metrics().add({"x": jnp.zeros(2)}, "train/")
 
 
-def step(reward, first=False, last=False, **log):
+def step(reward, first: object = False, last: object = False, **log):
     row = {key: np.asarray(value, np.float32) for key, value in log.items()}
     flags = [np.broadcast_to(np.asarray(flag), (2,)) for flag in (first, last, False)]
     return TimeStep({}, np.broadcast_to(np.asarray(reward, np.float32), (2,)), *flags, log=row)

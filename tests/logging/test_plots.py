@@ -35,7 +35,7 @@ def test_whatever_there_is_is_drawn(parts, rundir):
             append_jsonl(getattr(rundir, part), rows[part])
     path = plots.learning_curve(rundir)
     assert path == rundir.learning_curve
-    with Image.open(path) as image:
+    with Image.open(rundir.learning_curve) as image:
         picture = np.asarray(image.convert("RGB")).astype(int)
     blue = (np.abs(picture - (0x2F, 0x6F, 0xB0)).sum(-1) < 30).sum()
     orange = (np.abs(picture - (0xD9, 0x76, 0x1A)).sum(-1) < 30).sum()

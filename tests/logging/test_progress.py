@@ -49,6 +49,13 @@ def test_without_a_terminal_lines_are_plain_and_rare():
     assert lines[2].startswith("99/1,000,000 steps  49 updates")
 
 
+def test_frames_per_second_count_action_repeat():
+    progress = Progress(100, frames_per_step=4, file=io.StringIO())
+    progress.speed.update(0, now=0.0)
+    progress.speed.update(10, now=1.0)
+    assert "  40 fps" in progress.line(10, 5, 1.0, 2.0)
+
+
 def test_a_hidden_line_still_lets_messages_through():
     file = io.StringIO()
     with Progress(10, show=False, file=file) as progress:

@@ -4,14 +4,17 @@ import json
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto import event_pb2
 
 from dreamworld import cli
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger, append_jsonl, read_jsonl, repair_jsonl
+
+Event: Any = vars(event_pb2)["Event"]  # made at run time, unknown to type checkers
 
 
 @pytest.fixture
@@ -179,6 +182,7 @@ def test_tensorboard_can_be_switched_off(rundir):
 def test_wandb_without_its_package_is_one_line_and_writes_nothing(tmp_path):
     code = f"""
 import sys
+from typing import Any
 sys.modules["wandb"] = None  # as when it is not installed
 from dreamworld import cli
 from dreamworld.logging.rundir import RunDir
