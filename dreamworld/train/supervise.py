@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
@@ -18,6 +17,10 @@ from dreamworld.train.stops import Exit
 
 FINAL = {Exit.OK, Exit.USAGE, Exit.NUMERICAL, Exit.INTERRUPTED}
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# Linux: the kernel sends the trainer SIGTERM when this process is killed; elsewhere it would go on alone.
+TIE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+TIED = [sys.executable, "-S", "-c", TIE] if sys.platform == "linux" else []
 
 
 class _Child:
@@ -35,7 +38,7 @@ class _Child:
 
     def run(self, argv: Sequence[str]) -> int:
         # Its own process group: a Ctrl-C on the terminal must reach it once, not from here and from there.
-        self.process = subprocess.Popen(list(argv), process_group=0, preexec_fn=_die_with_parent)
+        self.process = subprocess.Popen([*TIED, *argv], process_group=0)
         if self.stopping.is_set():  # the signal came while it was being started
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait()
@@ -122,9 +125,3 @@ def _commits(checkpoints: epath.PathLike) -> set[tuple[int, int]]:
 
 def _say(text: str) -> None:
     print(f"supervise: {text}", file=sys.stderr, flush=True)
-
-
-def _die_with_parent() -> None:
-    """Linux: the trainer gets SIGTERM when this process is killed; elsewhere it would go on alone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
