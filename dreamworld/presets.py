@@ -125,7 +125,8 @@ def _int(value: int | float | str) -> int:
 
 
 def _float(value: int | float | str) -> float:
-    number = float(value)
+    """Takes YAML's spelling of infinity, too."""
+    number = float("inf" if value == ".inf" else value)
     if math.isnan(number):
         raise ValueError(value)
     return number
@@ -202,7 +203,8 @@ def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") 
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        layer = yaml.safe_load(text)
+        # BaseLoader leaves values to `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
+        layer = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if layer is None:

@@ -49,11 +49,14 @@ READERS = (
     "yaml.unsafe_load",
     "yaml.full_load",
 )
+LOADERS = ("yaml.BaseLoader", "yaml.SafeLoader")
 PICKLERS = ("cloudpickle", "dill", "shelve", "marshal", "joblib")
 
 
 def unsafe(tree):
     """Lines that could run code while reading data. Writing a pickle for a worker of ours is harmless."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    safe = {id(node.func) for node in calls if any(ast.unparse(k.value) in LOADERS for k in node.keywords)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in PICKLERS)
@@ -62,7 +65,7 @@ def unsafe(tree):
             yield from (
                 f"{node.lineno}: {name}" for name in names if name in READERS or node.module in PICKLERS
             )
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in READERS:
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in READERS and id(node) not in safe:
             yield f"{node.lineno}: {ast.unparse(node)}"
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             if "allow_pickle" not in [keyword.arg for keyword in node.keywords]:

@@ -71,10 +71,11 @@ def test_suites_are_the_published_ones():
     [
         ("run: {stepz: 5}", ["run.stepz", "5", "did you mean run.steps?"]),
         ("run: {steps: many}", ["run.steps", "'many'", "a number"]),
-        ("env: {num: true}", ["env.num", "True", "a whole number"]),
-        ("env: {size: [1, 2, 3]}", ["env.size", "[1, 2, 3]", "2 values"]),
+        ("env: {num: true}", ["env.num", "'true'", "a whole number"]),
+        ("env: {size: [1, 2, 3]}", ["env.size", "['1', '2', '3']", "2 values"]),
         ("run: {steps: -5}", ["run.steps", "-5", "at least 1"]),
-        ("task: 5", ["task", "5", "text"]),
+        ("task: [5]", ["task", "['5']", "text"]),
+        ("run:", ["run", "group"]),
         ("run: 5", ["run", "5", "group"]),
         ("rum: {steps: 5}", ["rum", "did you mean"]),
         ("- 5", ["list"]),
@@ -95,6 +96,19 @@ def test_a_yaml_file_is_a_layer(tmp_path):
     config = cli.parse(["--configs", "size1m", str(file)])
     assert (config.run.steps, config.run.progress, config.env.size) == (1000.0, False, (8, 8))
     assert config.agent.rssm.deter == 512
+
+
+def test_yaml_reads_values_as_the_command_line_does(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seeds: 1:5\ntask: 007\nlogger: {wandb: no}\nrun: {grace_s: .inf}\nenv: {resize: on}\n")
+    with pytest.raises(UserError, match=r"env\.resize: got 'on', expects True or False"):
+        cli.parse(["--configs", str(file)])
+    file.write_text(file.read_text().replace("on}", "yes}"))
+    config = cli.parse(["--configs", str(file)])
+    assert (config.seeds, config.task, config.logger.wandb) == ("1:5", "007", "no")
+    assert config.run.grace_s == float("inf") and config.env.resize is True
+    cli.save_yaml(config, file)
+    assert cli.load_yaml(file) == config
 
 
 def test_an_empty_yaml_file_changes_nothing(tmp_path):
