@@ -1,12 +1,14 @@
-"""A sum tree over rows: draws in proportion to weights in O(log n); sums are recomputed, so rounding never drifts."""
+"""A sum tree over rows: draws in proportion to weights in O(log n). Sums are recomputed: rounding never drifts."""
 
 from __future__ import annotations
 
 import numpy as np
 
+MAX_STALE = 1 << 16
+
 
 class SumTree:
-    """Leaves are addressed by (slot, offset), a slot being the `width` rows of one chunk; slots are reused."""
+    """Leaves are addressed by slot and offset, a slot being the rows of one chunk; slots are reused."""
 
     def __init__(self, width: int):
         self.width = 1 << (width - 1).bit_length()
@@ -15,10 +17,13 @@ class SumTree:
         self.leaves = self.width
         self.nodes = np.zeros(2 * self.leaves)  # node i has the children 2i and 2i + 1; leaves come last
         self.enabled = np.zeros(self.leaves, bool)
+        self.stale: list[np.ndarray] = []  # leaves whose change is not in the sums yet
+        self.stale_count = 0
 
     @property
     def total(self) -> float:
         """Sum of all weights."""
+        self._flush()
         return float(self.nodes[1])
 
     def take_slot(self) -> int:
@@ -60,6 +65,7 @@ class SumTree:
 
     def sample(self, fraction: float) -> tuple[int, int]:
         """The (slot, offset) at `fraction` in [0, 1) of the total weight; never one of weight zero."""
+        self._flush()
         rest, node = fraction * self.nodes[1], 1
         while node < self.leaves:
             left, right = self.nodes[2 * node], self.nodes[2 * node + 1]
@@ -72,13 +78,24 @@ class SumTree:
         return slot, offset
 
     def _update(self, leaves: np.ndarray, weights: np.ndarray | float) -> None:
-        nodes = self.leaves + leaves
-        self.nodes[nodes] = weights
+        """Sets leaves; the sums above them follow at the next draw, many at once."""
+        self.nodes[self.leaves + leaves] = weights
+        self.stale.append(leaves)
+        self.stale_count += len(leaves)
+        if self.stale_count > MAX_STALE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.stale_count:
+            return
+        nodes = self.leaves + np.concatenate(self.stale)
+        self.stale, self.stale_count = [], 0
         while nodes[0] > 1:
             nodes = np.unique(nodes >> 1)
             self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
 
     def _double(self) -> None:
+        self._flush()
         old, self.leaves = self.nodes[self.leaves :], self.leaves * 2
         self.nodes = np.zeros(2 * self.leaves)
         self.nodes[self.leaves : self.leaves + len(old)] = old

@@ -1,4 +1,4 @@
-"""Random sequences of operations agree with a naive list implementation, in every storage and across saves."""
+"""Random sequences of operations agree with a naive list implementation, in all storages and across saves."""
 
 from __future__ import annotations
 
