@@ -70,9 +70,9 @@ def read(path: epath.Path, stored: Table, like: Any) -> Any:
 
 
 def _stored(named: dict[str, Any]) -> dict[str, Any]:
-    """Copies host arrays, which the caller may go on changing, and drops empty ones, which Orbax refuses."""
+    """Leaves as Orbax takes them: it copies arrays itself, and refuses numbers and empty arrays."""
     kept = {name: leaf for name, leaf in named.items() if np.size(leaf) > 0}
-    return {name: leaf if isinstance(leaf, jax.Array) else np.array(leaf) for name, leaf in kept.items()}
+    return {name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for name, leaf in kept.items()}
 
 
 def _target(leaf: Any) -> Any:

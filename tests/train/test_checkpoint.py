@@ -84,19 +84,19 @@ def test_everything_comes_back_as_it_was(tmp_path):
 
 def test_save_copies_before_it_returns(tmp_path):
     consume = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 - 1, tree), donate_argnums=0)
-    agent = {"w": jnp.arange(4_000_000.0), "n": np.arange(5)}
-    host = {"rows": np.arange(100_000)}
+    agent = {"w": jnp.arange(4_000_000.0), "n": np.arange(4_000_000)}
+    host = {"rows": np.arange(8_000_000)}
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, agent, host, {})
-        agent["w"] = consume(agent["w"])
-        agent["n"][:] = 7
         host["rows"][:] = 7
+        agent["n"][:] = 7
+        agent["w"] = consume(agent["w"])
         jax.block_until_ready(agent["w"])
         assert checkpointer.wait() is None
         found = checkpointer.restore(1, agent)
     np.testing.assert_array_equal(found.agent["w"], np.arange(4_000_000.0))
-    np.testing.assert_array_equal(found.agent["n"], np.arange(5))
-    np.testing.assert_array_equal(found.host["rows"], np.arange(100_000))
+    np.testing.assert_array_equal(found.agent["n"], np.arange(4_000_000))
+    np.testing.assert_array_equal(found.host["rows"], np.arange(8_000_000))
 
 
 def test_a_partial_snapshot_is_ignored_and_cleaned_by_the_next_save(tmp_path):

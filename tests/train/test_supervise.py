@@ -1,5 +1,6 @@
 """The supervisor restarts what a restart can help, and stops when it can't."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -97,6 +98,13 @@ def test_a_signal_to_the_supervisor_reaches_the_run_and_ends_both(number):
     process.send_signal(number)
     out, _ = process.communicate(timeout=10)
     assert (process.returncode, out) == (Exit.PREEMPTED, f"{number.name}\nFalse\n")
+
+
+def test_a_ctrl_c_on_the_terminal_reaches_the_run_once():
+    process, _ = start(CHILD)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does; a second one would end the run unsaved
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (Exit.PREEMPTED, "SIGINT\nFalse\n", "")
 
 
 def test_a_signal_during_the_pause_ends_the_supervisor():
