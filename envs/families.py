@@ -178,7 +178,7 @@ FAMILIES = (
     Family("bsuite_", "bsuite_<experiment>_<number>", "bsuite_catch_0", ("bsuite",), _extra("bsuite"),
            _make_bsuite, _bsuite_names, options=False, repeats=False),
     Family("memorymaze_", "memorymaze_9x9 to memorymaze_15x15", "memorymaze_9x9", ("memory_maze", "gym"),
-           "pip install memory-maze gym", _make_memorymaze, _memorymaze_names, options=False, repeats=False),
+           _extra("memorymaze"), _make_memorymaze, _memorymaze_names, options=False, repeats=False),
     Family("jax_", "our own JAX environments", "jax_catch", ("jax",), "pip install jax", _make_jax,
            _jax_names, options=True, repeats=False),
 )  # fmt: skip

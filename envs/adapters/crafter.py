@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.adapters.crafter_view import speed_up
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.types import Space
@@ -100,7 +101,9 @@ class CrafterEnv(Unsaved):
     def _build(self, seed: int) -> Any:
         # Crafter counts (width, height).
         size = (self._size[1], self._size[0])
-        return self._make(size=size, reward=self._reward, length=self._length, seed=seed)
+        env = self._make(size=size, reward=self._reward, length=self._length, seed=seed)
+        speed_up(env)
+        return env
 
     def _image(self, image: np.ndarray) -> np.ndarray:
         return np.array(image, np.uint8, order="C")

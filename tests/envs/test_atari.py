@@ -16,7 +16,7 @@ AREA = AtariConfig(resize="area")
 
 
 def act(index):
-    return {"action": np.int32(index)}
+    return {"action": np.array(index)}
 
 
 def play(env, actions, seed):
@@ -74,7 +74,7 @@ def test_published_preprocessing_by_hand(gray):
     ale = ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
     ale.setInt("random_seed", 3)
-    ale.loadROM(roms.get_rom_path("breakout"))
+    ale.loadROM(str(roms.get_rom_path("breakout")))
     actions = ale.getMinimalActionSet()
     ale.reset_game()
     env.reset(3)

@@ -168,7 +168,7 @@ class GymBroken(toys.Counter):
     [
         (
             "range",
-            "the observation is outside its space: values from 2e+06 to 2e+06, the space says [-1e+06, 1e+06]",
+            "values from 2e+06 to 2e+06, the space says [-1e+06, 1e+06]",
         ),
         ("dtype", "its dtype is complex128, the space says float32"),
         ("nan", "it holds NaN or infinity"),

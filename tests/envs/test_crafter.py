@@ -9,7 +9,7 @@ from dreamworld.errors import UserError
 
 
 def act(index):
-    return {"action": np.int32(index)}
+    return {"action": np.array(index)}
 
 
 def play(env, steps, seed, reset=None):

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 from dm_control import suite
@@ -8,7 +10,7 @@ from dreamworld.envs.adapters.dmc import DMCEnv, parse_task, task_names
 from dreamworld.errors import UserError
 
 
-def config(obs="proprio", **options):
+def config(obs: Literal["proprio", "vision", "both"] = "proprio", **options):
     env = {key: options.pop(key) for key in ("size", "repeat", "time_limit") if key in options}
     return EnvConfig(dmc=DMCConfig(obs=obs, **options), **env)
 
@@ -104,7 +106,8 @@ def test_vision_has_only_the_image_and_both_has_all():
     assert image.shape == (32, 48, 3) and image.dtype == np.uint8 and image.std() > 10
     both = make_env("dmc_cartpole_balance", config("both"))
     assert set(both.reset(0).obs) == {"image", "position", "velocity"}
-    vision.close(), both.close()
+    vision.close()
+    both.close()
 
 
 def test_images_are_the_suites_own_rendering():
@@ -139,5 +142,6 @@ def test_fast_quality_looks_almost_the_same():
 def test_proprio_tasks_render_for_people():
     env = make_env("dmc_cartpole_balance")
     env.reset(0)
-    assert env.render().shape == (240, 320, 3)
+    frame = env.render()
+    assert frame is not None and frame.shape == (240, 320, 3)
     env.close()

@@ -67,7 +67,7 @@ def test_options_wrap_in_an_order_that_makes_sense():
     env = make_env("toys:Own", config)
     assert env.obs_space["camera/front"].shape == (32, 48, 2)
     env.reset(0)
-    action = {"action": np.zeros(2, np.float32), "gear": np.int32(0)}
+    action = {"action": np.zeros(2, np.float32), "gear": np.array(0)}
     rows = [env.step(action) for _ in range(3)]
     assert [row.is_last for row in rows] == [False, False, True]
     assert [row.reward for row in rows] == [1, 1, 1] and rows[0].log["log/reward"] == 6  # 2 + 4, then clipped
@@ -77,7 +77,7 @@ def test_options_wrap_in_an_order_that_makes_sense():
 def test_atari_and_dmc_repeat_once_only():
     env = make_env("atari_pong", EnvConfig(repeat=3))
     env.reset(0)
-    env.step({"action": np.int32(0)})
+    env.step({"action": np.array(0)})
     assert env._frames == 4  # type: ignore[attr-defined]
 
 

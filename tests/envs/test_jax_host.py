@@ -43,7 +43,7 @@ def test_seeds_reproduce(env):
 
 def test_a_reset_without_a_seed_starts_another_episode(env):
     env.reset(3)
-    env.step({"action": np.int32(0)})
+    env.step({"action": np.array(0)})
     assert env.reset()[1:5] == (0.0, True, False, False)
 
 

@@ -88,14 +88,14 @@ def test_discrete_spaces_count_from_zero_whatever_their_start():
     assert obs.spaces == {"vector": Space((), "int32", 4)}
     assert obs.encode(12)["vector"] == 2
     act = make_act_codec(spaces.Discrete(4, start=10))
-    assert act.decode({"action": np.int32(3)}) == 13
+    assert act.decode({"action": np.array(3)}) == 13
 
 
 def test_multi_discrete_is_one_key_when_equal_and_one_per_element_when_not():
     assert make_act_codec(spaces.MultiDiscrete([3, 3])).spaces == {"action": Space((2,), "int32", 3)}
     unequal = make_act_codec(spaces.MultiDiscrete([3, 2]))
     assert unequal.spaces == {"action/0": Space((), "int32", 3), "action/1": Space((), "int32", 2)}
-    decoded = unequal.decode({"action/0": np.int32(2), "action/1": np.int32(1)})
+    decoded = unequal.decode({"action/0": np.array(2), "action/1": np.array(1)})
     np.testing.assert_array_equal(decoded, [2, 1])
     obs = make_obs_codec(spaces.Dict(k=spaces.MultiDiscrete([3, 2])))
     assert {k: int(v) for k, v in obs.encode({"k": np.array([2, 1])}).items()} == {"k/0": 2, "k/1": 1}

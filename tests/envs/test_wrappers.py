@@ -17,7 +17,7 @@ from dreamworld.envs.wrappers import (
 )
 from dreamworld.errors import UserError
 
-ACTION = {"action": np.zeros(2, np.float32), "gear": np.int32(1)}
+ACTION = {"action": np.zeros(2, np.float32), "gear": np.array(1)}
 
 
 def walk(env, steps, seed=0):
@@ -52,7 +52,7 @@ def test_normalize_action_maps_to_the_bounds_and_leaves_classes_alone():
     assert env.act_space["gear"] == inner.act_space["gear"]
     env.reset(0)
     for value, expected in ((-1, 0), (0, 5), (1, 10), (7, 10)):
-        env.step({"action": np.full(2, value, np.float32), "gear": np.int32(3)})
+        env.step({"action": np.full(2, value, np.float32), "gear": np.array(3)})
         np.testing.assert_allclose(inner.actions[-1]["action"], expected)
         assert inner.actions[-1]["gear"] == 3
 
@@ -89,7 +89,7 @@ def test_frame_stack_is_newest_last_and_starts_filled():
 def test_frame_stack_takes_vectors_by_name_and_refuses_classes():
     env = FrameStack(GymEnv(toys.Counter()), 2, keys=["vector"])
     env.reset(0)
-    assert env.step({"action": np.int32(0)}).obs["vector"].tolist() == [1, 0, 1, 1]
+    assert env.step({"action": np.array(0)}).obs["vector"].tolist() == [1, 0, 1, 1]
     with pytest.raises(UserError, match="can't stack observation 'gear'"):
         FrameStack(toys.Own(), 2, keys=["gear"])
     with pytest.raises(UserError, match="no observation 'lidar'; there are camera/front, speed, gear"):

@@ -14,7 +14,8 @@ def test_the_list_names_every_family_and_what_to_install(capsys, monkeypatch):
     for family in FAMILIES:
         (line,) = [line for line in lines if line.startswith(family.example + " ")]
         assert line.rstrip().endswith("yes") or family.install in line
-    assert any("memorymaze_9x9" in line and "no: pip install memory-maze gym" in line for line in lines)
+    (maze,) = [line for line in lines if line.startswith("memorymaze_9x9")]
+    assert maze.endswith("no: pip install 'dreamworld[memorymaze]'")
     assert any(line.startswith("my_package.my_module:MyEnv") for line in lines)
 
 
@@ -24,7 +25,7 @@ def test_names_of_a_family(capsys):
     assert envs.main(["list", "dmcc"]) == 2
     assert "did you mean dmc" in capsys.readouterr().err
     assert envs.main(["list", "memorymaze"]) == 2
-    assert "pip install memory-maze" in capsys.readouterr().err
+    assert "dreamworld[memorymaze]" in capsys.readouterr().err
 
 
 def test_a_check_exits_with_0_when_all_is_well(capsys):
