@@ -39,7 +39,7 @@ def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
             common.row_spaces(agent), config.replay, config.run.steps, num_envs=env.num_envs, directory=rundir.path
         )
         notes = rundir.begin(config)
-        progress = stack.enter_context(Progress(config.run.steps, show=config.run.progress))
+        progress = stack.enter_context(Progress(config.run.steps, frames_per_step=common.frames_per_step(config), show=config.run.progress))
         for note in notes:
             progress.message(note)
         loop = build_loop(rundir, config, agent, env, progress, source, stack)
@@ -63,7 +63,6 @@ def build_loop(
         num_envs=env.num_envs,
         length=run.replay_context + run.batch_length,
         context=run.replay_context,
-        capacity_steps=int(min(config.replay.capacity_steps, run.steps + env.num_envs)),
         directory=rundir.replay,
         seed=config.seed,
     )

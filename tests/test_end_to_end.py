@@ -1,0 +1,132 @@
+"""Whole runs from the command line and from Python: learning, kill -9, loading, starting from another run."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import dreamworld
+from dreamworld import cli
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import RunDir
+from dreamworld.scripts import common, eval as eval_script
+from dreamworld.scripts.train import train
+
+DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
+
+
+def command(*words):
+    return [sys.executable, "-m", "dreamworld", "train", *DEBUG, *words]
+
+
+def wait_for(condition, timeout_s=120):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished debug run on CartPole."""
+    logdir = tmp_path_factory.mktemp("run") / "cartpole"
+    config = cli.parse([*DEBUG, "--logdir", str(logdir), "--run.steps", "200", "--run.save_every", "100"])
+    assert train(config) == 0
+    return config, RunDir(logdir)
+
+
+def test_kill_9_and_the_same_command_goes_on_from_the_last_checkpoint_replay_included(tmp_path):
+    words = command("--logdir", str(tmp_path / "run"), "--run.steps", "4000", "--run.save_every", "60")
+    rundir = RunDir(tmp_path / "run")
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    complete = lambda: sorted(int(p.parent.name) for p in rundir.checkpoints.glob("[0-9]*/snapshot.json"))
+    wait_for(lambda: len(complete()) > 1)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    saved = complete()[-1]
+    words[words.index("4000")] = str(saved + 40)
+    again = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert f"continued at step {saved:,}" in again.stderr
+    last = json.loads(rundir.metrics.read_text().splitlines()[-1])
+    assert last["step"] >= saved + 40
+    assert last["replay/size_steps"] == last["step"]  # nothing that was collected before is missing
+    assert rundir.read_status()["state"] == "finished"
+
+
+def test_a_run_leaves_what_the_documentation_names(finished):
+    _, rundir = finished
+    for path in (rundir.config, rundir.metrics, rundir.episodes, rundir.status, rundir.learning_curve, rundir.replay):
+        assert path.exists(), path
+    assert rundir.read_status()["state"] == "finished"
+
+
+def test_load_acts_in_five_lines(finished):
+    _, rundir = finished
+    player = dreamworld.load(rundir.path)
+    state = player.initial(1)
+    obs = {"vector": np.zeros((1, 4), np.float32), "is_first": np.array([True])}
+    after, action = player.act(state, obs)
+    again, same = player.act(state, obs)
+    assert action["action"].shape == (1,) and action["action"][0] in (0, 1)
+    np.testing.assert_array_equal(action["action"], same["action"])  # the state is explicit
+    assert after.step == again.step == 1
+
+
+def test_eval_adds_a_row_with_every_return(finished):
+    _, rundir = finished
+    row = eval_script.evaluate_run(eval_script.Flags(logdir=str(rundir.path), episodes=3, mode="greedy"))
+    assert len(row["returns"]) == 3 and row["mode"] == "greedy"
+    assert json.loads(rundir.evals.read_text().splitlines()[-1])["returns"] == row["returns"]
+
+
+def test_init_from_takes_the_named_modules_and_leaves_the_others(finished, tmp_path):
+    import jax
+
+    from dreamworld.scripts.session import initialise_from
+
+    config, rundir = finished
+    agent = common.build_agent(config)
+    fresh = agent.init(jax.random.PRNGKey(7))
+    state = initialise_from(f"{rundir.path}:encoder,critic", agent, fresh)
+    trained = common.restore_params(rundir, agent)
+    same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+    assert same(state.params["encoder"], trained["encoder"]) and same(state.params["critic"], trained["critic"])
+    assert same(state.params["actor"], fresh.params["actor"])
+    with pytest.raises(UserError, match="no module decode;"):
+        initialise_from(f"{rundir.path}:decode", agent, fresh)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "dmc_wlaker_walk"], "wlaker"),
+        (["--task", "gym_Nothing-v0"], "Nothing-v0"),
+        (["--task", "nonsense"], "nonsense"),
+        (["--run.platform", "gpu"], "no such device"),
+        (["--logdir", "/proc/nowhere"], "can't be written"),
+        (["--run.batch_length", "1"], "batch_length"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_writes_nothing(words, message, tmp_path, capsys):
+    logdir = [] if "--logdir" in words else ["--logdir", str(tmp_path / "run")]
+    status = cli.run(lambda argv: train(cli.parse(argv)), [*DEBUG, *logdir, *words])
+    error = capsys.readouterr().err.strip().splitlines()
+    assert status == 2
+    assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_another_task_in_the_same_folder_is_refused(finished):
+    config, rundir = finished
+    before = rundir.config.read_text()
+    other = dataclasses.replace(config, task="gym_Acrobot-v1")
+    with pytest.raises(UserError, match="task"):
+        train(other)
+    assert rundir.config.read_text() == before
