@@ -57,7 +57,7 @@ class PackedBody:
 
 
 class Chunk:
-    """A run of rows of one stream. `valid` of them, from the first on, start a window; `next` continues it."""
+    """A run of rows of one stream. `valid` of them, the first ones, start a window; `next` continues it."""
 
     __slots__ = (
         "body",
@@ -98,14 +98,14 @@ class Chunk:
 
 
 class Pool:
-    """Recycles the buffers of raw chunks, so that a full replay allocates nothing and its memory stays flat."""
+    """Recycles the buffers of chunks: a full replay allocates nothing and its memory stays flat."""
 
     def __init__(self, columns: tuple[Column, ...], capacity: int):
         self.columns, self.capacity = columns, capacity
         self.free: list[list[np.ndarray]] = []
 
     def take(self) -> list[np.ndarray]:
-        """Buffers [capacity, nbytes] per column, not cleared; the system maps their pages when first written."""
+        """Buffers [capacity, nbytes] per column, not cleared; pages are mapped when first written."""
         if self.free:
             return self.free.pop()
         return [np.empty((self.capacity, c.nbytes), np.uint8) for c in self.columns]

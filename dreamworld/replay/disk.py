@@ -1,4 +1,4 @@
-"""Observations that stay in files: one `pread` per window, column and piece, every row checked against its CRC-32."""
+"""Observations that stay in files: a `pread` per window, column and piece, each row checked by CRC-32."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class DiskBody:
     def _read_piece(self, piece: Piece, column: int, skip: int, out: np.ndarray) -> None:
         place = piece.columns[column] + skip * out.shape[1]
         try:
-            got = os.preadv(self.files.get(piece.path), [out], place)
+            got = os.preadv(self.files.get(piece.path), [out.data], place)
         except OSError as error:
             raise Damaged(f"{piece.path.name} can't be read: {error.strerror}") from None
         if got != out.nbytes:

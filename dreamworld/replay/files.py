@@ -2,8 +2,9 @@
 
     magic (8 bytes) | sections … | table (JSON) | crc32 of the table (4) | its length (8) | end mark (8)
 
-A file appears under its name only when complete: written under a temporary name, fsync, rename. The table gives
-offset, length and CRC-32 of every section; whatever differs from what was written is reported as `Damaged`.
+A file appears under its name only when complete: written under a temporary name, fsync, rename. The table
+gives offset, length and CRC-32 of every section; whatever differs from what was written is reported as
+`Damaged`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class FileWriter:
 
     def section(self, data: bytes | np.ndarray) -> Section:
         """Appends bytes; returns where they are and their checksum."""
-        view = memoryview(np.ascontiguousarray(data)).cast("B") if isinstance(data, np.ndarray) else data
+        view = np.ascontiguousarray(data).data.cast("B") if isinstance(data, np.ndarray) else data
         section = [self.offset, len(view), zlib.crc32(view)]
         try:
             self._write(view)
@@ -63,7 +64,7 @@ class FileWriter:
         return section
 
     def close(self, table: dict[str, Any], sync: bool = True) -> int:
-        """Writes the table and gives the file its name; returns its size. Unless `sync`, `sync_path` it later."""
+        """Writes the table and gives the file its name; returns its size. Unless `sync`, sync it later."""
         text = json.dumps(table, separators=(",", ":")).encode()
         assert self.file is not None
         try:

@@ -71,7 +71,7 @@ def make_columns(spaces: Spaces) -> tuple[Column, ...]:
 
 
 class Layout:
-    """The columns of a replay: `obs` holds what never changes after insertion, `latent` what training refreshes."""
+    """The columns of a replay: `obs` never changes after insertion, `latent` is refreshed by training."""
 
     def __init__(self, spaces: dict[str, Space]):
         missing = [key for key in REQUIRED if key not in spaces]
@@ -99,7 +99,7 @@ class Layout:
 def pack(
     columns: tuple[Column, ...], rows: dict[str, np.ndarray], leading: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Bytes [*leading, nbytes] of each column; raises BadRow for wrong shapes, kinds and non-finite values."""
+    """Bytes [*leading, nbytes] of each column; raises BadRow for wrong shapes and kinds, NonFinite."""
     packed = []
     for column in columns:
         if len(column.fields) == 1:

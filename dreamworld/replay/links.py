@@ -1,4 +1,4 @@
-"""Rebuilds the order of chunks, valid starts and lanes from the chunks alone: after loading, and after damage."""
+"""Rebuilds links, valid starts and lanes from the chunks alone: after loading, and after damage."""
 
 from __future__ import annotations
 

@@ -84,9 +84,9 @@ def check_memory(
         if need.disk_bytes > disk:
             rows = disk // max(need.obs_row_bytes, 1)
             raise UserError(
-                f"replay does not fit on the disk of {directory}: {need.rows:,} rows x {need.obs_row_bytes:,} bytes "
-                f"= {need.disk_bytes / GIB:.1f} GiB, {disk / GIB:.1f} GiB are free. "
-                f"Use --replay.capacity_steps {_round(rows)} or another --logdir"
+                f"replay does not fit on the disk of {directory}: {need.rows:,} rows x "
+                f"{need.obs_row_bytes:,} bytes = {need.disk_bytes / GIB:.1f} GiB, {disk / GIB:.1f} GiB are "
+                f"free. Use --replay.capacity_steps {_round(rows)} or another --logdir"
             )
     return need
 
@@ -94,7 +94,7 @@ def check_memory(
 def available_memory(
     root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
 ) -> tuple[int, str]:
-    """Bytes that this process may still take, and what limits them: the machine or a cgroup (a container, a job)."""
+    """Bytes that this process may still take, and what limits them: the machine or a control group."""
     import psutil
 
     free, source = int(psutil.virtual_memory().available), "free memory of this machine"

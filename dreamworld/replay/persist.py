@@ -1,8 +1,9 @@
 """Incremental persistence: each save writes one file of new rows and one of changed latents, and a manifest.
 
-`rows-*.dwr` holds observations that no earlier file holds; `latents-*.dwl` the latents (and priorities) changed since
-the last save, each row once. When the latent files hold more than twice the rows that live, the next one holds all of
-them and replaces the rest. Files are never changed; `collect_garbage` removes those that no snapshot refers to.
+`rows-*.dwr` holds observations that no earlier file holds; `latents-*.dwl` the latents (and priorities)
+changed since the last save, each row once. When the latent files hold more than twice the rows that live, the
+next one holds all of them and replaces the rest. Files are never changed; `collect_garbage` removes those
+that no snapshot refers to.
 """
 
 from __future__ import annotations
@@ -183,9 +184,10 @@ def read_rows(chunk: Chunk, index: int, first: int, count: int, column: Column) 
 
 
 def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list[str]:
-    """Deletes files of the replay's directory that neither it nor any manifest refers to, and unfinished ones.
+    """Deletes files of the directory that neither the replay nor any manifest needs, and unfinished ones.
 
-    Call it after a snapshot is complete, with the manifests of all snapshots that are kept. Returns the names.
+    Call it after a snapshot is complete, with the manifests of all snapshots that are kept. Returns the
+    names.
     """
     if replay.store is None:
         return []

@@ -1,8 +1,8 @@
-"""One worker thread between the training loop and replay: what is enqueued is done in that order, and no other.
+"""One worker thread between the training loop and replay: what is enqueued is done in exactly that order.
 
-The loop's calls are the logical clock: adds, draws and write-backs happen in the order in which the loop asked for
-them, however fast environment, worker and device are. Equal seeds hence give equal runs although copying, decoding
-and device transfers overlap with acting and training.
+The loop's calls are the logical clock: adds, draws and write-backs happen in the order in which the loop
+asked for them, however fast environment, worker and device are. Equal seeds hence give equal runs although
+copying, decoding and device transfers overlap with acting and training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Pipeline:
       depth: batches drawn ahead of the one that `next` returns: a fixed count, also the staleness in updates.
       max_commands: commands that may wait; further calls block until the worker caught up.
 
-    An exception in the worker is raised by the next call, with the worker's traceback, and by every later one.
+    An exception in the worker is raised by the next call, with the worker's traceback, and by every later
+    one.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Pipeline:
         self._thread.start()
 
     def add(self, rows: dict[str, Any]) -> None:
-        """Enqueues `replay.add`; device arrays are fetched in the worker. The caller must not change the arrays."""
+        """Enqueues `replay.add`; device arrays are fetched in the worker. Do not change the arrays later."""
         self._enqueue(lambda: self._add(rows))
 
     def write_back(self, rows: np.ndarray, latents: dict[str, Any]) -> None:
@@ -108,7 +109,7 @@ class Pipeline:
             self._check()
 
     def pending(self) -> list[dict[str, np.ndarray]]:
-        """Host copies of the batches drawn and not yet returned, oldest first; drains. Save them in a snapshot."""
+        """Drains; host copies of the batches drawn and not yet returned, oldest first, for the snapshot."""
         self.drain()
         return [item.host for item in self._done]
 

@@ -1,7 +1,8 @@
-"""Replay of per-environment streams of rows: add, draw, gather, write back; see docs/replay.md for the whole picture.
+"""Replay of per-environment streams of rows: add, draw, gather, write back (see docs/replay.md).
 
-Rows of one environment form streams, stored in chunks of fixed length. A window of L rows may run over chunk and
-episode borders of a stream, never from one stream into another. A row's id is its stream and position, never reused.
+Rows of one environment form streams, stored in chunks of fixed length. A window of L rows may run over chunk
+and episode borders of a stream, never from one stream into another. A row's id is its stream and position,
+never reused.
 """
 
 from __future__ import annotations
@@ -52,11 +53,10 @@ class Replay:
     """Thread-safe replay with the same sampling in all storages.
 
     Args:
-      spaces: of the flat row keys `obs/…`, `action/…`, `reward`, `is_first`, `is_last`, `is_terminal`, `latent/…`.
-      config: options; `capacity_steps` here overrides the configured one.
-      length: rows L of a window, `context` of which come before the trained ones.
-      directory: for files; needed by the disk storage.
-      seed: of the draws.
+      spaces: of the flat row keys `obs/…`, `action/…`, `reward`, `is_first`, `is_last`, `is_terminal`,
+      `latent/…`. config: options; `capacity_steps` here overrides the configured one. length: rows L of a
+      window, `context` of which come before the trained ones. directory: for files; needed by the disk
+      storage. seed: of the draws.
     """
 
     def __init__(
@@ -125,7 +125,8 @@ class Replay:
         """Appends one row per environment, arrays [N, ...]; returns their ids [N].
 
         A row that is `is_first` although the one before was not `is_last` (an environment that was rebuilt, a
-        restart) begins a new stream. Raises BadRow, before anything changed, naming environment, key and step.
+        restart) begins a new stream. Raises BadRow, before anything changed, naming environment, key and
+        step.
         """
         with self.lock:
             obs, latents = self._pack(rows)
@@ -166,7 +167,7 @@ class Replay:
             return ids
 
     def write_back(self, rows: np.ndarray, latents: dict[str, Any]) -> None:
-        """Replaces the latents of the rows [B, T] by [B, T, ...]; evicted rows are skipped, later entries win."""
+        """Replaces the latents of rows [B, T] by [B, T, ...]; evicted rows are skipped, later entries win."""
         rows = np.asarray(rows, np.int64)
         expected = {key for key in self.layout.spaces if key.startswith(LATENT)}
         if expected != latents.keys():
@@ -182,7 +183,7 @@ class Replay:
                 chunk.dirty[span] = True
 
     def update_priorities(self, rows: np.ndarray, priorities: Any) -> None:
-        """Sets the priorities [B, T] of rows [B, T]; a window is drawn in proportion to the mean over its trained rows.
+        """Sets the priorities [B, T] of rows [B, T]; a window is drawn by the mean of its trained rows.
 
         Without prioritised sampling nothing happens. Raises UserError for negative or non-finite values.
         """
@@ -212,7 +213,7 @@ class Replay:
         return self.sampler.total >= max(self.config.min_starts, 1)
 
     def draw(self, batch: int) -> Draw:
-        """Decides on the next windows and advances the sampler. Raises LookupError while there is no window."""
+        """Decides on the next windows, advances the sampler. Raises LookupError while there is no window."""
         with self.lock:
             rows, kinds = self.sampler.draw(batch)
             self.counts["windows"] += batch
@@ -221,9 +222,10 @@ class Replay:
             return Draw(rows, kinds)
 
     def gather(self, draw: Draw) -> dict[str, np.ndarray]:
-        """Reads windows: the row keys as [B, L, ...], "row" int64 [B, L], "consec" int32 [B] (0: no continuation).
+        """Reads windows: row keys [B, L, ...], "row" int64 [B, L], "consec" int32 [B] (0: no continuation).
 
-        `is_first` is forced on the first row of each window. Raises LookupError if rows were evicted since the draw.
+        `is_first` is forced on the first row of each window. Raises LookupError if rows were evicted since
+        the draw.
         """
         with self.lock:
             starts = draw.rows.copy()
@@ -278,11 +280,11 @@ class Replay:
                 for index, column in enumerate(self.layout.obs):
                     data = np.empty((chunk.rows, column.nbytes), np.uint8)
                     chunk.body.read(index, 0, data)
-                    total.update(data)
+                    total.update(data.data)
                 for array in chunk.latents:
-                    total.update(np.ascontiguousarray(array[: chunk.rows]))
+                    total.update(np.ascontiguousarray(array[: chunk.rows]).data)
                 if chunk.priority is not None:
-                    total.update(np.ascontiguousarray(chunk.priority[: chunk.rows]))
+                    total.update(np.ascontiguousarray(chunk.priority[: chunk.rows]).data)
             lanes = [[lane.stream, lane.rows, lane.ended] for lane in self.lanes]
             total.update(
                 json.dumps([lanes, self.sampler.state(), self.sampler.total], sort_keys=True).encode()
@@ -292,9 +294,10 @@ class Replay:
     # Files.
 
     def save(self, directory: Path | str) -> dict[str, Any]:
-        """Writes what changed since the last save under `directory`; returns the JSON-able manifest for `load`.
+        """Writes what changed since the last save to `directory`; returns the JSON-able manifest for `load`.
 
-        "cost" in it tells rows, bytes and seconds. Raises SaveError (an OSError), leaving earlier saves intact.
+        "cost" in it tells rows, bytes and seconds. Raises SaveError (an OSError), leaving earlier saves
+        intact.
         """
         with self.lock:
             return persist.save(self, Path(directory))
@@ -302,8 +305,9 @@ class Replay:
     def load(self, directory: Path | str, manifest: dict[str, Any]) -> list[str]:
         """Replaces the content by that of a save; returns one line for each loss through damaged files.
 
-        Streams go on where they were if the next row does (JAX environments that were restored); a row that is
-        `is_first` without an `is_last` before it begins a new stream. Raises UserError if spaces or sizes don't fit.
+        Streams go on where they were if the next row does (JAX environments that were restored); a row that
+        is `is_first` without an `is_last` before it begins a new stream. Raises UserError if spaces or sizes
+        don't fit.
         """
         with self.lock:
             return restore.load(self, Path(directory), manifest)
@@ -468,7 +472,7 @@ class Replay:
         return self.sampler.uniform(1)[0]
 
     def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> bool:
-        """Copies one window into row `index` of the outputs; drops a chunk that is damaged and returns False."""
+        """Copies one window into entry `index` of the outputs; drops a damaged chunk and returns False."""
         found = self.sampler.start(start)
         if found is None:
             raise LookupError(f"row {start} was evicted between draw and gather")

@@ -1,4 +1,4 @@
-"""Loads what `persist` wrote. Every byte is checked; damage costs the chunks it hits, and each loss is named."""
+"""Loads what `persist` wrote. Every byte is checked; damage costs the chunks it hits, each loss is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Records = dict[
 
 
 def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]:
-    """Replaces the content of `replay`; returns one line per loss. Raises UserError if it can't fit this run."""
+    """Replaces the content of `replay`; returns a line per loss. Raises UserError if it does not fit."""
     directory = Path(directory)
     _check(replay, manifest)
     replay.clear(chunk=int(manifest["chunk"]))

@@ -1,8 +1,8 @@
-"""Which windows to train on: online queue first, then a mixture of uniform, prioritised and recency-weighted starts.
+"""Which windows to train on: online queue first, then a mixture of uniform, prioritised and recent ones.
 
-Everything here works on chunks. `chunk.valid` rows of a chunk, from its first on, start a window of L rows that
-stays within the stream; a chunk whose rows all do is *full*. Full chunks need no bookkeeping per row: a uniform draw
-is one random number, divided by the chunk length. Only the few chunks at the ends of streams are searched.
+Everything here works on chunks. The first `chunk.valid` rows of a chunk start a window of L rows that stays
+within the stream; a chunk whose rows all do is *full*. Full chunks need no bookkeeping per row: a uniform
+draw is one random number, divided by the chunk length. Only the chunks at the ends of streams are searched.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Sampler:
         shares = np.array([config.uniform, config.prioritized, config.recent], float)
         if (shares < 0).any() or not np.isfinite(shares).all() or shares.sum() <= 0:
             raise UserError(
-                "replay.uniform, replay.prioritized and replay.recent are shares of a mixture: none may be negative "
-                f"and one must be positive; they are {config.uniform}, {config.prioritized}, {config.recent}"
+                "replay.uniform, replay.prioritized and replay.recent are shares of a mixture: "
+                f"none may be negative and one must be positive; they are {shares.tolist()}"
             )
         self.cumulative = np.cumsum(shares / shares.sum())
         self.mixed = int((shares > 0).sum()) > 1
@@ -137,7 +137,7 @@ class Sampler:
     # Drawing.
 
     def draw(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Start rows int64 [batch] and how each was chosen, uint8 [batch]. Raises LookupError without valid starts."""
+        """Start rows int64 [batch] and how each was chosen, uint8 [batch]. Raises LookupError without any."""
         if not self.total:
             raise LookupError("replay holds no window to draw")
         rows, kinds = [], []
@@ -195,7 +195,7 @@ class Sampler:
         return rows
 
     def recent(self, count: int) -> list[int]:
-        """Starts whose age a in adds (0: the newest) has the weight log((a + 2) / (a + 1)), about 1 / (a + 1)."""
+        """Starts of age a (adds; 0 the newest) with the weight log((a + 2) / (a + 1)), about 1 / (a + 1)."""
         lanes = sorted(self.lanes)
         oldest = min(chunks[0].clock for chunks in self.lanes.values())
         span = math.log(self.clock - oldest + 1)
@@ -215,7 +215,7 @@ class Sampler:
     # Priorities.
 
     def prioritize(self, chunk: Chunk, offsets: np.ndarray, values: np.ndarray) -> None:
-        """Sets the priorities of stored rows; rows outside any window keep the weight zero until they are in one."""
+        """Sets priorities of stored rows; rows outside any window weigh nothing until they are in one."""
         assert self.tree is not None and chunk.priority is not None
         chunk.priority[offsets] = values
         self.max_priority = max(self.max_priority, float(values.max()))

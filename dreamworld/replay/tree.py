@@ -1,4 +1,4 @@
-"""A sum tree over rows: draws in proportion to weights in O(log n). Sums are recomputed: rounding never drifts."""
+"""A sum tree over rows: draws by weight in O(log n). Sums are recomputed, so rounding never drifts."""
 
 from __future__ import annotations
 

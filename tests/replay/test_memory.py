@@ -1,4 +1,4 @@
-"""The estimate is what a full replay takes, and a replay that cannot fit is refused with ways out that work."""
+"""The estimate is what a full replay takes; one that can't fit is refused with ways out that work."""
 
 from __future__ import annotations
 

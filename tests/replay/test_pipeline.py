@@ -62,7 +62,7 @@ def test_timing_changes_nothing(kit, depth):
 
 
 def test_staleness_is_exactly_the_prefetch_depth(kit):
-    """The write-back of update u is seen first by batch u + 1 + depth: the draws before were enqueued earlier."""
+    """The write-back of update u is seen first by batch u + 1 + depth: earlier draws were enqueued before."""
     for depth in (0, 2):
         replay = kit.replay(num_envs=1, length=5, capacity=100)
         kit.fill(replay, 5)  # a single window

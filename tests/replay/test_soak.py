@@ -16,8 +16,8 @@ import conftest as kit
 from pathlib import Path
 inserts, storage = int(sys.argv[2]), sys.argv[3]
 replay = kit.make_replay(
-    num_envs=4, chunk=128, capacity=10_000, length=17, storage=storage, directory=Path(sys.argv[4]), hot_chunks=8,
-    online=True, prioritized=0.2, recent=0.2,
+    num_envs=4, chunk=128, capacity=10_000, length=17, storage=storage, directory=Path(sys.argv[4]),
+    hot_chunks=8, online=True, prioritized=0.2, recent=0.2,
 )
 rows = [kit.make_rows(step, 4, [step % 50 == 0] * 4, [step % 50 == 49] * 4) for step in range(400)]
 process, kept = psutil.Process(), []
