@@ -93,16 +93,21 @@ class Balls:
 
     def reset(self, key: Array) -> tuple[BallsState, dict[str, Array]]:
         """Balls apart from each other, moving in random directions."""
-        place_key, shift_key, angle_key, speed_key = jax.random.split(key, 4)
+        # one draw for everything: each call of the generator costs a compilation
+        draws = jax.random.uniform(key, (4 * self.n + self._places**2,))
+        shift, angle, speed = (
+            draws[: 2 * self.n],
+            draws[2 * self.n : 3 * self.n],
+            draws[3 * self.n : 4 * self.n],
+        )
         # one ball to a square of a coarse grid: no overlap and no rejection loop
         width = 1 / self._places
-        place = jax.random.permutation(place_key, self._places**2)[: self.n]
+        place = jnp.argsort(draws[4 * self.n :])[: self.n]
         middle = (jnp.stack([place % self._places, place // self._places], axis=1) + 0.5) * width
         slack = width / 2 - self.radius
-        position = middle + jax.random.uniform(shift_key, (self.n, 2), jnp.float32, -slack, slack)
-        angle = jax.random.uniform(angle_key, (self.n, 1), jnp.float32, 0, 2 * np.pi)
-        speed = self.speed * jax.random.uniform(speed_key, (self.n, 1), jnp.float32, 0.5, 1)
-        velocity = speed * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+        position = middle + slack * (2 * shift.reshape(self.n, 2) - 1)
+        heading = jnp.stack([jnp.cos(2 * np.pi * angle), jnp.sin(2 * np.pi * angle)], axis=1)
+        velocity = (self.speed * (0.5 + 0.5 * speed))[:, None] * heading
         state = BallsState(position, velocity, jnp.int32(0))
         return state, self.observe(state)
 

@@ -1,4 +1,4 @@
-"""Adapter for environments in the style of gymnax (Lange, 2022): reset(key, params), step(key, state, action, params).
+"""Adapter for gymnax-style environments (Lange, 2022): reset(key, params), step(key, state, action, params).
 
 gymnax itself is not imported. Both of its generations are understood: `done` that includes the time limit
 (0.0.x), and separate `is_truncated` (1.0).
@@ -26,14 +26,15 @@ NO_LIMIT = 2**30  # steps
 class GymnaxEnv:
     """A `JaxEnv` around a gymnax-style object.
 
-    Observation keys are as for gymnasium spaces: "image" or "vector" for an unnamed space, "a/b" for nested ones.
-    Box actions are in [-1, 1] here and scaled to their bounds. A time limit truncates, it does not terminate.
+    Observation keys are as for gymnasium spaces: "image" or "vector" for an unnamed space, "a/b" for nested
+    ones. Box actions are in [-1, 1] here and scaled to their bounds. A time limit truncates, it does not
+    terminate.
     """
 
     def __init__(self, env: Any, params: Any = None):
         """`params` defaults to `env.default_params`. Raises UserError for a space without a counterpart."""
         self.env = env
-        self.params = getattr(env, "default_params", None) if params is None else params
+        self.params: Any = getattr(env, "default_params", None) if params is None else params
         self._obs = [_obs_leaf(*leaf) for leaf in _leaves(env.observation_space(self.params), "", ())]
         self.obs_space: Spaces = {leaf.key: leaf.space for leaf in self._obs}
         self.act_space: Spaces = {}
@@ -124,7 +125,8 @@ def _bounds(space: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
             f"{what} has the unsupported space {space}; supported are Discrete, Box, Dict and Tuple"
         )
     shape = tuple(space.shape)
-    return np.broadcast_to(np.asarray(space.low), shape), np.broadcast_to(np.asarray(space.high), shape)
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    return np.broadcast_to(low, shape), np.broadcast_to(high, shape)
 
 
 def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _ObsLeaf:
@@ -132,8 +134,9 @@ def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _ObsLeaf:
         discrete = Space((), "int32", int(space.n))
         return _ObsLeaf(prefix or "vector", path, discrete, lambda x: jnp.asarray(x, jnp.int32).reshape(()))
     low, high = _bounds(space, f"observation {prefix!r}")
-    layout, shape = image_layout(low.shape), low.shape
-    black, white = float(low.min(initial=np.inf)), float(high.max(initial=-np.inf))
+    shape = low.shape
+    layout: Any = image_layout(shape)  # transposes and reshapes: good for JAX arrays, too
+    black, white = float(low.min()), float(high.max())
     if layout and (black, white) in {(0, 1), (0, 255), (-1, 1)}:
         image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ def random_policy(env: JaxEnv) -> Policy:
 
     def draw(space: Space, key: Array) -> Array:
         if space.classes is not None:
-            return jax.random.randint(key, space.shape, 0, space.classes).astype(space.dtype)
+            return jnp.floor(jax.random.uniform(key, space.shape) * space.classes).astype(space.dtype)
         return jax.random.uniform(key, space.shape, space.dtype, -1, 1)
 
     def policy(state: Any, key: Array) -> dict[str, Array]:
@@ -34,34 +34,40 @@ def random_policy(env: JaxEnv) -> Policy:
 
 
 def episode_returns(
-    env: JaxEnv, policy: Policy, key: Array, episodes: int, max_steps: int
+    env: JaxEnv, policies: Sequence[Policy], key: Array, episodes: int, max_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths, each [episodes], of the first episode of as many environments.
+    """Returns and lengths, each [policies, episodes], of the first episode of as many environments.
 
     One episode of each, because counting what ends within a fixed time favours short episodes. Raises
     RuntimeError when an episode is longer than `max_steps`.
     """
     functions = batched(env)
+    num = len(policies) * episodes
+    which = jnp.arange(num) // episodes
+
+    def act(index: Array, state: Any, key: Array) -> dict[str, Array]:
+        return jax.lax.switch(index, policies, state, key)
 
     def body(carry, index):
         state, key, total, length, open_ = carry
-        keys = jax.random.split(jax.random.fold_in(key, index), episodes)
-        state, rows = functions.step(state, jax.vmap(policy)(state.env, keys))
+        keys = jax.random.split(jax.random.fold_in(key, index), num)
+        state, rows = functions.step(state, jax.vmap(act)(which, state.env, keys))
         total, length = total + rows.reward * open_, length + open_
         return (state, key, total, length, open_ & ~rows.is_last), None
 
     @jax.jit
     def run(key):
         key, reset_key = jax.random.split(key)
-        state, _ = functions.reset(jax.random.split(reset_key, episodes))
-        zero = jnp.zeros(episodes)
-        carry = (state, key, zero, zero.astype(jnp.int32), jnp.ones(episodes, bool))
+        state, _ = functions.reset(jax.random.split(reset_key, num))
+        zero = jnp.zeros(num)
+        carry = (state, key, zero, zero.astype(jnp.int32), jnp.ones(num, bool))
         return jax.lax.scan(body, carry, jnp.arange(max_steps))[0][2:]
 
     total, length, open_ = jax.device_get(run(key))
     if open_.any():
-        raise RuntimeError(f"{int(open_.sum())} of {episodes} episodes did not end within {max_steps} steps")
-    return total, length
+        raise RuntimeError(f"{int(open_.sum())} of {num} episodes did not end within {max_steps} steps")
+    shape = (len(policies), episodes)
+    return total.reshape(shape), length.reshape(shape)
 
 
 def main() -> None:
@@ -73,13 +79,13 @@ def main() -> None:
     print("| environment | policy | return | length |\n|---|---|---|---|")
     for name in args.envs:
         env: Any = make_jax_env(name)
-        for label, policy in [("random", random_policy(env)), ("heuristic", env.heuristic)]:
-            limit = getattr(env, "time_limit", 1000)
-            total, length = episode_returns(env, policy, jax.random.PRNGKey(0), args.episodes, limit)
+        policies = {"random": random_policy(env), "heuristic": env.heuristic}
+        limit = getattr(env, "time_limit", 1000)
+        results = episode_returns(env, list(policies.values()), jax.random.PRNGKey(0), args.episodes, limit)
+        for label, total, length in zip(policies, *results):
             error = total.std() / np.sqrt(len(total))
-            print(
-                f"| {name} | {label} | {total.mean():.3f} ± {error:.3f} | {length.mean():.1f} |", flush=True
-            )
+            row = f"| {name} | {label} | {total.mean():.3f} ± {error:.3f} | {length.mean():.1f} |"
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -80,17 +80,17 @@ class TwoRoom:
 
     def reset(self, key: Array) -> tuple[TwoRoomState, dict[str, Array]]:
         """Agent, goal and door at random."""
-        place_key, side_key, door_key = jax.random.split(key, 3)
-        y = jax.random.uniform(place_key, (2, 2), jnp.float32, RADIUS, 1 - RADIUS)
-        depth = RADIUS + (0.5 - BAND - RADIUS) * (y[:, 0] - RADIUS) / (1 - 2 * RADIUS)
-        right = jax.random.bernoulli(side_key, 0.5, (2,))
+        draws = jax.random.uniform(key, (7,))  # one draw for everything: each call costs a compilation
+        depth = RADIUS + (0.5 - BAND - RADIUS) * draws[0:2]
+        y = RADIUS + (1 - 2 * RADIUS) * draws[2:4]
+        right = draws[4:6] < 0.5
         if self.other_room:
             right = jnp.stack([right[0], ~right[0]])
         x = jnp.where(right, 1 - depth, depth)
         door = jnp.float32(0.5)
         if self.random_door:
-            door = jax.random.uniform(door_key, (), jnp.float32, self.door_width / 2, 1 - self.door_width / 2)
-        places = jnp.stack([x, y[:, 1]], axis=1)
+            door = self.door_width / 2 + (1 - self.door_width) * draws[6]
+        places = jnp.stack([x, y], axis=1)
         state = TwoRoomState(places[0], places[1], door, jnp.int32(0))
         return state, self.observe(state)
 

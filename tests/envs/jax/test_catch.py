@@ -26,7 +26,7 @@ def test_it_steps_as_bsuites_catch():
 
 def test_balls_start_in_every_column_equally_often():
     env = make_jax_env("jax_catch")
-    state, _ = jax.vmap(env.reset)(jax.random.split(jax.random.PRNGKey(0), 5000))
+    state, _ = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.PRNGKey(0), 5000))
     counts = np.bincount(state.ball_x, minlength=5)
     assert len(counts) == 5
     assert abs(counts - 1000).max() < 150  # five standard deviations

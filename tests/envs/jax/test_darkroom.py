@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,15 +9,25 @@ from dreamworld.envs.jax import make_jax_env
 KEY = jax.random.PRNGKey(0)
 
 
+@functools.cache
+def jitted(env):
+    return jax.jit(env.reset), jax.jit(env.step)
+
+
 def walk(env, actions):
     """The state after the actions, and all images."""
-    step = jax.jit(env.step)
-    state, obs = env.reset(KEY)
+    reset, step = jitted(env)
+    state, obs = reset(KEY)
     images = [np.asarray(obs["image"])]
     for i, action in enumerate(actions):
         state, row = step(state, {"action": jnp.int32(action)}, jax.random.PRNGKey(i))
         images.append(np.asarray(row.obs["image"]))
     return state, images
+
+
+def starts(env, num):
+    """States [num, ...] and first images of as many episodes."""
+    return jax.device_get(jax.jit(jax.vmap(env.reset))(jax.random.split(KEY, num)))
 
 
 def test_only_the_lit_cells_are_visible():
@@ -34,19 +46,20 @@ def test_only_the_lit_cells_are_visible():
 
 def test_the_goal_is_dark_at_first_and_shows_when_lit():
     env = make_jax_env("jax_darkroom")
-    states, obs = jax.vmap(env.reset)(jax.random.split(KEY, 300))
+    states, obs = starts(env, 300)
     assert np.abs(states.goal - 7).max(-1).min() > env.light
     assert len(np.unique(obs["image"], axis=0)) == 1  # the first image tells nothing about the goal
     assert len(np.unique(states.goal, axis=0)) > 100
-    state = env.reset(KEY)[0]._replace(goal=jnp.array([7, 9]))
-    assert (np.asarray(env.observe(state)["image"])[15:17, 19:21] == (60, 230, 90)).all()
+    state = jitted(env)[0](KEY)[0]._replace(goal=jnp.array([7, 9]))
+    _, step = jitted(env)[1](state, {"action": jnp.int32(0)}, KEY)
+    assert (np.asarray(step.obs["image"])[15:17, 19:21] == (60, 230, 90)).all()
 
 
 def test_finding_the_goal_pays_and_ends():
     env = make_jax_env("jax_darkroom")
-    state = env.reset(KEY)[0]._replace(goal=jnp.array([6, 7]))
+    state = jitted(env)[0](KEY)[0]._replace(goal=jnp.array([6, 7]))
     for action, found in [(1, True), (2, False), (0, False)]:
-        _, step = env.step(state, {"action": jnp.int32(action)}, KEY)
+        _, step = jitted(env)[1](state, {"action": jnp.int32(action)}, KEY)
         assert (bool(step.is_last), bool(step.is_terminal), float(step.reward)) == (
             found,
             found,
@@ -89,7 +102,7 @@ def test_the_television_is_random_while_it_is_lit_and_only_there():
 
 def test_the_television_covers_no_goal():
     env = make_jax_env("jax_darkroom_noisytv")
-    states, _ = jax.vmap(env.reset)(jax.random.split(KEY, 2000))
+    states, _ = starts(env, 2000)
     rows, cols = np.asarray(states.goal).T
     assert not ((rows >= 6) & (rows <= 8) & (cols <= 2)).any()
     assert len(np.unique(states.goal, axis=0)) == 225 - 25 - 9

@@ -50,7 +50,7 @@ class State:
 
 
 class Walk:
-    """Adds the action (-1 to 2) to x; ends at x >= goal. `done` includes the time limit, as in gymnax 0.0.x."""
+    """Adds the action (-1 to 2) to x, ends at x >= goal; `done` includes the time limit, as in gymnax 0.0."""
 
     default_params = Params()
 
@@ -208,9 +208,10 @@ sys.path.append(sys.argv[1])
 import gymnax, jax
 from dreamworld.envs.jax import from_gymnax
 from dreamworld.envs.jax.measure import episode_returns, random_policy
-for name, limit, ends in [("CartPole-v1", 500, True), ("Pendulum-v1", 200, False), ("Breakout-MinAtar", 1000, True)]:
+tasks = [("CartPole-v1", 500, True), ("Pendulum-v1", 200, False), ("Breakout-MinAtar", 1000, True)]
+for name, limit, ends in tasks:
     env = from_gymnax(*gymnax.make(name))
-    returns, lengths = episode_returns(env, random_policy(env), jax.random.PRNGKey(0), 256, limit)
+    returns, lengths = episode_returns(env, [random_policy(env)], jax.random.PRNGKey(0), 256, limit)
     print(name, returns.mean(), lengths.mean())
     assert (lengths < limit).all() == ends, lengths
     if name == "CartPole-v1":

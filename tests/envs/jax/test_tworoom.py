@@ -1,43 +1,49 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dreamworld.envs.jax import make_jax_env
-from dreamworld.envs.jax.tworoom import BAND, RADIUS
+from dreamworld.envs.jax.tworoom import BAND, RADIUS, TwoRoomState
 
 KEY = jax.random.PRNGKey(0)
 
 
-def place(env, agent, goal=(0.9, 0.9), door=0.5):
-    state, _ = env.reset(KEY)
-    return state._replace(agent=jnp.array(agent), goal=jnp.array(goal), door=jnp.float32(door))
+def place(agent, goal=(0.9, 0.9), door=0.5):
+    return TwoRoomState(jnp.array(agent), jnp.array(goal), jnp.float32(door), jnp.int32(0))
+
+
+@functools.cache
+def jitted(env):
+    return jax.jit(env.step)
 
 
 def move(env, state, x, y):
-    return env.step(state, {"action": jnp.array([x, y], jnp.float32)}, KEY)
+    return jitted(env)(state, {"action": jnp.array([x, y], jnp.float32)}, KEY)
 
 
 def test_a_free_move_is_the_action_times_the_stride():
     env = make_jax_env("jax_tworoom")
-    state, step = move(env, place(env, (0.2, 0.2)), 0.5, -1.0)
+    state, step = move(env, place((0.2, 0.2)), 0.5, -1.0)
     np.testing.assert_allclose(state.agent, [0.2 + 0.03, 0.2 - 0.06], atol=1e-6)
     assert (float(step.reward), bool(step.is_last)) == (0.0, False)
-    far, _ = move(env, place(env, (0.2, 0.2)), 9.0, 0.0)
+    far, _ = move(env, place((0.2, 0.2)), 9.0, 0.0)
     np.testing.assert_allclose(far.agent[0], 0.26, atol=1e-6)
 
 
 def test_the_wall_stops_at_any_stride_and_the_door_lets_through():
     env = make_jax_env("jax_tworoom", stride=0.5)
     for start, push, stop in [(0.3, 1.0, 0.5 - BAND), (0.7, -1.0, 0.5 + BAND)]:
-        blocked, _ = move(env, place(env, (start, 0.2)), push, 0.3)
+        blocked, _ = move(env, place((start, 0.2)), push, 0.3)
         np.testing.assert_allclose(blocked.agent, [stop, 0.35], atol=1e-6)
-        through, _ = move(env, place(env, (start, 0.5)), push, 0.0)
+        through, _ = move(env, place((start, 0.5)), push, 0.0)
         np.testing.assert_allclose(through.agent[0], start + 0.5 * push, atol=1e-6)
 
 
 def test_the_doorway_holds_the_agent_between_its_posts():
     env = make_jax_env("jax_tworoom")
-    state = place(env, (0.5, 0.5))
+    state = place((0.5, 0.5))
     for _ in range(5):
         state, _ = move(env, state, 0.0, 1.0)
     np.testing.assert_allclose(state.agent, [0.5, 0.5 + env.door_width / 2 - RADIUS], atol=1e-6)
@@ -67,16 +73,18 @@ def test_no_random_walk_enters_a_wall():
 
 def test_reaching_the_goal_pays_and_ends():
     env = make_jax_env("jax_tworoom")
-    _, step = move(env, place(env, (0.2, 0.2), goal=(0.33, 0.2)), 1.0, 0.0)
+    _, step = move(env, place((0.2, 0.2), goal=(0.33, 0.2)), 1.0, 0.0)
     assert (float(step.reward), bool(step.is_last), bool(step.is_terminal)) == (1.0, True, True)
-    _, step = move(env, place(env, (0.2, 0.2), goal=(0.35, 0.2)), 1.0, 0.0)
+    _, step = move(env, place((0.2, 0.2), goal=(0.35, 0.2)), 1.0, 0.0)
     assert (float(step.reward), bool(step.is_last)) == (0.0, False)
 
 
 def test_starts_are_free_and_the_other_room_is_the_other():
     for other_room in (False, True):
         env = make_jax_env("jax_tworoom", other_room=other_room)
-        state, _ = jax.vmap(env.reset)(jax.random.split(KEY, 500))
+        state = jax.device_get(
+            jax.jit(jax.vmap(lambda key, env=env: env.reset(key)[0]))(jax.random.split(KEY, 500))
+        )
         for point in (state.agent, state.goal):
             assert np.abs(point[:, 0] - 0.5).min() >= BAND - 1e-6
             assert point.min() >= RADIUS - 1e-6
@@ -87,7 +95,7 @@ def test_starts_are_free_and_the_other_room_is_the_other():
 
 def test_the_picture_shows_wall_door_agent_and_goal():
     env = make_jax_env("jax_tworoom", size=64)
-    picture = np.asarray(env.observe(place(env, (0.2, 0.3), (0.8, 0.7)))["image"])
+    picture = np.asarray(jax.jit(env.observe)(place((0.2, 0.3), (0.8, 0.7)))["image"])
     assert (picture[5, 32] == 128).all()
     assert (picture[32, 32] == 0).all()
     assert tuple(picture[19, 12]) == (255, 64, 51)
