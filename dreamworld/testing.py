@@ -51,7 +51,7 @@ def random_batch(
     for value in action.values():
         value[is_last] = 0
     extras: dict[str, Any] = {key: space.sample(random, *shape) for key, space in latent_space.items()}
-    extras["row"] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+    extras["row"] = np.arange(np.prod(shape), dtype=np.int64).view(np.int32).reshape(*shape, 2)
     extras["consec"] = np.zeros(shape[0], np.int32)
     obs: dict[str, Any] = {key: space.sample(random, *shape) for key, space in obs_space.items()}
     return Batch(obs, action, reward, is_first, is_last, is_terminal, extras)
