@@ -1,8 +1,10 @@
 import importlib.metadata
 import subprocess
 import sys
+from typing import NamedTuple
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -135,3 +137,38 @@ def test_entry_points_serve_their_name_and_every_name_that_begins_with_it(monkey
     assert make_env("toybox_abc")._env.length == 3  # type: ignore[attr-defined]
     assert make_env("toybox_long_ab")._env.length == 2  # type: ignore[attr-defined]
     assert make_env("toybox_abc", length=8)._env.length == 8  # type: ignore[attr-defined]
+
+
+class GymnaxBox(NamedTuple):
+    low: float
+    high: float
+    shape: tuple[int, ...]
+    dtype: type = np.float32
+
+
+class GymnaxStyle:
+    """Counts to three in the style of gymnax."""
+
+    default_params = None
+
+    def observation_space(self, params):
+        return GymnaxBox(0.0, 5.0, (1,))
+
+    def action_space(self, params):
+        return GymnaxBox(-2.0, 2.0, (1,))
+
+    def reset(self, key, params):
+        return jnp.zeros(1), jnp.zeros((), jnp.int32)
+
+    def step(self, key, state, action, params):
+        state = state + 1
+        return state[None].astype(jnp.float32), state, action[0], state >= 3, {}
+
+
+def test_a_gymnax_style_object_plugs_in():
+    env = make_env(GymnaxStyle())
+    env.reset(0)
+    rows = [env.step({"action": np.ones(1, np.float32)}) for _ in range(3)]
+    assert [float(row.obs["vector"][0]) for row in rows] == [1, 2, 3]
+    assert [row.reward for row in rows] == [2, 2, 2]  # 1 is the upper bound
+    assert [row.is_last for row in rows] == [False, False, True]
