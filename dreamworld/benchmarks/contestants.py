@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from dreamworld.config import Config, EnvConfig
+from dreamworld.envs.adapters import crafter_view
 from dreamworld.envs.base import Env
 from dreamworld.envs.factory import make_env
 from dreamworld.types import Space
@@ -81,17 +82,16 @@ def _preprocessed(game: str, config: EnvConfig) -> gymnasium.Env:
     )
 
 
-def crafter_without_numba(task: str) -> Callable[[], Env]:
-    """A factory of Crafter that runs its noise in plain Python, as an installation without numba does."""
+def plain_crafter(task: str) -> Callable[[], Env]:
+    """A factory of Crafter as it comes, without numba and without our drawing; for worker processes."""
     return functools.partial(_plain_crafter, task)
 
 
 def _plain_crafter(task: str) -> Env:
-    if "opensimplex" in sys.modules:
-        raise RuntimeError(
-            "numba can't be kept out of a process that has loaded Crafter: use worker processes"
-        )
+    if sys.modules.get("numba") is not None:
+        raise RuntimeError("numba is loaded already; only a worker process can do without")
     sys.modules["numba"] = None  # type: ignore[assignment]  # importing it fails from now on
+    crafter_view.speed_up = lambda env: None  # in this process only, which is a worker's
     return make_env(task)
 
 

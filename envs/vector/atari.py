@@ -23,14 +23,15 @@ PREFIXES = ("atari100k_", "atari_")
 class AtariThreads:
     """`VectorEnv` of one Atari game, stepped by C++ threads.
 
-    Resize "area" is done by them, too, and gives the bytes of the plain environment. Resize "pillow", as published,
-    takes whole screens from them and shrinks these in threads of our own, as Pillow releases the interpreter lock
-    while it resizes (ale_py's `act` does not, so a pool of single emulators would run one at a time). It gives the
-    bytes of the plain environment but for one thing: where a game ends on the third of four frames, the last row
-    also shows what the frame before the previous two-frame maximum showed.
+    Resize "area" is done by them, too, and gives the bytes of the plain environment.
 
-    A failure inside the C++ code is raised as it is: it would be a bug of the emulator, and can't be one of an
-    environment.
+    Resize "pillow", as published, takes whole screens from them and shrinks these in threads of our own:
+    Pillow releases the interpreter lock while it resizes (ale_py's `act` does not, so a pool of single
+    emulators would run one at a time). It gives the bytes of the plain environment but for one thing: the C++
+    code leaves out the frame in which a game ends, so the picture of a terminal row may be a frame older.
+    Hence `auto` takes worker processes for it.
+
+    A failure inside the C++ code is raised as it is: it would be a bug of the emulator.
     """
 
     engine = "atari"

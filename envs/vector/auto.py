@@ -6,8 +6,7 @@ import inspect
 import os
 import pickle
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,10 +21,10 @@ PROBE_S = 0.3  # time spent on measuring an environment
 MESSAGE_S = 100e-6  # what a step costs per worker, beside the environments' own work (measured on 2 cores)
 WORTH = 0.8  # worker processes must take less than this share of the time
 # Not measured beforehand, as building one here would load a renderer or a compiler into the training process.
-COSTS_S = {"crafter_": 1.5e-3, "memorymaze_": 10e-3, "dmc_": 8e-3}  # dmc with pixels
+COSTS_S = {"crafter_": 1.5e-3, "memorymaze_": 10e-3, "dmc_": 8e-3, "atari": 0.5e-3}  # dmc: with pixels
 
 
-def build(target: str | Callable[..., Any] | JaxEnv, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
+def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
     """Builds the engine that `config.engine` names, or for auto the one that should be fastest."""
     engine, reason = config.engine, "asked for"
     if engine == "auto":
@@ -38,7 +37,9 @@ def build(target: str | Callable[..., Any] | JaxEnv, config: EnvConfig, *, seed:
     if engine == "process":
         from dreamworld.envs.vector.process import ProcessVector
 
-        _check_importable(target)
+        problem = _import_problem(target)
+        if problem:
+            raise UserError(f"{problem}: define it in a module of its own, or use env.engine inprocess")
         return ProcessVector(target, config, num, workers=_workers(config), seed=seed, reason=reason)
     from dreamworld.envs.vector.inprocess import InProcess
     from dreamworld.envs.vector.worker import maker
@@ -53,12 +54,13 @@ def choose(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
         if set(wrapped) <= {"time_limit"}:
             return "jax", "a JAX environment"
         return "inprocess", f"a JAX environment with {_list(wrapped)}, which wraps single environments"
-    if _is_atari(target):
-        if not wrapped:
-            return "atari", f"Atari with resize {config.atari.resize}"
-        return "process", f"Atari with {_list(wrapped)}, which wraps single environments"
+    if _is_atari(target) and config.atari.resize == "area" and not wrapped:
+        return "atari", "Atari with resize area, which its C++ threads do themselves"
     if num == 1:
         return "inprocess", "one environment"
+    problem = _import_problem(target)
+    if problem:
+        return "inprocess", problem
     return _by_cost(target, config, num)
 
 
@@ -140,9 +142,11 @@ def _jax_env(target: Any) -> JaxEnv:
 
     if isinstance(target, str) and target.startswith("jax_"):
         return make_jax_env(target)
-    value = load_object(target) if isinstance(target, str) and ":" in target else target
+    value: Any = target
+    if isinstance(target, str) and ":" in target:
+        value = load_object(target)
     if isinstance(value, type) or (callable(value) and not hasattr(value, "step")):
-        value = value()
+        value = cast(Any, value)()
     if _is_gymnax(value):
         return from_gymnax(value)
     if not _is_jax(value):
@@ -177,25 +181,22 @@ def _is_atari(target: Any) -> bool:
 def _refuse_object(target: Any) -> None:
     if not isinstance(target, str) and not callable(target):
         raise UserError(
-            f"a {type(target).__name__} is one environment, and several are needed: pass its class or a factory"
+            f"a {type(target).__name__} is one environment, several are needed: pass its class or a factory"
         )
 
 
-def _check_importable(target: Any) -> None:
+def _import_problem(target: Any) -> str:
+    """Why worker processes could not import a factory; empty if they can."""
     if isinstance(target, str):
-        return
+        return ""
     try:
         pickle.dumps(target)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"worker processes can't import the factory {target!r} ({error}): define it at the top of a module, "
-            "or use env.engine inprocess"
-        ) from None
-    if getattr(target, "__module__", "") == "__main__":
-        raise UserError(
-            f"worker processes can't import the factory {target!r} from the main script: move it to a module of "
-            "its own, or use env.engine inprocess"
-        )
+        return f"worker processes can't import the factory {target!r} ({error})"
+    made = getattr(target, "func", target)  # of functools.partial
+    if getattr(made, "__module__", "") == "__main__":
+        return f"worker processes don't load the main script, where the factory {target!r} is defined"
+    return ""
 
 
 def _workers(config: EnvConfig) -> int:

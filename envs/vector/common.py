@@ -60,7 +60,7 @@ class Rows:
         self.is_first[index], self.is_last[index], self.is_terminal[index] = first, last, terminal
 
     def truncate(self, index: int, obs: dict[str, np.ndarray]) -> None:
-        """Closes an episode that broke off: repeats row `index` of `obs`, with reward 0, last, not terminal."""
+        """Closes an episode that broke off: row `index` of `obs` again, reward 0, last, not terminal."""
         self.write(index, {key: value[index] for key, value in obs.items()}, 0.0, False, True, False)
 
     def views(self) -> dict[str, np.ndarray]:

@@ -28,12 +28,13 @@ class Group:
         self._envs: list[Env | None] = []
         try:
             for _ in range(num):
-                self._envs.append(make())
+                env = make()
+                self._envs.append(env)
         except BaseException:
             self.close()
             raise
-        self.obs_space: Spaces = self._envs[0].obs_space
-        self.act_space: Spaces = self._envs[0].act_space
+        self.obs_space: Spaces = env.obs_space
+        self.act_space: Spaces = env.act_space
         self.logs: dict[int, dict[str, float]] = {}  # of the last call, by local index
         self.events: list[str] = []  # of the last call
         self._ended = [True] * num

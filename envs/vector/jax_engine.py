@@ -57,8 +57,8 @@ def env_keys(seed: int, num: int) -> jax.Array:
 class JaxVector:
     """`VectorEnv` over a JAX environment.
 
-    Pure functions don't raise, hang or die by themselves: what a step raises here is raised to the caller. The
-    arrays it returns are read-only where they share memory with the device's.
+    Pure functions don't raise, hang or die by themselves: what a step raises here is raised to the caller.
+    Arrays that it returns are read-only where they share memory with the device's.
     """
 
     engine = "jax"
@@ -96,8 +96,8 @@ class JaxVector:
         if self._state is None or self._current is None:
             return None
         step = self._current
-        rows = Rows(step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
-        leaves = jax.device_get(jax.tree.leaves((self._state, rows)))
+        rows: Any = (step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
+        leaves = jax.device_get(jax.tree.leaves((self._state, Rows(*rows))))
         return {f"leaf/{index}": np.array(leaf) for index, leaf in enumerate(leaves)}
 
     def restore(self, state: dict[str, np.ndarray]) -> TimeStep:

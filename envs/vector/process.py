@@ -1,9 +1,8 @@
-"""Environments in worker processes: for those that cost more than a message, and those that may hang or crash.
+"""Environments in worker processes: for those that cost more than a message, or that may hang or crash.
 
-gymnasium's AsyncVectorEnv is not used: one process per environment instead of several, forked or with the whole
-main module imported again, every observation space batched by its own rules, and a worker that dies or hangs ends
-the run. Workers here are fresh interpreters (what multiprocessing calls spawn) that import neither the main module
-nor JAX.
+gymnasium's AsyncVectorEnv is not used: it takes a process for each environment, which it forks or in which it
+imports the whole main module again, and a worker that dies or hangs ends the run. Workers here are fresh
+interpreters (what multiprocessing calls spawn) that import neither the main module nor JAX.
 """
 
 from __future__ import annotations
@@ -68,7 +67,8 @@ class Worker:
         self._connection, theirs = Pipe()
         self._trace = tempfile.TemporaryFile()  # where faulthandler writes; read when the worker is gone  # noqa: SIM115
         descriptors = (theirs.fileno(), self._memory, self._trace.fileno())
-        # One thread each: the workers already share out the cores. On the CPU, should an environment use JAX itself.
+        # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
+        # JAX itself, and must not take the accelerator's memory.
         threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", BOOT, *map(str, descriptors)],

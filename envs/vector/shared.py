@@ -16,8 +16,11 @@ ALIGN = 64  # bytes: a cache line, so that two workers never write to the same o
 
 
 def make_memory() -> int:
-    """File descriptor of an empty unnamed file in memory. multiprocessing.shared_memory would give it a name in
-    /dev/shm, which stays behind when both the process and its resource tracker are killed."""
+    """File descriptor of an empty unnamed file in memory.
+
+    multiprocessing.shared_memory would give it a name in /dev/shm, which stays behind when the process and
+    its resource tracker are killed.
+    """
     if hasattr(os, "memfd_create"):
         return os.memfd_create("dreamworld-envs")
     with tempfile.TemporaryFile() as file:  # already unlinked

@@ -115,7 +115,7 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
 
 def _handle(group: Group, verb: str, argument: Any, action: dict, rows: Rows) -> Any:
     if verb == "step":
-        # Copies, as environments may keep their last action and the parent writes the next one into this memory.
+        # Copies: environments may keep their last action, and the parent writes the next one to this memory.
         group.step({key: value.copy() for key, value in action.items()}, rows, rows)
     elif verb == "begin":
         indices, seed = argument

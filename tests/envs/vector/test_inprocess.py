@@ -5,13 +5,13 @@ import pytest
 import vector_toys as toys
 
 from dreamworld.config import EnvConfig
-from dreamworld.envs.vector import EnvFailure, env_seed, make_vector_env
+from dreamworld.envs.vector import EnvFailure, env_seed
 from dreamworld.errors import UserError
 
 
 def build(num=3, seed=0, **options):
     config = EnvConfig(num=num, engine="inprocess", max_failures=3)
-    return make_vector_env(toys.make(**options), config, seed=seed)
+    return toys.make_vector_env(toys.make(**options), config, seed=seed)
 
 
 def test_rows_follow_next_step_autoreset():
@@ -126,7 +126,7 @@ def test_environment_that_can_not_be_built_raises_its_own_error():
         raise UserError("no such game")
 
     with pytest.raises(UserError, match="no such game"):
-        make_vector_env(broken, EnvConfig(num=2, engine="inprocess"), seed=0)
+        toys.make_vector_env(broken, EnvConfig(num=2, engine="inprocess"), seed=0)
 
 
 def test_actions_of_the_wrong_form_are_refused():
@@ -164,7 +164,7 @@ def test_close_closes_every_environment_and_can_be_called_twice():
         made.append(toys.Counter())
         return made[-1]
 
-    env = make_vector_env(factory, EnvConfig(num=3, engine="inprocess"), seed=0)
+    env = toys.make_vector_env(factory, EnvConfig(num=3, engine="inprocess"), seed=0)
     env.close()
     env.close()
     assert all(one.closed for one in made)
@@ -172,4 +172,4 @@ def test_close_closes_every_environment_and_can_be_called_twice():
 
 def test_engine_with_no_environment_is_refused():
     with pytest.raises(UserError, match=r"env\.num"):
-        make_vector_env(toys.make(), EnvConfig(), seed=0, num=0)
+        toys.make_vector_env(toys.make(), EnvConfig(), seed=0, num=0)

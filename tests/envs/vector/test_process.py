@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,7 +13,7 @@ import pytest
 import vector_toys as toys
 
 from dreamworld.config import EnvConfig
-from dreamworld.envs.vector import EnvFailure, make_vector_env
+from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
 
 
@@ -22,7 +23,7 @@ def build():
 
     def make(num=4, workers=2, timeout_s=120.0, max_failures=3, **options):
         config = EnvConfig(engine="process", workers=workers, timeout_s=timeout_s, max_failures=max_failures)
-        made.append(make_vector_env(toys.make(**options), config, seed=7, num=num))
+        made.append(toys.make_vector_env(toys.make(**options), config, seed=7, num=num))
         return made[-1]
 
     yield make
@@ -41,7 +42,7 @@ def gone(pids, within_s=10.0):
 
 
 def test_rows_are_those_of_the_inprocess_engine_whatever_the_number_of_workers(build):
-    reference = make_vector_env(toys.make(length=3), EnvConfig(engine="inprocess"), seed=7, num=5)
+    reference = toys.make_vector_env(toys.make(length=3), EnvConfig(engine="inprocess"), seed=7, num=5)
     expected = toys.roll(reference, 9)
     for workers in (1, 2):
         for a, b in zip(expected, toys.roll(build(num=5, workers=workers, length=3), 9)):
@@ -79,7 +80,7 @@ def test_a_worker_loads_no_jax_and_not_the_main_module(build):
         maps = {os.path.basename(mapped.path) for mapped in psutil.Process(pid).memory_maps()}
         assert "-c" in command and not any("jaxlib" in name or "xla" in name.lower() for name in maps)
     assert modules.is_first.all()
-    env = make_vector_env(toys.Modules, EnvConfig(engine="process", workers=1), seed=0, num=1)
+    env = toys.make_vector_env(toys.Modules, EnvConfig(engine="process", workers=1), seed=0, num=1)
     try:
         assert env.reset(0).obs["jax_loaded"].tolist() == [0]
     finally:
@@ -174,19 +175,19 @@ def test_too_many_deaths_in_a_row_raise(build):
 def test_environment_that_can_not_be_built_raises_the_users_error():
     config = EnvConfig(engine="process", workers=2)
     with pytest.raises(UserError, match="unknown environment 'no_such_env'"):
-        make_vector_env("no_such_env", config, seed=0, num=2)
+        toys.make_vector_env("no_such_env", config, seed=0, num=2)
     with pytest.raises(EnvFailure, match="built wrong") as error:
-        make_vector_env(toys.Unbuildable, config, seed=0, num=2)
+        toys.make_vector_env(toys.Unbuildable, config, seed=0, num=2)
     assert "vector_toys.py" in str(error.value)
 
 
 def test_factory_that_workers_can_not_import_is_refused_in_one_line():
-    with pytest.raises(UserError, match="top of a module"):
-        make_vector_env(lambda: toys.Counter(), EnvConfig(engine="process"), seed=0, num=2)
+    with pytest.raises(UserError, match="in a module of its own"):
+        toys.make_vector_env(lambda: toys.Counter(), EnvConfig(engine="process"), seed=0, num=2)
 
 
 def test_named_environment_runs_in_workers():
-    env = make_vector_env("gym_CartPole-v1", EnvConfig(engine="process", workers=1), seed=0, num=2)
+    env = toys.make_vector_env("gym_CartPole-v1", EnvConfig(engine="process", workers=1), seed=0, num=2)
     try:
         rows = toys.roll(env, 60)
         assert any(row.is_terminal.any() for row in rows) and not any(row.events for row in rows)
@@ -227,7 +228,7 @@ def test_close_ends_the_workers_and_leaves_neither_files_nor_zombies(build):
 
 
 def test_forgotten_engine_closes_its_workers():
-    env = make_vector_env(toys.make(), EnvConfig(engine="process", workers=1), seed=0, num=1)
+    env = toys.make_vector_env(toys.make(), EnvConfig(engine="process", workers=1), seed=0, num=1)
     pids = env.pids
     del env
     assert gone(pids)
@@ -274,7 +275,7 @@ while True:
 def test_no_worker_outlives_its_parent(fault, end):
     before = set(os.listdir("/dev/shm"))
     path = os.pathsep.join(filter(None, sys.path))
-    parent = subprocess.Popen(
+    parent: Any = subprocess.Popen(
         [sys.executable, "-c", PARENT, fault, "crash" if end == "exit" else "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -286,7 +287,7 @@ def test_no_worker_outlives_its_parent(fault, end):
     assert len(pids) == 2
     if end == signal.SIGINT:
         time.sleep(0.2)
-        os.killpg(parent.pid, end)  # Ctrl-C reaches the whole group
+        os.killpg(parent.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
     elif end == signal.SIGKILL:
         time.sleep(0.2)
         parent.kill()

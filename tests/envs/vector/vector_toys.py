@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
+from dreamworld.config import EnvConfig
+from dreamworld.envs import vector
 from dreamworld.envs.base import Step
 from dreamworld.types import Space
 
@@ -52,7 +55,11 @@ class Counter:
                 time.sleep(1000)
             if self.fault == "shape":
                 return Step(
-                    {"image": np.zeros((1, 1, 3), np.uint8), "noise": np.float32(0)}, 0.0, False, False, False
+                    {"image": np.zeros((1, 1, 3), np.uint8), "noise": np.zeros((), np.float32)},
+                    0.0,
+                    False,
+                    False,
+                    False,
                 )
         return self._step(float(action["action"].sum()))
 
@@ -68,7 +75,7 @@ class Counter:
     def _step(self, reward, first=False):
         last = self.count >= self.length
         image = np.full((self.size, self.size, 3), self.count, np.uint8)
-        obs = {"image": image, "noise": np.float32(self.random.uniform())}
+        obs = {"image": image, "noise": np.array(self.random.uniform(), np.float32)}
         log = {"log/count": float(self.count)} if last else {}
         return Step(obs, reward, first, last, last and self.terminal, log)
 
@@ -89,6 +96,11 @@ class Counter:
 
     def close(self):
         self.closed = True
+
+
+def make_vector_env(target: Any, config: EnvConfig, *, seed: int, num: int | None = None) -> Any:
+    """As the real one, untyped: engines have more than the contract, which type checkers don't know."""
+    return vector.make_vector_env(target, config, seed=seed, num=num)
 
 
 def make(**options):
@@ -119,7 +131,7 @@ class Modules(Counter):
         self.obs_space = {"jax_loaded": Space((), "int32", 2)}
 
     def _step(self, reward, first=False):
-        return Step({"jax_loaded": np.int32("jax" in sys.modules)}, reward, first, False, False)
+        return Step({"jax_loaded": np.array("jax" in sys.modules, np.int32)}, reward, first, False, False)
 
 
 class Unbuildable:
