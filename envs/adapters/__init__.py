@@ -1,0 +1,1 @@
+"""One adapter per kind of environment, each to the contract of `dreamworld.envs.base`."""
