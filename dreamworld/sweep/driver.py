@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dreamworld.errors import UserError
@@ -139,24 +139,33 @@ def sweep(spec: Spec, *, command: Sequence[str] = (), say: Say = print) -> int:
     command = tuple(command) or process.train_command()
     jobs = expand(spec)
     if spec.dry_run:
-        states = {job.name: state_of(job) for job in jobs}
+        states: dict[str, State] = {job.name: state_of(job) for job in jobs}
         return dry_run(spec, jobs, states, command, say)
     unfinished = [job for job in jobs if state_of(job) != "finished"]
-    launcher = make_launcher(spec, max(1, len(unfinished)), command)
-    with locked(spec.folder):
-        states = {job.name: state_of(job) for job in jobs}
-        elsewhere = queued_elsewhere(spec, jobs)
-        save_plan(spec.folder, spec.name, jobs)
-        print_plan(spec, jobs, states)
-        say(f"launcher: {launcher.about}")
-        say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), launcher.slots)}")
-        if elsewhere:
-            say(f"{len(elsewhere)} runs are in SLURM's queue already")
-        todo = [job for job in jobs if states[job.name] != "finished" and job.name not in elsewhere]
-        with Stop().installed() as stop:
-            outcome = Driver(spec, launcher, say).run(todo, stop)
-        outcome.left += sorted(elsewhere)
-        return conclude(spec, outcome, stop, say)
+    if not unfinished:
+        print_plan(spec, jobs, dict.fromkeys([job.name for job in jobs], "finished"))
+        say("nothing left to train")
+        write_report(spec, say)
+        return 0
+    with contextlib.closing(make_launcher(spec, len(unfinished), command)) as launcher, locked(spec.folder):
+        return _run(spec, jobs, launcher, say)
+
+
+def _run(spec: Spec, jobs: list[Job], launcher: Launcher, say: Say) -> int:
+    """Runs what is not finished; the caller holds the sweep's directory."""
+    states: dict[str, State] = {job.name: state_of(job) for job in jobs}
+    elsewhere = queued_elsewhere(spec, jobs)
+    save_plan(spec.folder, spec.name, jobs)
+    print_plan(spec, jobs, states)
+    say(f"launcher: {launcher.about}")
+    say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), launcher.slots)}")
+    if elsewhere:
+        say(f"{len(elsewhere)} runs are in SLURM's queue already")
+    todo = [job for job in jobs if states[job.name] != "finished" and job.name not in elsewhere]
+    with Stop().installed() as stop:
+        outcome = Driver(spec, launcher, say).run(todo, stop)
+    outcome.left += sorted(elsewhere)
+    return conclude(spec, outcome, stop, say)
 
 
 def queued_elsewhere(spec: Spec, jobs: list[Job]) -> set[str]:
@@ -168,20 +177,24 @@ def queued_elsewhere(spec: Spec, jobs: list[Job]) -> set[str]:
     return slurm.still_queued(spec, jobs)
 
 
-def dry_run(spec: Spec, jobs: list[Job], states: dict[str, State], command: Sequence[str], say: Say) -> int:
+def dry_run(
+    spec: Spec, jobs: list[Job], states: Mapping[str, State], command: Sequence[str], say: Say
+) -> int:
     """Prints the plan and its cost; for slurm the scripts, too. Writes nothing."""
-    print_plan(spec, jobs, states)
-    slots = max(1, spec.workers)
+    todo = [job for job in jobs if states[job.name] != "finished"]
+    slots, text = max(1, spec.workers), ""
     if spec.launcher == "slurm":
         from dreamworld.sweep.launch import slurm
 
-        say(slurm.scripts(spec, [job for job in jobs if states[job.name] != "finished"], tuple(command)))
+        text = slurm.scripts(spec, todo, tuple(command)) if todo else ""
     elif spec.launcher == "local":
         from dreamworld.sweep.launch import local
 
         pool = local.make(spec, len(jobs), tuple(command))
-        slots = pool.slots
-        say(f"launcher: {pool.about}")
+        slots, text = pool.slots, f"launcher: {pool.about}"
+    print_plan(spec, jobs, states)
+    if text:
+        say(text)
     say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), slots)}")
     return 0
 
@@ -191,7 +204,7 @@ def conclude(spec: Spec, outcome: Outcome, stop: Stop, say: Say) -> int:
     for name, why in outcome.failed.items():
         say(f"failed: {name}: {why}")
     if outcome.left:
-        follow = f"follow: dreamworld status {spec.folder} --watch True; the same command continues"
+        follow = f"follow: dreamworld status {spec.folder} --watch; the same command continues"
         say(f"{len(outcome.left)} runs are not finished; {follow}")
     write_report(spec, say)
     if stop.requested:
@@ -208,12 +221,12 @@ def write_report(spec: Spec, say: Say) -> None:
     try:
         _, page = report([str(spec.folder)], title=spec.name, options=options)
     except UserError as error:
-        say(f"no report: {error}")
+        say(f"no report yet: {error}")
     else:
         say(f"report: {page}")
 
 
-def print_plan(spec: Spec, jobs: Sequence[Job], states: dict[str, State]) -> None:
+def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> None:
     """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
     from rich import box
     from rich.console import Console

@@ -58,7 +58,7 @@ class Flags:
     ray_address: str = ""
     """Address of a Ray cluster, host:port or auto; empty starts Ray in this process."""
     slurm: tuple[str, ...] = ()
-    """Parameters of submitit's SLURM executor, KEY=VALUE: partition=gpu timeout_min=1440 mem_gb=32."""
+    """Parameters of submitit's SLURM executor, KEY=VALUE: partition=gpu time=1-00:00:00 mem=32GB."""
     wait: bool = True
     """slurm: stay until the jobs have ended, retry, and report; otherwise submit and leave."""
     dry_run: bool = False
@@ -210,9 +210,8 @@ def _check(spec: Spec, source: str) -> None:
         if key in OWN_KEYS or key in ("seeds", "logdir"):
             raise UserError(f"{source}: {key} belongs to the sweep; use {OWN_KEYS.get(key, key)}")
         if key not in known:
-            raise UserError(
-                f"{source}: {presets.unknown(key, spec.options.get(key, spec.axes.get(key)), known)}"
-            )
+            value = spec.options.get(key, spec.axes.get(key))
+            raise UserError(f"{source}: {presets.unknown(key, value, {**FLAGS, **known})}")
     for key, values in spec.axes.items():
         if not values:
             raise UserError(f"{source}: grid {key}: has no values")

@@ -34,6 +34,9 @@ def main() -> int:
     rundir.write_status("running", step=begin, updates=0, **fields)
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+    if fault == "always" and begin >= steps // 2:
+        rundir.write_status("failed", step=begin, error="RuntimeError: planned crash", **fields)
+        raise RuntimeError("planned crash")
     (rundir.path / "cores").write_text(json.dumps(sorted(os.sched_getaffinity(0))))
     for step in range(begin + steps // LINES, steps + 1, steps // LINES):
         if stopped:

@@ -30,6 +30,10 @@ class Launcher(Protocol):
         """Asks every run to save and end, and kills those that take longer than `grace_s`."""
         ...
 
+    def close(self) -> None:
+        """Gives back what the launcher itself holds; runs are left alone."""
+        ...
+
 
 def make_launcher(spec: Spec, jobs: int, command: Sequence[str]) -> Launcher:
     """The launcher that `spec` names for `jobs` runs of `command`; UserError where it is not usable here."""

@@ -120,6 +120,9 @@ class LocalPool:
         """SIGTERM to every run, SIGKILL after `grace_s`."""
         process.stop([child for _, _, child in self._running], grace_s)
 
+    def close(self) -> None:
+        """Holds nothing."""
+
 
 def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> LocalPool:
     """The pool of this machine."""

@@ -58,21 +58,25 @@ def start(
 def stop(processes: Sequence[subprocess.Popen[bytes]], grace_s: float) -> None:
     """SIGTERM to each; SIGKILL to the process group of what is left after `grace_s`."""
     for process in processes:
-        if process.poll() is None:
-            process.terminate()
+        if not has_ended(process):
+            os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+    while not all(map(has_ended, processes)) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     for process in processes:
-        kill(process)
+        if not has_ended(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its environment workers, too
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the process and its children (environment workers)."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """As `poll() is not None`, but right also in a signal handler that interrupted `wait()` and its lock."""
+    if process.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def describe_exit(code: int) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,19 @@ from dreamworld.sweep.spec import Spec
 
 LOST = -1001  # the worker went away with the run
 CONNECT_S = 5.0
+STORE_BYTES = 100 * 1024**2  # runs exchange nothing through Ray but their exit codes
 
 
 def execute(command: tuple[str, ...], logdir: str, threads: int, grace_s: float) -> int:
     """On a worker: the training as a child process, stopped cleanly by a cancel. Returns its exit code."""
+    # A sweep started in a shell's background ignores SIGINT, and so would its workers: Ray cancels by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child: subprocess.Popen[bytes] | None = None
     try:
         child = process.start(command, Path(logdir), env={"OMP_NUM_THREADS": str(threads)})
-        return child.wait()
+        while (code := child.poll()) is None:  # Ray's interrupt does not wake a blocked wait()
+            time.sleep(process.POLL_S)
+        return code
     except KeyboardInterrupt:  # how Ray cancels a task
         if child is not None:
             process.stop([child], grace_s)
@@ -95,22 +103,24 @@ class RayPool:
                 with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
                     self._ray.cancel(reference, force=True)
 
+    def close(self) -> None:
+        """Disconnects; a Ray that was started here ends."""
+        self._ray.shutdown()
+
 
 def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> RayPool:
     """Connects to `ray_address`, or starts Ray here; UserError where Ray is absent or unreachable."""
     if importlib.util.find_spec("ray") is None:
         raise UserError("launcher ray: Ray is not installed; pip install 'dreamworld[ray]'")
     _check_reachable(spec.ray_address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if not ray.is_initialized():
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         try:
-            ray.init(
-                address=spec.ray_address or "local",
-                include_dashboard=None if spec.ray_address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            ray.init(address=spec.ray_address or "local", **quiet, **({} if spec.ray_address else own))
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"ray_address {spec.ray_address or 'local'}: no Ray cluster ({reason})") from None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import shlex
 import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from dreamworld import presets
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import write_json
 from dreamworld.sweep.launch import process
@@ -19,8 +22,9 @@ from dreamworld.sweep.spec import Spec
 
 POLL_S = 10.0
 LOST = -1002  # SLURM no longer lists the job, and it left no result
+MAX_TIMEOUTS = 1000  # times that a run may meet its time limit and be queued again
 SETTLE_S = 30.0  # shared file systems show a result some seconds after the job has left the queue
-DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "nodes": 1, "tasks_per_node": 1}
+DEFAULTS: dict[str, Any] = {"time": 24 * 60, "nodes": 1, "ntasks_per_node": 1}
 
 
 class SlurmTask:
@@ -112,6 +116,9 @@ class SlurmArray:
         for _, handle in self._running.values():
             handle.cancel()
 
+    def close(self) -> None:
+        """Holds nothing: jobs live in SLURM."""
+
 
 def recorded(path: Path) -> dict[str, str]:
     """{run name: job id} of what was submitted for a sweep."""
@@ -148,21 +155,22 @@ def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> SlurmArray:
     """An array on this cluster; UserError where submitit or SLURM is absent or a parameter is unknown."""
     if shutil.which("sbatch") is None:
         raise UserError(
-            "launcher slurm: there is no sbatch here; run on a login node, or print scripts: --dry_run True"
+            "launcher slurm: there is no sbatch here; run on a login node, or print scripts: --dry_run"
         )
-    return SlurmArray(_executor(spec, jobs), spec, jobs, command)
+    return SlurmArray(_executor(spec), spec, jobs, command)
 
 
 def scripts(spec: Spec, jobs: list[Job], command: tuple[str, ...]) -> str:
     """The sbatch script and the commands of its tasks, without a cluster."""
-    executor = _executor(spec, len(jobs))
+    executor = _executor(spec)
     executor.parameters["map_count"] = len(jobs)
     text = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
-    lines = [f"# task {index}: {' '.join((*command, *job.args))}" for index, job in enumerate(jobs)]
+    lines = [f"# task {index}: {shlex.join((*command, *job.args))}" for index, job in enumerate(jobs)]
     return "\n".join([text.rstrip(), "", *lines, ""])
 
 
-def _executor(spec: Spec, jobs: int) -> Any:
+def _executor(spec: Spec) -> Any:
+    """submitit's executor with the sweep's parameters; UserError for one that it does not know."""
     if importlib.util.find_spec("submitit") is None:
         raise UserError("launcher slurm: submitit is not installed; pip install 'dreamworld[slurm]'")
     from submitit.slurm.slurm import SlurmExecutor
@@ -174,28 +182,32 @@ def _executor(spec: Spec, jobs: int) -> Any:
         def affinity(cls) -> int:
             return 2
 
-    parameters = {**DEFAULTS, "job_name": spec.name, "cpus_per_task": spec.cores or CORES}
+    parameters: dict[str, Any] = {**DEFAULTS, "job_name": spec.name, "cpus_per_task": spec.cores or CORES}
     if spec.gpus > 0:
-        parameters["gpus_per_node"] = max(1, int(spec.gpus))
+        parameters["gpus_per_node"] = math.ceil(spec.gpus)
     if spec.workers:
         parameters["array_parallelism"] = spec.workers
-    parameters |= dict(pair.split("=", 1) for pair in spec.slurm)
-    for key in (
-        "timeout_min",
-        "nodes",
-        "cpus_per_task",
-        "gpus_per_node",
-        "array_parallelism",
-        "signal_delay_s",
-    ):
-        if key in parameters:
-            parameters[key] = int(parameters[key])
-    if "mem_gb" in parameters:
-        parameters["mem_gb"] = float(parameters["mem_gb"])
-    executor = Executor(folder=spec.folder / "slurm", max_num_timeout=1000)
-    try:
-        executor.update_parameters(**parameters)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"slurm: {' '.join(str(error).split())[:300]}") from None
-    del jobs
+    known = Executor._valid_parameters()
+    for pair in spec.slurm:
+        key, _, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in known:
+            raise UserError(f"slurm: no such parameter {key!r}; did you mean {presets.nearest(key, known)}?")
+        parameters[key] = minutes(value) if key == "time" else int(value) if value.isdecimal() else value
+    executor = Executor(folder=spec.folder / "slurm", max_num_timeout=MAX_TIMEOUTS)
+    executor.update_parameters(**parameters)
     return executor
+
+
+def minutes(text: str) -> int:
+    """SLURM's time formats in minutes, rounded up: 90, 90:00, 1:30:00, 2-12, 2-12:00, 2-12:00:00."""
+    days, dash, clock = text.strip().rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]) or len(parts) > 3:
+        raise UserError(f"slurm: time: got {text!r}, expects minutes, MM:SS, HH:MM:SS or D-HH:MM:SS")
+    numbers = [int(part) for part in parts]
+    if dash:  # D-HH, D-HH:MM, D-HH:MM:SS
+        hours, minute, second = [*numbers, 0, 0][:3]
+    else:  # MM, MM:SS, HH:MM:SS
+        hours, minute, second = [0, *numbers, 0][:3] if len(numbers) == 1 else [0, 0, *numbers][-3:]
+    return int(days or 0) * 1440 + hours * 60 + minute + (second > 0)

@@ -1,0 +1,164 @@
+"""What a launcher promises, where it can be seen without its cluster."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dreamworld.errors import UserError
+from dreamworld.sweep.launch import local, make_launcher, process, slurm
+from dreamworld.sweep.plan import expand
+from dreamworld.sweep.spec import make_spec
+
+CORES = list(range(8))
+
+
+def spec_of(tmp_path, **tree):
+    return make_spec({"tasks": ["gym_A", "gym_B"], "seeds": "0:2", "logdir": str(tmp_path / "s"), **tree})
+
+
+@pytest.mark.parametrize(
+    ("tree", "gpus", "expected"),
+    [
+        ({}, [], [((0, 1), None), ((2, 3), None), ((4, 5), None), ((6, 7), None)]),
+        ({"cores": "4"}, [], [((0, 1, 2, 3), None), ((4, 5, 6, 7), None)]),
+        ({"workers": "1", "cores": "1"}, [], [((0,), None)]),
+        ({}, ["0", "1"], [((0, 1, 2, 3), ("0",)), ((4, 5, 6, 7), ("1",))]),
+        ({"gpus": "0.5"}, ["3"], [((0, 1, 2, 3), ("3",)), ((4, 5, 6, 7), ("3",))]),
+        ({"gpus": "2", "cores": "1"}, ["0", "1", "2", "3"], [((0,), ("0", "1")), ((1,), ("2", "3"))]),
+        ({"gpus": "0", "cores": "4"}, ["0"], [((0, 1, 2, 3), ()), ((4, 5, 6, 7), ())]),
+    ],
+)
+def test_machine_is_divided_among_runs(tmp_path, tree, gpus, expected):
+    slots = local.make_slots(spec_of(tmp_path, **tree), gpus, CORES)
+    assert [(slot.cores, slot.gpus) for slot in slots] == expected
+
+
+def test_slots_bind_by_environment(tmp_path):
+    shared = local.make_slots(spec_of(tmp_path, gpus="0.5"), ["3"], CORES)[0].env
+    assert shared["CUDA_VISIBLE_DEVICES"] == "3" and shared["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+    assert shared["OMP_NUM_THREADS"] == "4"
+    assert local.make_slots(spec_of(tmp_path, gpus="0"), ["0"], CORES)[0].env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"gpus": "1"}, "each run wants 1 and this machine has 0"),
+        ({"cores": "9"}, "each run wants 9 and this machine has 8"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused(tmp_path, tree, message):
+    with pytest.raises(UserError, match=message):
+        local.make_slots(spec_of(tmp_path, **tree), [], CORES)
+
+
+def test_a_run_ignores_usr2_and_ends_on_term_within_the_grace(tmp_path):
+    child = process.start(
+        [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], tmp_path
+    )
+    while "up" not in (tmp_path / "log.txt").read_text().splitlines():
+        time.sleep(0.02)
+    child.send_signal(signal.SIGUSR2)
+    time.sleep(0.1)
+    assert not process.has_ended(child)
+    process.stop([child], grace_s=10)
+    assert process.has_ended(child) and child.wait() == -signal.SIGTERM
+
+
+def test_a_run_that_does_not_answer_is_killed(tmp_path):
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    child = process.start([sys.executable, "-c", code], tmp_path)
+    while "up" not in (tmp_path / "log.txt").read_text().splitlines():
+        time.sleep(0.02)
+    process.stop([child], grace_s=0.3)
+    assert child.wait() == -signal.SIGKILL
+    assert process.describe_exit(-9) == "killed by SIGKILL" and process.describe_exit(3) == "exit status 3"
+
+
+def test_runs_end_with_the_sweep_that_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from dreamworld.sweep.launch import process;"
+        "c = process.start([sys.executable, '-c', 'import time; time.sleep(60)'], Path(sys.argv[1]));"
+        "print(c.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = parent.stdout.readline().strip()
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_slurm_scripts_are_printed_without_a_cluster(tmp_path):
+    tree = {
+        "launcher": "slurm",
+        "cores": "4",
+        "gpus": "1",
+        "workers": "2",
+        "slurm": ["partition=gpu", "time=1-12:00", "mem=32GB"],
+    }
+    spec = spec_of(tmp_path, **tree)
+    text = slurm.scripts(spec, expand(spec), process.train_command())
+    for line in (
+        "--array=0-3%2",
+        "--cpus-per-task=4",
+        "--gpus-per-node=1",
+        "--partition=gpu",
+        "--time=2160",
+        "--mem=32GB",
+    ):
+        assert f"#SBATCH {line}" in text.splitlines()
+    assert "--task gym_B --seed 1" in text and text.count("# task ") == 4
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("90:30", 91), ("1:30:00", 90), ("2-12", 3600), ("2-12:00", 3600), ("1-00:00:30", 1441)],
+)
+def test_slurm_times(text, minutes):
+    assert slurm.minutes(text) == minutes
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [("partitio=gpu", "did you mean partition"), ("time=soon", "time: got 'soon', expects minutes")],
+)
+def test_unknown_slurm_parameters_are_named(tmp_path, pair, message):
+    spec = spec_of(tmp_path, launcher="slurm", slurm=[pair])
+    with pytest.raises(UserError, match=message):
+        slurm.scripts(spec, expand(spec), ("train",))
+
+
+def test_a_launcher_without_its_cluster_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="there is no sbatch here"):
+        make_launcher(spec_of(tmp_path, launcher="slurm"), 1, ("train",))
+    with pytest.raises(UserError, match="no Ray cluster answers there"):
+        make_launcher(spec_of(tmp_path, launcher="ray", ray_address="127.0.0.1:1"), 1, ("train",))
+    with pytest.raises(UserError, match="expects host:port"):
+        make_launcher(spec_of(tmp_path, launcher="ray", ray_address="cluster"), 1, ("train",))
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, monkeypatch, launcher, package):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=rf"not installed; pip install 'dreamworld\[{launcher}\]'"):
+        make_launcher(spec_of(tmp_path, launcher=launcher), 1, ("train",))
+    del package
