@@ -319,7 +319,7 @@ class Config:
     """One training run."""
 
     task: str = "dmc_walker_walk"
-    """Environment: atari_<game>, atari100k_<game>, dmc_<domain>_<task>, crafter_reward, gym_<id>, jax_<name>, module:Name."""
+    """Environment: atari_<game>, dmc_<domain>_<task>, crafter_reward, gym_<id>, jax_<name>, module:Name, ..."""
     seed: int = 0
     """Seed of parameters, sampling and environments."""
     seeds: str = ""

@@ -96,7 +96,9 @@ class TimeStep:
     is_first: np.ndarray  # [N] bool
     is_last: np.ndarray  # [N] bool
     is_terminal: np.ndarray  # [N] bool, implies is_last
-    log: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # each [N], logged, never learned from
+    log: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # each [N], logged, never learned from
     events: tuple[str, ...] = ()  # failures that were survived, one line each
 
 
@@ -175,7 +177,9 @@ class Batch(NamedTuple):
     is_first: Array  # bool; forced on the first row of the chunk
     is_last: Array
     is_terminal: Array
-    extras: dict[str, Array]  # "row" [B, L] int64 ids, "consec" [B] int32, "latent/<name>" [B, L, ...] stored latents
+    extras: dict[
+        str, Array
+    ]  # "row" [B, L] int64 ids, "consec" [B] int32, "latent/<name>" [B, L, ...] stored latents
 
 
 class WorldOut(NamedTuple):
@@ -194,13 +198,25 @@ class WorldModel(Protocol):
     def init(self, key: Key) -> Params: ...
     def initial(self, params: Params, batch: int) -> Any: ...
     def observe(
-        self, params: Params, state: Any, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+        self,
+        params: Params,
+        state: Any,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
     ) -> tuple[Any, Any]:
         """Advances by the previous action, then corrects by the observation; `is_first` [B] clears the past."""
         ...
 
     def observe_sequence(
-        self, params: Params, state: Any, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array, key: Key
+        self,
+        params: Params,
+        state: Any,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
     ) -> tuple[Any, Any]:
         """`observe` over axis T of [B, T, ...] inputs; returns states and posteriors [B, T, ...]."""
         ...
@@ -226,7 +242,7 @@ class Decoder(Protocol):
 
 
 class TrainState(NamedTuple):
-    """Everything that learning changes: plain pytrees, so checkpoints, vmap over seeds and sharding need no special cases."""
+    """Everything that learning changes: plain pytrees, so that checkpoints, vmap and sharding need no special cases."""
 
     params: Params
     opt_state: Any
@@ -242,7 +258,9 @@ class Output(NamedTuple):
     metrics: dict[str, Array]  # scalars
     writeback: dict[str, Array]  # {"latent/<name>": [B, T, ...]}: belongs to the rows `extras["row"][:, -T:]`
     priorities: Array | None  # [B, T] signal for prioritised replay
-    health: dict[str, Array]  # bool scalars, "loss/<name>" and "grad/<tensor>": finite; not all true = not applied
+    health: dict[
+        str, Array
+    ]  # bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied
 
 
 class Agent(NamedTuple):

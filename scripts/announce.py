@@ -13,12 +13,25 @@ from dreamworld.types import Agent, Space, VectorEnv
 
 
 def announce(
-    progress: Progress, config: Config, rundir: RunDir, agent: Agent, env: VectorEnv, params: Any, devices: list[Any], memory: str
+    progress: Progress,
+    config: Config,
+    rundir: RunDir,
+    agent: Agent,
+    env: VectorEnv,
+    params: Any,
+    devices: list[Any],
+    memory: str,
 ) -> None:
     """Prints the summary above the progress line."""
     from rich.table import Table
 
-    table = Table(show_header=False, box=None, padding=(0, 2), title=f"{config.task}, seed {config.seed}", title_justify="left")
+    table = Table(
+        show_header=False,
+        box=None,
+        padding=(0, 2),
+        title=f"{config.task}, seed {config.seed}",
+        title_justify="left",
+    )
     table.add_column(style="bold")
     table.add_column()
     for name, text in describe(config, rundir, agent, env, params, devices, memory):
@@ -39,7 +52,12 @@ def describe(
         ("environments", f"{env.num_envs} x {config.task}, engine {env.engine}{engine_reason(env)}"),
     ]
     for key, space in sorted(env.obs_space.items()):
-        rows.append(("observation", f"{key}: {describe_space(space)} -> {agent.assignment.get(key, 'not used')} encoder"))
+        rows.append(
+            (
+                "observation",
+                f"{key}: {describe_space(space)} -> {agent.assignment.get(key, 'not used')} encoder",
+            )
+        )
     for key, space in sorted(env.act_space.items()):
         rows.append(("action", f"{key}: {describe_space(space)}"))
     counts = count_parameters(agent, params)

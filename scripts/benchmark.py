@@ -29,7 +29,9 @@ def main(argv: Sequence[str]) -> int:
     name, *rest = argv
     if name not in BENCHMARKS:
         known = ", ".join(BENCHMARKS)
-        raise UserError(f"{name}: no such benchmark; did you mean {nearest(name, BENCHMARKS)}? There are: {known}")
+        raise UserError(
+            f"{name}: no such benchmark; did you mean {nearest(name, BENCHMARKS)}? There are: {known}"
+        )
     return importlib.import_module(f"dreamworld.benchmarks.{name}").main(rest)
 
 

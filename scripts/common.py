@@ -35,7 +35,9 @@ def setup_jax(config: Config) -> list[Any]:
     except RuntimeError:
         found = sorted({device.platform for device in jax.local_devices()})
         install = " Install the extra: pip install 'dreamworld[cuda]'" if run.platform == "gpu" else ""
-        raise UserError(f"--run.platform {run.platform}: no such device here (found {', '.join(found)}).{install}") from None
+        raise UserError(
+            f"--run.platform {run.platform}: no such device here (found {', '.join(found)}).{install}"
+        ) from None
     jax.config.update("jax_default_device", devices[0])
     return devices
 
@@ -83,8 +85,8 @@ def frames_per_step(config: Config) -> int:
 def load(logdir: str | Path, *, step: int | None = None, mode: Mode = "sample", seed: int = 0) -> Player:
     """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
 
-        player = dreamworld.load(DIR); state = player.initial(1)
-        state, action = player.act(state, obs)      # obs: keys [N, ...] and is_first [N]
+    player = dreamworld.load(DIR); state = player.initial(1)
+    state, action = player.act(state, obs)      # obs: keys [N, ...] and is_first [N]
     """
     from dreamworld.logging.rundir import RunDir
 
@@ -111,5 +113,7 @@ def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:
 
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     with Checkpointer(rundir.checkpoints) as checkpointer:
-        restored = checkpointer.restore(step, {"train": like._replace(opt_state=None, slow=None, stats=None)}, subset=True)
+        restored = checkpointer.restore(
+            step, {"train": like._replace(opt_state=None, slow=None, stats=None)}, subset=True
+        )
     return restored.agent["train"].params

@@ -37,12 +37,16 @@ def main(argv: Sequence[str]) -> int:
     """Runs the demo and prints what it leaves."""
     from dreamworld import cli
 
-    flags = cli.parse_flags(argv, Flags(), prog="scripts/demo.py", description="Train a small agent and show it.")
+    flags = cli.parse_flags(
+        argv, Flags(), prog="scripts/demo.py", description="Train a small agent and show it."
+    )
     logdir = Path(flags.logdir)
     outcome = run(logdir, flags.seed)
     strip = sorted(logdir.glob("report/*/*.png"), key=lambda path: int(path.parent.name))
     print(f"\nrandom policy   mean return {outcome.random_return:7.1f}  ({EPISODES} episodes)")
-    print(f"trained agent   mean return {outcome.trained_return:7.1f}  ({EPISODES} episodes, threshold {THRESHOLD:g})")
+    print(
+        f"trained agent   mean return {outcome.trained_return:7.1f}  ({EPISODES} episodes, threshold {THRESHOLD:g})"
+    )
     print(f"time            {outcome.seconds:.0f} s\n")
     print(f"learning curve  {logdir / 'learning_curve.png'}")
     if strip:

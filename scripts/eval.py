@@ -51,7 +51,9 @@ def evaluate_run(flags: Flags) -> dict[str, object]:
 
     rundir = RunDir(flags.logdir)
     config = rundir.require()
-    config = dataclasses.replace(config, logger=dataclasses.replace(config.logger, tensorboard=False, wandb=""))
+    config = dataclasses.replace(
+        config, logger=dataclasses.replace(config.logger, tensorboard=False, wandb="")
+    )
     common.setup_jax(config)
     with Checkpointer(rundir.checkpoints) as checkpointer:
         step = flags.step if flags.step >= 0 else checkpointer.latest()
@@ -60,7 +62,9 @@ def evaluate_run(flags: Flags) -> dict[str, object]:
         agent = common.build_agent(config, env.obs_space, env.act_space)
         player = common.load_player(config, rundir, agent, step=step, mode=flags.mode, seed=flags.seed)
         state = player.initial(env.num_envs)
-        found = evaluate(player.act, state, env, flags.episodes, seed=flags.seed + 1_000_003, video=flags.video)
+        found = evaluate(
+            player.act, state, env, flags.episodes, seed=flags.seed + 1_000_003, video=flags.video
+        )
     finally:
         env.close()
     frames = (step or 0) * common.frames_per_step(config)

@@ -36,10 +36,18 @@ def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
         memory = check_memory(
-            common.row_spaces(agent), config.replay, config.run.steps, num_envs=env.num_envs, directory=rundir.path
+            common.row_spaces(agent),
+            config.replay,
+            config.run.steps,
+            num_envs=env.num_envs,
+            directory=rundir.path,
         )
         notes = rundir.begin(config)
-        progress = stack.enter_context(Progress(config.run.steps, frames_per_step=common.frames_per_step(config), show=config.run.progress))
+        progress = stack.enter_context(
+            Progress(
+                config.run.steps, frames_per_step=common.frames_per_step(config), show=config.run.progress
+            )
+        )
         for note in notes:
             progress.message(note)
         loop = build_loop(rundir, config, agent, env, progress, source, stack)
@@ -49,13 +57,23 @@ def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
 
 
 def build_loop(
-    rundir: RunDir, config: Config, agent: Agent, env: VectorEnv, progress: Progress, source: Any, stack: contextlib.ExitStack
+    rundir: RunDir,
+    config: Config,
+    agent: Agent,
+    env: VectorEnv,
+    progress: Progress,
+    source: Any,
+    stack: contextlib.ExitStack,
 ) -> Loop:
     """The loop of a run, restored from its newest checkpoint when there is one."""
     run = config.run
     learner = Learner(
-        agent, config.seed, num_envs=env.num_envs, batch_size=run.batch_size, nan_policy=run.nan_policy,
-        nan_limit=run.nan_limit
+        agent,
+        config.seed,
+        num_envs=env.num_envs,
+        batch_size=run.batch_size,
+        nan_policy=run.nan_policy,
+        nan_limit=run.nan_limit,
     )
     replay = Replay(
         common.row_spaces(agent),
@@ -80,7 +98,16 @@ def build_loop(
     latest = checkpointer.latest()
     logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
     loop = Loop(
-        config, learner, env, replay, pipeline, rundir, logger, checkpointer, progress, common.frames_per_step(config)
+        config,
+        learner,
+        env,
+        replay,
+        pipeline,
+        rundir,
+        logger,
+        checkpointer,
+        progress,
+        common.frames_per_step(config),
     )
     if latest is not None:
         for problem in loop.restore():
@@ -108,11 +135,15 @@ def run_loop(loop: Loop, stop: Stop) -> int:
     loop.progress.close()
     if stop.requested:
         loop.write_status("preempted")
-        loop.progress.message(f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. The same command continues.")
+        loop.progress.message(
+            f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. The same command continues."
+        )
         return int(Exit.PREEMPTED)
     loop.write_status("finished")
     plots.learning_curve(loop.rundir)
-    loop.progress.message(f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}")
+    loop.progress.message(
+        f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
+    )
     return int(Exit.OK)
 
 
@@ -126,7 +157,12 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
         player = Player(loop.learner.agent, loop.learner.state.params, config.seed + step, config.eval.mode)
         state = player.initial(env.num_envs)
         found = evaluate(
-            player.act, state, env, config.eval.episodes, seed=config.seed + 1_000_003 + step, video=config.eval.video
+            player.act,
+            state,
+            env,
+            config.eval.episodes,
+            seed=config.seed + 1_000_003 + step,
+            video=config.eval.video,
         )
         row = loop.logger.evaluation(
             step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, found.log
@@ -146,12 +182,16 @@ def initialise_from(text: str, agent: Agent, state: Any) -> Any:
     head, _, tail = text.rpartition(":")
     path, names = (head, tail.split(",")) if head and "/" not in tail else (text, list(state.params))
     if unknown := sorted(set(names) - set(state.params)):
-        raise UserError(f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(state.params)}")
+        raise UserError(
+            f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(state.params)}"
+        )
     source = RunDir(path)
     source.require()
     pick = lambda tree: {name: tree[name] for name in names if name in tree}
     like = jax.eval_shape(lambda: state)
-    like = like._replace(params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None)
+    like = like._replace(
+        params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None
+    )
     with Checkpointer(source.checkpoints) as checkpointer:
         found = checkpointer.restore(None, {"train": like}, subset=True).agent["train"]
     return state._replace(params={**state.params, **found.params}, slow={**state.slow, **found.slow})

@@ -23,12 +23,26 @@ def main(argv: Sequence[str]) -> int:
     from dreamworld import cli
 
     config, flags = cli.parse_with(argv, Flags(), prog="dreamworld train", description="Train an agent.")
-    if flags.supervise:
-        from dreamworld.train.supervise import supervise
+    if not flags.supervise:
+        return train(config)
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.train.supervise import supervise
 
-        child = [word for word in argv if not word.startswith("--supervise")]
-        return supervise(child, max_restarts=flags.max_restarts)
-    return train(config)
+    command = [sys.executable, "-m", "dreamworld", "train", *without_flags(argv)]
+    return supervise(command, checkpoints=RunDir.of(config).checkpoints, max_restarts=flags.max_restarts)
+
+
+def without_flags(argv: Sequence[str]) -> list[str]:
+    """The command line of the supervised child: `argv` without the supervisor's own options and their values."""
+    own = {f"--{field.name}" for field in dataclasses.fields(Flags)}
+    kept: list[str] = []
+    dropping = False
+    for word in argv:
+        if word.startswith("--"):
+            dropping = word.partition("=")[0].replace("-", "_").replace("__", "--", 1) in own
+        if not dropping:
+            kept.append(word)
+    return kept
 
 
 def train(config: Config, env: Any = None) -> int:

@@ -15,7 +15,8 @@ import dreamworld
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, eval as eval_script
+from dreamworld.scripts import common
+from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts.train import train
 
 DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
@@ -62,7 +63,14 @@ def test_kill_9_and_the_same_command_goes_on_from_the_last_checkpoint_replay_inc
 
 def test_a_run_leaves_what_the_documentation_names(finished):
     _, rundir = finished
-    for path in (rundir.config, rundir.metrics, rundir.episodes, rundir.status, rundir.learning_curve, rundir.replay):
+    for path in (
+        rundir.config,
+        rundir.metrics,
+        rundir.episodes,
+        rundir.status,
+        rundir.learning_curve,
+        rundir.replay,
+    ):
         assert path.exists(), path
     assert rundir.read_status()["state"] == "finished"
 
@@ -97,7 +105,9 @@ def test_init_from_takes_the_named_modules_and_leaves_the_others(finished, tmp_p
     state = initialise_from(f"{rundir.path}:encoder,critic", agent, fresh)
     trained = common.restore_params(rundir, agent)
     same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
-    assert same(state.params["encoder"], trained["encoder"]) and same(state.params["critic"], trained["critic"])
+    assert same(state.params["encoder"], trained["encoder"]) and same(
+        state.params["critic"], trained["critic"]
+    )
     assert same(state.params["actor"], fresh.params["actor"])
     with pytest.raises(UserError, match="no module decode;"):
         initialise_from(f"{rundir.path}:decode", agent, fresh)

@@ -50,7 +50,9 @@ def parse_spaces(text: str, kinds: str) -> Spaces:
     for part in text.split(","):
         kind, _, size = part.partition(":")
         if kind not in kinds.split() or not re.fullmatch(r"\d+(x\d+)*", size):
-            raise UserError(f"{part!r}: expects one of {', '.join(f'{k}:SIZE' for k in kinds.split())}, such as image:64x64x3")
+            raise UserError(
+                f"{part!r}: expects one of {', '.join(f'{k}:SIZE' for k in kinds.split())}, such as image:64x64x3"
+            )
         shape = tuple(int(number) for number in size.split("x"))
         spaces[kind if kind in ("vector", "image") else "action"] = {
             "vector": Space(shape, "float32"),
@@ -78,7 +80,10 @@ def synthetic_batch(agent: Agent, batch: int, length: int, seed: int = 0) -> Bat
     action = {key: space.sample(random, *shape) for key, space in agent.act_space.items()}
     last = random.uniform(size=shape) < 0.02
     first = np.concatenate([np.zeros((batch, 1), bool), last[:, :-1]], 1)
-    extras = {key: np.zeros((*shape, *space.shape), _dtype(space.dtype)) for key, space in agent.latent_space.items()}
+    extras = {
+        key: np.zeros((*shape, *space.shape), _dtype(space.dtype))
+        for key, space in agent.latent_space.items()
+    }
     extras |= {"consec": np.zeros(batch, np.int32), "row": np.zeros((*shape, 2), np.int32)}
     reward = random.normal(size=shape).astype(np.float32)
     return Batch(obs, action, reward, first, last, last & (random.uniform(size=shape) < 0.5), extras)

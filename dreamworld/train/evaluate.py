@@ -46,7 +46,9 @@ class Player:
 
     def act(self, state: PlayerState, obs: dict[str, Any]) -> tuple[PlayerState, dict[str, np.ndarray]]:
         """Actions {key: [N, ...]}; continuous ones are clipped to [-1, 1]."""
-        carry, action = self._act(self._params, state.carry, obs, self._root, np.uint32(state.step), mode=self.mode)
+        carry, action = self._act(
+            self._params, state.carry, obs, self._root, np.uint32(state.step), mode=self.mode
+        )
         action = {key: np.asarray(value) for key, value in action.items()}
         clip = lambda key, value: value if self.act_space[key].discrete else np.clip(value, -1, 1)
         return PlayerState(carry, state.step + 1), {key: clip(key, value) for key, value in action.items()}
@@ -66,12 +68,16 @@ class Evaluation(NamedTuple):
     frames: np.ndarray | None  # uint8 [T, H, W, 3] of the first environment's first episode
 
 
-def evaluate(act: Act, state: Any, env: VectorEnv, episodes: int, *, seed: int, video: bool = False) -> Evaluation:
+def evaluate(
+    act: Act, state: Any, env: VectorEnv, episodes: int, *, seed: int, video: bool = False
+) -> Evaluation:
     """Plays `episodes` episodes, shared out evenly over the environments.
 
     Each environment contributes a number fixed beforehand: taking whichever finish first would favour short ones.
     """
-    quota = np.full(env.num_envs, episodes // env.num_envs) + (np.arange(env.num_envs) < episodes % env.num_envs)
+    quota = np.full(env.num_envs, episodes // env.num_envs) + (
+        np.arange(env.num_envs) < episodes % env.num_envs
+    )
     done = np.zeros(env.num_envs, np.int64)
     running, length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
     returns, lengths, logs, frames = [], [], [], []
@@ -84,11 +90,14 @@ def evaluate(act: Act, state: Any, env: VectorEnv, episodes: int, *, seed: int, 
         for index in np.flatnonzero(step.is_last & (done < quota)):
             returns.append(float(running[index]))
             lengths.append(int(length[index]))
-            logs.append({key: float(value[index]) for key, value in step.log.items()})
+            logs.append({key: float(x[index]) for key, x in step.log.items() if np.isfinite(x[index])})
         done += step.is_last
         state, action = act(state, {**step.obs, "is_first": step.is_first})
         step = env.step(action)
-    log = {key: float(np.mean([row[key] for row in logs if key in row])) for key in sorted({k for r in logs for k in r})}
+    log = {
+        key: float(np.mean([row[key] for row in logs if key in row]))
+        for key in sorted({k for r in logs for k in r})
+    }
     shown = [frame for frame in frames if frame is not None]
     return Evaluation(returns, lengths, log, np.stack(shown) if shown else None)
 

@@ -119,7 +119,9 @@ class Loop:
         self.pipeline.write_back(rows, output.writeback)
         if output.priorities is not None and self.config.replay.prioritized:
             self.pipeline.update_priorities(rows, output.priorities)
-        self.metrics.add({key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()})
+        self.metrics.add(
+            {key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()}
+        )
         self.counters.updates += 1
 
     def _observe(self, step: TimeStep) -> None:
@@ -175,7 +177,9 @@ class Loop:
             return
         if report.frozen:
             self.save(block=True)
-        folder = save_bad_batch(self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest())
+        folder = save_bad_batch(
+            self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
+        )
         text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
         if report.frozen:
             raise NumericalStop(text)
@@ -221,7 +225,9 @@ class Loop:
         except OSError as error:
             if block:
                 raise
-            self.progress.message(f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later.")
+            self.progress.message(
+                f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later."
+            )
             return
         host = {
             "counters": dataclasses.asdict(self.counters),
@@ -231,7 +237,9 @@ class Loop:
             "pending": self.pipeline.pending(),
         }
         meta = {"replay": manifest, "config": self.rundir.config.read_text("utf-8")}
-        self.checkpointer.save(self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block)
+        self.checkpointer.save(
+            self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
+        )
         if block and self.checkpointer.problem:
             raise OSError(self.checkpointer.problem)
 
