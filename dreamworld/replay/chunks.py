@@ -112,8 +112,7 @@ class Pool:
 
     def give(self, buffers: list[np.ndarray]) -> None:
         """Takes back the buffers of a chunk that nobody reads any more."""
-        if len(self.free) < 4:
-            self.free.append(buffers)
+        self.free.append(buffers)
 
 
 def encode_blocks(rows: np.ndarray) -> tuple[bytes, list[int]]:

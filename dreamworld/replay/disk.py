@@ -44,6 +44,11 @@ class FileCache:
             raise Damaged(f"{path.name} can't be opened: {error.strerror}") from None
         return self.descriptors[path]
 
+    def forget(self, path: Path) -> None:
+        """Closes the descriptor of a deleted file, without which its space would stay taken."""
+        if path in self.descriptors:
+            os.close(self.descriptors.pop(path))
+
     def close(self) -> None:
         """Closes every descriptor."""
         while self.descriptors:

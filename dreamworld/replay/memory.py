@@ -41,13 +41,14 @@ def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int =
     rows = int(min(config.capacity_steps, steps))
     if config.capacity_bytes and config.storage == "raw":
         rows = min(rows, int(config.capacity_bytes) // layout.row_bytes)
-    obs, latents = rows * layout.obs_bytes, rows * layout.latent_bytes
-    open_rows = min(rows, (config.hot_chunks + num_envs) * config.chunk)
+    held = int(min(rows + min(num_envs * config.chunk, rows // 2), steps))  # open chunks are recycled whole
+    obs, latents = held * layout.obs_bytes, held * layout.latent_bytes
+    open_rows = min(held, (config.hot_chunks + num_envs) * config.chunk)
     if config.storage == "lz4":
         images = sum(
             c.nbytes for c in layout.obs if c.fields[0].key in spaces and _is_image(spaces, c.fields[0].key)
         )
-        packed = rows * (layout.obs_bytes - images + images / LZ4_RATIO)
+        packed = held * (layout.obs_bytes - images + images / LZ4_RATIO)
         ram = min(obs, int(packed) + open_rows * layout.obs_bytes) + latents
     elif config.storage == "disk":
         ram = open_rows * layout.obs_bytes + latents
@@ -55,7 +56,7 @@ def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int =
         ram = obs + latents
     if config.capacity_bytes:
         ram = min(ram, int(config.capacity_bytes))
-    disk = obs if config.storage == "disk" else 0
+    disk = rows * layout.obs_bytes if config.storage == "disk" else 0
     return Estimate(rows, layout.obs_bytes, layout.latent_bytes, ram, disk)
 
 
@@ -91,6 +92,26 @@ def check_memory(
     return need
 
 
+def check_capacity(
+    rows: int, *, num_envs: int, length: int, chunk: int, min_starts: int, row_bytes: int
+) -> None:
+    """Raises UserError unless a replay of `rows` rows always holds `min_starts` windows of `length` rows.
+
+    `row_bytes` is not zero when the capacity is given in bytes.
+    """
+    starts = rows - num_envs * (length - 1) - max(chunk, 1)
+    if chunk >= 1 and rows >= num_envs * (length + 2 * chunk) and starts >= min_starts:
+        return
+    chunk = max(chunk, 1)
+    need = max(min_starts + chunk, 2 * chunk * num_envs) + num_envs * length
+    raise UserError(
+        f"a replay of {rows} rows is too small for {num_envs} environments, windows of {length} rows, chunks of "
+        f"{chunk} and replay.min_starts {min_starts}: give it at least "
+        + (f"replay.capacity_bytes {need * row_bytes} and " if row_bytes else "")
+        + f"replay.capacity_steps {need}"
+    )
+
+
 def available_memory(
     root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
 ) -> tuple[int, str]:
@@ -124,14 +145,12 @@ def _message(
         changed = dataclasses.replace(config, storage=storage, capacity_steps=capacity)  # type: ignore[arg-type]
         return estimate(spaces, changed, steps, num_envs).ram_bytes
 
-    rows = int(need.rows * usable / need.ram_bytes)
+    rows = need.rows
+    while rows > 1000 and ram(config.storage, _round(rows)) > usable:
+        rows = rows * 98 // 100
     lines = [
-        f"replay would not fit in memory: {need}"
-        + (
-            f", of which {need.ram_bytes / GIB:.1f} GiB in RAM (storage {config.storage})"
-            if config.storage != "raw"
-            else ""
-        )
+        f"replay would not fit in memory: {need}; {need.ram_bytes / GIB:.1f} GiB of RAM with storage "
+        f"{config.storage} and the chunks being filled"
         + f"; {usable / GIB:.1f} GiB are usable ({USABLE:.0%} of the {source}). Choose one:",
         f"  --replay.capacity_steps {_round(rows)}    fewer rows",
     ]

@@ -18,7 +18,7 @@ import numpy as np
 
 from dreamworld.errors import UserError
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
-from dreamworld.replay.disk import DiskBody, Piece, row_sums
+from dreamworld.replay.disk import Piece, row_sums
 from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, sync_path
 from dreamworld.replay.layout import Column
 
@@ -92,7 +92,6 @@ def save(replay: Replay, directory: Path) -> dict[str, Any]:
 
 def adopt(replay: Replay, directory: Path) -> Store:
     """The store of `directory`; when it is another one than before, everything counts as unsaved."""
-    directory = Path(directory)
     if replay.store is not None and replay.store.directory == directory:
         return replay.store
     if replay.config.storage == "disk" and replay.directory != directory:
@@ -135,16 +134,6 @@ def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = T
         chunk.saved = chunk.rows
         chunk.files.append(path.name)
     return size
-
-
-def spill(replay: Replay, chunk: Chunk) -> None:
-    """Moves the observations of a chunk to files (disk storage)."""
-    assert replay.directory is not None
-    store = adopt(replay, replay.directory)
-    if chunk.saved < chunk.rows:
-        write_rows(replay, store, [chunk], sync=False)
-        store.unsynced.append(store.directory / chunk.files[-1])
-    chunk.body = DiskBody(chunk.pieces, chunk.rows * replay.layout.obs_bytes, replay.files)
 
 
 def write_latents(replay: Replay, store: Store) -> tuple[int, int, bool]:
@@ -198,6 +187,7 @@ def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list
     for path in _files(replay.store.directory):
         if NAME.fullmatch(path.name) and path.name not in keep and path.parent.name != QUARANTINE:
             path.unlink(missing_ok=True)
+            replay.files.forget(path)
             replay.store.unsynced = [p for p in replay.store.unsynced if p != path]
             removed.append(path.name)
     return sorted(removed)

@@ -7,8 +7,6 @@ never reused.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -19,14 +17,28 @@ import numpy as np
 
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
-from dreamworld.replay import persist, restore
-from dreamworld.replay.chunks import Chunk, PackedBody, Pool, RawBody
+from dreamworld.replay import audit, persist, restore
+from dreamworld.replay.chunks import Chunk, Pool, RawBody
 from dreamworld.replay.disk import FileCache
-from dreamworld.replay.files import Damaged, SaveError
+from dreamworld.replay.files import Damaged
 from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, pack, unpack
 from dreamworld.replay.links import relink
+from dreamworld.replay.memory import check_capacity
 from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
+from dreamworld.replay.tiers import cool
 from dreamworld.types import Space
+
+COUNTERS = (
+    "inserts",  # rows added
+    "windows",  # drawn
+    "served_rows",  # trained rows of these windows
+    "online",  # windows that came from the online queue
+    "evicted_rows",
+    "breaks",  # streams that ended without is_last
+    "refused",  # adds with a non-finite value
+    "corrupt",  # losses through damaged files
+    "spill_failures",  # chunks that could not be written (disk storage)
+)
 
 
 class Draw(NamedTuple):
@@ -79,7 +91,7 @@ class Replay:
         self.num_envs, self.length, self.context = num_envs, length, context
         self.capacity = int(config.capacity_steps if capacity_steps is None else capacity_steps)
         self.capacity_bytes = int(config.capacity_bytes)
-        self.directory = Path(directory) if directory is not None else None
+        self.directory = Path(directory).resolve() if directory is not None else None
         self.chunk = self._chunk_rows()
         self.seed = seed
         if config.storage == "disk" and self.directory is None:
@@ -103,21 +115,9 @@ class Replay:
         self.hot: deque[Chunk] = deque()  # raw ones that the storage will compress or spill, oldest first
         self.next_seq = self.next_stream = 0
         self.rows = self.bytes_used = 0
-        self.problems: list[str] = []  # damage met so far, one line each
-        self.counts = dict.fromkeys(
-            (
-                "inserts",
-                "windows",
-                "served_rows",
-                "online",
-                "evicted_rows",
-                "breaks",
-                "refused",
-                "corrupt",
-                "spill_failures",
-            ),
-            0,
-        )
+        self.hot_limit = 0  # after a failed spill: chunks that were hot then
+        self.problems: deque[str] = deque(maxlen=1000)  # the newest, one line each
+        self.counts = dict.fromkeys(COUNTERS, 0)
 
     # Writing.
 
@@ -131,7 +131,7 @@ class Replay:
         with self.lock:
             obs, latents = self._pack(rows)
             self._make_room()
-            self.cool()
+            cool(self)
             first = np.asarray(rows["is_first"], bool)
             last = np.asarray(rows["is_last"], bool).tolist()
             ids = np.empty(self.num_envs, np.int64)
@@ -150,10 +150,8 @@ class Replay:
                     target[offset] = source[i]
                 for target, source in zip(chunk.latents, latents):
                     target[offset] = source[i]
-                if (
-                    chunk.priority is not None
-                ):  # new rows are as interesting as the most interesting one known
-                    chunk.priority[offset] = self.sampler.max_priority
+                if chunk.priority is not None:
+                    chunk.priority[offset] = self.sampler.max_priority  # so that it is seen soon
                 chunk.dirty[offset] = True
                 chunk.rows = offset + 1
                 lane.ended = last[i]
@@ -255,41 +253,12 @@ class Replay:
     def stats(self) -> dict[str, float]:
         """Sizes, counters and what the storage costs."""
         with self.lock:
-            obs = sum(c.body.nbytes for c in self.chunks)
-            latents = len(self.chunks) * self.chunk * self.layout.latent_bytes
-            return {
-                "size_steps": self.rows,
-                "size_bytes": obs + latents,
-                "obs_bytes": obs,
-                "latent_bytes": latents,
-                "compression": sum(c.rows for c in self.chunks) * self.layout.obs_bytes / max(obs, 1),
-                "chunks": len(self.chunks),
-                "starts": self.sampler.total,
-                "online_waiting": len(self.sampler.queue),
-                **self.counts,
-            }
+            return audit.stats(self)
 
     def digest(self) -> str:
         """Hash of everything that decides later batches: rows, latents, priorities, sampler."""
         with self.lock:
-            total = hashlib.blake2b(digest_size=16)
-            for chunk in self.chunks:
-                total.update(
-                    json.dumps([chunk.stream, chunk.start, chunk.rows, chunk.valid, chunk.slot]).encode()
-                )
-                for index, column in enumerate(self.layout.obs):
-                    data = np.empty((chunk.rows, column.nbytes), np.uint8)
-                    chunk.body.read(index, 0, data)
-                    total.update(data.data)
-                for array in chunk.latents:
-                    total.update(np.ascontiguousarray(array[: chunk.rows]).data)
-                if chunk.priority is not None:
-                    total.update(np.ascontiguousarray(chunk.priority[: chunk.rows]).data)
-            lanes = [[lane.stream, lane.rows, lane.ended] for lane in self.lanes]
-            total.update(
-                json.dumps([lanes, self.sampler.state(), self.sampler.total], sort_keys=True).encode()
-            )
-            return total.hexdigest()
+            return audit.digest(self)
 
     # Files.
 
@@ -300,7 +269,7 @@ class Replay:
         intact.
         """
         with self.lock:
-            return persist.save(self, Path(directory))
+            return persist.save(self, Path(directory).resolve())
 
     def load(self, directory: Path | str, manifest: dict[str, Any]) -> list[str]:
         """Replaces the content by that of a save; returns one line for each loss through damaged files.
@@ -310,7 +279,7 @@ class Replay:
         don't fit.
         """
         with self.lock:
-            return restore.load(self, Path(directory), manifest)
+            return restore.load(self, Path(directory).resolve(), manifest)
 
     def collect_garbage(self, manifests: Iterable[dict[str, Any]]) -> list[str]:
         """Deletes files that neither this replay nor one of these manifests (all that are kept) needs."""
@@ -321,21 +290,14 @@ class Replay:
 
     def check_capacity(self, chunk: int) -> None:
         """Raises UserError unless the capacity holds enough rows for chunks of this length."""
-        rows = self._capacity_rows()
-        starts = rows - self.num_envs * (self.length - 1) - max(chunk, 1)
-        if chunk < 1 or rows < self.num_envs * (self.length + 2 * chunk) or starts < self.config.min_starts:
-            chunk = max(chunk, 1)
-            need = (
-                max(self.config.min_starts + chunk, 2 * chunk * self.num_envs) + self.num_envs * self.length
-            )
-            names = f"replay.capacity_steps {need}"
-            if self.capacity_bytes:
-                names += f" and replay.capacity_bytes {need * self.layout.row_bytes}"
-            raise UserError(
-                f"a replay of {rows} rows is too small for {self.num_envs} environments, windows of "
-                f"{self.length} rows, chunks of {chunk} and replay.min_starts {self.config.min_starts}: "
-                f"give it at least {names}"
-            )
+        check_capacity(
+            self._capacity_rows(),
+            num_envs=self.num_envs,
+            length=self.length,
+            chunk=chunk,
+            min_starts=self.config.min_starts,
+            row_bytes=self.layout.row_bytes if self.capacity_bytes else 0,
+        )
 
     def _capacity_rows(self) -> int:
         rows = self.capacity_bytes // self.layout.row_bytes if self.capacity_bytes else self.capacity
@@ -407,8 +369,8 @@ class Replay:
                 pass
 
     def _evict(self) -> bool:
-        chunk = self.chunks[0]
-        if any(chunk is lane.open or chunk is lane.tail for lane in self.lanes):
+        chunk = self.chunks[0] if self.chunks else None
+        if chunk is None or any(chunk is lane.open or chunk is lane.tail for lane in self.lanes):
             return False
         self.chunks.popleft()
         self.counts["evicted_rows"] += chunk.rows
@@ -427,35 +389,6 @@ class Replay:
             self.obs_pool.give(chunk.body.columns)
         self.latent_pool.give(chunk.latents)
         chunk.latents, chunk.next = [], None
-
-    def cool(self) -> None:
-        """Moves full chunks beyond the hot ones to where the storage keeps them."""
-        if self.config.storage == "raw":
-            self.hot.clear()
-        while len(self.hot) > self.config.hot_chunks:
-            chunk = self.hot[0]
-            assert isinstance(chunk.body, RawBody)
-            buffers = chunk.body.columns
-            self.bytes_used -= chunk.body.nbytes
-            try:
-                if self.config.storage == "disk":
-                    persist.spill(self, chunk)
-                else:
-                    chunk.body = PackedBody(buffers, chunk.rows)
-            except SaveError as error:
-                self._spill_failed(error)
-                return
-            finally:
-                self.bytes_used += chunk.body.nbytes
-            self.hot.popleft()
-            self.obs_pool.give(buffers)
-
-    def _spill_failed(self, error: SaveError) -> None:
-        """A full disk: chunks stay in RAM and are tried again with the next one, up to twice the hot ones."""
-        self.counts["spill_failures"] += 1
-        self.problems.append(str(error))
-        if len(self.hot) > 2 * self.config.hot_chunks + self.num_envs:
-            raise error
 
     def _lose(self, chunk: Chunk, reason: str) -> None:
         """Drops a chunk whose file turned out to be damaged."""

@@ -14,6 +14,7 @@ from dreamworld.replay.disk import DiskBody, Piece
 from dreamworld.replay.files import QUARANTINE, Damaged, quarantine, read_section, read_table
 from dreamworld.replay.links import relink
 from dreamworld.replay.persist import VERSION, Store
+from dreamworld.replay.tiers import cool
 
 if TYPE_CHECKING:
     from dreamworld.replay.replay import Replay
@@ -27,7 +28,6 @@ Records = dict[
 
 def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]:
     """Replaces the content of `replay`; returns a line per loss. Raises UserError if it does not fit."""
-    directory = Path(directory)
     _check(replay, manifest)
     replay.clear(chunk=int(manifest["chunk"]))
     replay.store = Store(directory)
@@ -43,7 +43,7 @@ def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]
             replay.sampler.insert(chunk)
             if isinstance(chunk.body, RawBody) and not _is_open(chunk, manifest, replay):
                 replay.hot.append(chunk)
-                replay.cool()
+                cool(replay)
     _load_latents(replay, manifest, problems)
     _restore_lanes(replay, manifest)
     relink(replay)

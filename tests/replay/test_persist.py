@@ -379,8 +379,11 @@ sys.path.insert(0, sys.argv[2])
 import conftest as kit
 from pathlib import Path
 folder = Path(sys.argv[1])
-replay = kit.make_replay(num_envs=3, chunk=16, capacity=900, storage=sys.argv[3], directory=folder,
-online=True) kept, step = [], 0 print("ready", flush=True) while True:
+options = {"storage": sys.argv[3], "directory": folder, "online": True}
+replay = kit.make_replay(num_envs=3, chunk=16, capacity=900, **options)
+kept, step = [], 0
+print("ready", flush=True)
+while True:
     kit.fill(replay, 20, begin=step)
     step += 20
     rows = replay.sample(8)["row"]
