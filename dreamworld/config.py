@@ -59,6 +59,8 @@ class EnvConfig:
     """Frames stacked on the channels of images."""
     clip_reward: float = 0.0
     """Clip rewards to plus or minus this; 0 for no clipping."""
+    options: str = ""
+    """Options of the environment's own constructor: `obs=image,size=32`."""
     randomize: str = ""
     """Reset options drawn anew each episode: `gravity=-12:-8,map=small|large`."""
     timeout_s: float = 120.0

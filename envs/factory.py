@@ -17,6 +17,7 @@ from dreamworld.envs.wrappers import (
     ResizeImage,
     TimeLimit,
     parse_choices,
+    parse_options,
 )
 from dreamworld.errors import UserError
 
@@ -29,6 +30,7 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
     Raises UserError with one clear line for anything that can't be built.
     """
     config = config or EnvConfig()
+    options = {**parse_options(config.options), **options}
     if not isinstance(name, str):
         from dreamworld.envs.adapters.custom import adapt
 

@@ -284,6 +284,17 @@ def parse_choices(text: str) -> dict[str, tuple[float, float] | list[Any]]:
     return choices
 
 
+def parse_options(text: str) -> dict[str, Any]:
+    """Constructor options from `obs=image,size=32,other_room=True`."""
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = item.partition("=")
+        if not equals or not name or not value:
+            raise UserError(f"env.options {item!r}: write option=value")
+        options[name] = {"True": True, "False": False}.get(value, _number(value))
+    return options
+
+
 def _number(text: str) -> Any:
     for kind in (int, float):
         try:

@@ -45,6 +45,10 @@ FIXED = (
     "env.seed",
     "env.atari",
     "env.dmc",
+    "env.gray",
+    "env.stack",
+    "env.clip_reward",
+    "env.options",
     "run.mode",
     "run.replay_context",
 )
