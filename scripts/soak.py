@@ -1,0 +1,112 @@
+"""`make soak`: what is longer than CI allows. Writes its report to docs/soak.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the demo."""
+    tests: bool = True
+    """Run the tests marked `soak`, too."""
+    out: str = "docs/soak.md"
+    """The report."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs everything, writes the report, and exits with 1 if anything failed."""
+    from dreamworld import cli
+
+    flags = cli.parse_flags(
+        argv, Flags(), prog="scripts/soak.py", description="Run what is longer than CI allows."
+    )
+    demos = [run_demo(seed) for seed in flags.seeds]
+    tests = run_tests() if flags.tests else None
+    (ROOT / flags.out).write_text(describe(demos, tests), "utf-8")
+    print(f"wrote {flags.out}")
+    return int(any(code for code, *_ in demos) or bool(tests and tests[0]))
+
+
+def run_demo(seed: int) -> tuple[int, int, str, float]:
+    """(exit code, seed, what the demo printed, seconds) in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "scripts/demo.py", "--logdir", f"{folder}/demo", "--seed", str(seed)]
+        began = time.monotonic()
+        found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    print(found.stdout, found.stderr[-2000:] if found.returncode else "", flush=True)
+    return found.returncode, seed, found.stdout, time.monotonic() - began
+
+
+def run_tests() -> tuple[int, str, float]:
+    """(exit code, pytest's list of tests with their durations, seconds)."""
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--soak",
+        "-m",
+        "soak",
+        "-v",
+        "--durations=0",
+        "--durations-min=1",
+    ]
+    began = time.monotonic()
+    found = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    print(found.stdout, flush=True)
+    return found.returncode, found.stdout, time.monotonic() - began
+
+
+def describe(demos: list[tuple[int, int, str, float]], tests: tuple[int, str, float] | None) -> str:
+    """The report as Markdown."""
+    import jax
+
+    lines = [
+        "# Soak",
+        "",
+        f"`make soak`, {date.today()}, {os.cpu_count()} cores ({processor()}), JAX {jax.__version__},",
+    ]
+    lines += [f"Python {platform.python_version()}.", "", "## The demo", ""]
+    lines += [
+        "| seed | random policy | trained agent | seconds | threshold reached |",
+        "|---|---|---|---|---|",
+    ]
+    for code, seed, text, seconds in demos:
+        returns = re.findall(r"mean return\s+([-\d.]+)", text)
+        random, trained = returns if len(returns) == 2 else ("?", "?")
+        lines.append(f"| {seed} | {random} | {trained} | {seconds:.0f} | {'no' if code else 'yes'} |")
+    if tests:
+        code, text, seconds = tests
+        lines += ["", "## Long tests", "", f"{'Failed' if code else 'All passed'}, {seconds:.0f} s.", ""]
+        lines += ["| test | outcome |", "|---|---|"]
+        lines += [
+            f"| `{name}` | {outcome.lower()} |"
+            for name, outcome in re.findall(r"^(\S+::\S+) (PASSED|FAILED|ERROR)", text, re.M)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found.group(1) if found else platform.machine()
+
+
+if __name__ == "__main__":
+    from dreamworld import cli
+
+    sys.exit(cli.run(main, sys.argv[1:]))
