@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
-from dreamworld.stats.scores import Run, find_runs, flatten, read_run, settings
+from dreamworld.stats.scores import Run, differences, find_runs, flatten, read_run, setting, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +106,10 @@ def _check(group: Group) -> None:
                     "name the directories to compare: LABEL=DIR"
                 )
             one, other = settings(first), settings(second)
-            if differing := sorted(key for key in {*one, *other} if one.get(key) != other.get(key)):
+            if differing := differences(one, other):
                 key = differing[0]
                 raise UserError(
-                    f"{group.label} mixes settings: {key} is {one.get(key)} in {first.path} and "
-                    f"{other.get(key)} in {second.path} ({len(differing)} keys differ); "
+                    f"{group.label} mixes settings: {key} is {setting(one, key)} in {first.path} and "
+                    f"{setting(other, key)} in {second.path} ({len(differing)} keys differ); "
                     f"split them: --group-by {key} or LABEL=DIR"
                 )

@@ -8,7 +8,7 @@ from html import escape
 from dreamworld.stats import plots
 from dreamworld.stats.analysis import Analysis
 from dreamworld.stats.notes import describe, method
-from dreamworld.stats.scores import settings
+from dreamworld.stats.scores import differences, setting, settings
 from dreamworld.stats.tables import Table, tables
 
 STYLE = """
@@ -169,15 +169,15 @@ def _settings(analysis: Analysis) -> str:
     keys = sorted({key for values in flat.values() for key in values})
     if not keys:
         return ""
-    differ = [key for key in keys if len({str(values.get(key)) for values in flat.values()}) > 1]
+    first = next(iter(flat.values()))
+    differ = sorted({key for values in flat.values() for key in differences(first, values)})
     same = [key for key in keys if key not in differ]
     parts = ["<h2>Settings</h2>"]
     if differ:
-        rows = [[key, *(str(values.get(key, "–")) for values in flat.values())] for key in differ]
+        rows = [[key, *(str(setting(values, key)) for values in flat.values())] for key in differ]
         table = Table("", ["setting", *flat], rows)
         parts.append(_table(table).replace('<h2></h2><p class="soft"></p>', ""))
-    first = next(iter(flat.values()))
-    lines = "\n".join(f"{key}: {first.get(key)}" for key in same)
+    lines = "\n".join(f"{key}: {setting(first, key)}" for key in same)
     parts.append(
         f"<details><summary>{len(same)} settings, the same for all (of each group's first run)</summary>"
         f'<pre class="card"><code>{escape(lines)}</code></pre></details>'

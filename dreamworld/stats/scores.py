@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dreamworld import presets
+from dreamworld.config import Config
 from dreamworld.errors import UserError
 
 ACHIEVEMENT = re.compile(r"(?:log/)*achievement_([^/]+)")  # its last value; `.../mean` is another key
@@ -150,6 +153,22 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings(run: Run) -> dict[str, Any]:
     """The dotted settings that make one run's scores comparable with another's."""
     return {key: value for key, value in flatten(run.config).items() if not UNSTATED.fullmatch(key)}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Keys of settings that differ; one that a run lacks (it is older than the option) counts as the default."""
+    return [key for key in sorted({*one, *other}) if setting(one, key) != setting(other, key)]
+
+
+def setting(flat: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, its default where the run lacks it."""
+    value = flat[key] if key in flat else _defaults().get(key)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return presets.flat(Config())
 
 
 def working_hours(time_s: np.ndarray) -> np.ndarray:

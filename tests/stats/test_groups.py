@@ -40,6 +40,15 @@ def test_settings_that_change_no_result_may_differ(make_run, tmp_path):
     assert len(collect([str(tmp_path / "a")])) == 1
 
 
+def test_an_option_that_an_older_run_lacks_is_its_default(make_run, tmp_path):
+    make_run("a/0", options={"run.train_ratio": 256.0, "env.size": [64, 64]})
+    make_run("a/1", seed=1)
+    assert len(collect([str(tmp_path / "a")])) == 1
+    make_run("a/2", seed=2, options={"run.train_ratio": 64.0})
+    with pytest.raises(UserError, match=r"run\.train_ratio is 256\.0 in .*a/1 and 64\.0 in .*a/2"):
+        collect([str(tmp_path / "a")])
+
+
 def test_tasks_may_have_settings_of_their_own(make_run, tmp_path):
     (
         make_run("a/0", options={"run.train_ratio": 32}),
