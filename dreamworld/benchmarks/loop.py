@@ -1,0 +1,79 @@
+"""`dreamworld benchmark loop`: frames per second of a whole training loop, and how long it waits for data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from dreamworld import cli
+from dreamworld.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    seconds: float = 60.0
+    """Measured time, after collection has filled replay and everything is compiled."""
+    json: bool = False
+    """One JSON line instead of a table."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses, measures, prints."""
+    config, flags = cli.parse_with(
+        argv, Flags(), prog="dreamworld benchmark loop", description="Time a whole training loop."
+    )
+    row = measure(config, flags.seconds)
+    print(json.dumps(row) if flags.json else "\n".join(f"{key:24} {value}" for key, value in row.items()))
+    return 0
+
+
+def measure(config: Config, seconds: float) -> dict[str, Any]:
+    """Trains in a temporary folder: first until two updates are done, then for `seconds`."""
+    import jax
+
+    from dreamworld.agents.dreamerv3 import precision_name
+    from dreamworld.logging.progress import Progress
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.scripts import common, session
+
+    common.setup_jax(config)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        config = dataclasses.replace(config, logdir=folder)
+        rundir = RunDir(folder)
+        rundir.begin(config)
+        env = common.make_train_env(config)
+        stack.callback(env.close)
+        agent = common.build_agent(config, env.obs_space, env.act_space)
+        progress = Progress(config.run.steps, show=False, file=io.StringIO())
+        loop = session.build_loop(rundir, config, agent, env, progress, None, stack)
+        loop.begin()
+        while loop.counters.updates < 2:
+            loop.iterate()
+        jax.block_until_ready(loop.learner.state)
+        mark = (loop.counters.step, loop.counters.updates, loop.pipeline.waited_s)
+        began, cpu = time.perf_counter(), time.process_time()
+        while time.perf_counter() - began < seconds:
+            loop.iterate()
+        jax.block_until_ready(loop.learner.state)
+        duration = time.perf_counter() - began
+        frames = (loop.counters.step - mark[0]) * common.frames_per_step(config)
+        return {
+            "task": config.task,
+            "frames_per_s": round(frames / duration, 2),
+            "updates_per_s": round((loop.counters.updates - mark[1]) / duration, 3),
+            "replay_wait_fraction": round((loop.pipeline.waited_s - mark[2]) / duration, 4),
+            "cpu_s_per_s": round((time.process_time() - cpu) / duration, 2),
+            "seconds": round(duration, 1),
+            "num_envs": env.num_envs,
+            "engine": env.engine,
+            "train_ratio": config.run.train_ratio,
+            "dtype": precision_name(config.agent),
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+        }
