@@ -115,8 +115,9 @@ class Replay:
         self.hot: deque[Chunk] = deque()  # raw ones that the storage will compress or spill, oldest first
         self.next_seq = self.next_stream = 0
         self.rows = self.bytes_used = 0
+        self.last_loss = ""
         self.hot_limit = 0  # after a failed spill: chunks that were hot then
-        self.problems: deque[str] = deque(maxlen=1000)  # the newest, one line each
+        self.problems: deque[str] = deque(maxlen=1000)  # until somebody takes them
         self.counts = dict.fromkeys(COUNTERS, 0)
 
     # Writing.
@@ -236,7 +237,7 @@ class Replay:
                 done = False
                 while not done:
                     if self.counts["corrupt"] > losses and self.sampler.start(int(starts[index])) is None:
-                        starts[index] = self._replacement()  # its rows were lost a moment ago
+                        starts[index] = self._replacement(self.last_loss)  # its rows were lost a moment ago
                     done = self._read_window(int(starts[index]), index, obs, latents)
         result = unpack(self.layout.obs, obs)
         result.update(unpack(self.layout.latent, latents))
@@ -254,6 +255,13 @@ class Replay:
         """Sizes, counters and what the storage costs."""
         with self.lock:
             return audit.stats(self)
+
+    def take_problems(self) -> list[str]:
+        """Losses and failed writes since the last call, one line each, to be shown to the user."""
+        with self.lock:
+            taken = list(self.problems)
+            self.problems.clear()
+            return taken
 
     def digest(self) -> str:
         """Hash of everything that decides later batches: rows, latents, priorities, sampler."""
@@ -393,15 +401,16 @@ class Replay:
     def _lose(self, chunk: Chunk, reason: str) -> None:
         """Drops a chunk whose file turned out to be damaged."""
         rows = f"rows {chunk.start} to {chunk.start + chunk.rows - 1} of stream {chunk.stream}"
-        self.problems.append(f"{reason}: dropped {rows}")
+        self.last_loss = f"{reason}: dropped {rows}"
+        self.problems.append(self.last_loss)
         self.counts["corrupt"] += 1
         self.chunks.remove(chunk)
         self._drop(chunk)
         relink(self)
 
-    def _replacement(self) -> int:
+    def _replacement(self, reason: str) -> int:
         if not self.sampler.total:
-            raise LookupError(f"replay holds no intact window any more: {self.problems[-1]}")
+            raise LookupError(f"replay holds no intact window any more: {reason}")
         return self.sampler.uniform(1)[0]
 
     def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> bool:

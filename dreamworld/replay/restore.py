@@ -48,7 +48,6 @@ def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]
     _restore_lanes(replay, manifest)
     relink(replay)
     replay.counts["corrupt"] += len(problems)
-    replay.problems.extend(problems)
     return problems
 
 

@@ -50,7 +50,7 @@ def test_a_replay_that_does_not_fit_shows_the_arithmetic_and_three_ways_out():
     assert "1,100,000 rows x 16,448 bytes (observations 12,320 + latents 4,128) = 16.9 GiB" in text
     assert "14.4 GiB are usable" in text
     assert len(text.splitlines()) == 4
-    capacity = float(re.search(r"--replay\.capacity_steps (\d+)", text)[1])
+    capacity = float(re.findall(r"--replay\.capacity_steps (\d+)", text)[0])
     assert 0.85e6 < capacity < 0.95e6
     for options in ({"capacity_steps": capacity}, {"storage": "lz4"}, {"storage": "disk"}):
         if "storage" in options:

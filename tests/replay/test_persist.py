@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from dreamworld.errors import UserError
-from dreamworld.replay import SaveError
+from dreamworld.replay import Replay, SaveError
 from dreamworld.replay.files import Damaged, FileWriter, read_section, read_table
 
 STORAGES = ["raw", "lz4", "disk"]
@@ -63,7 +64,8 @@ def test_a_saved_replay_continues_exactly_in_any_storage(kit, tmp_path, storage,
     other, problems = reload(kit, tmp_path, manifest, loaded, online=True, prioritized=0.5, recent=0.1)
     assert problems == [] and other.digest() == replay.digest()
     for step in range(100, 400, 10):
-        kit.fill(replay, 10, begin=step), kit.fill(other, 10, begin=step)
+        for each in (replay, other):
+            kit.fill(each, 10, begin=step)
         a, b = replay.sample(5), other.sample(5)
         for key in a:
             np.testing.assert_array_equal(a[key], b[key], err_msg=key)
@@ -236,7 +238,8 @@ def test_a_file_damaged_while_the_run_reads_it_never_gives_a_wrong_batch(kit, tm
     for _ in range(30):
         assert_every_row_is_genuine(kit, replay)
     assert replay.rows < rows and replay.stats()["corrupt"] == len(replay.problems) > 0
-    assert all(path.name in problem for problem in replay.problems)
+    assert all(path.name in problem for problem in replay.take_problems())
+    assert replay.take_problems() == []
 
 
 def test_when_every_chunk_is_damaged_the_cause_is_named(kit, tmp_path):
@@ -281,7 +284,7 @@ def test_a_malicious_file_runs_nothing(kit, tmp_path, monkeypatch):
 
 
 def test_no_module_of_replay_can_unpickle():
-    folder = Path(sys.modules["dreamworld.replay"].__file__).parent
+    folder = Path(inspect.getfile(Replay)).parent
     for path in folder.glob("*.py"):
         text = path.read_text()
         assert "pickle" not in text and "np.load" not in text and "eval(" not in text, path.name
@@ -292,7 +295,7 @@ import json, resource, sys, signal
 sys.path.insert(0, sys.argv[2])
 import conftest as kit
 from pathlib import Path
-from dreamworld.replay import SaveError
+from dreamworld.replay import Replay, SaveError
 folder = Path(sys.argv[1])
 replay = kit.make_replay(num_envs=3, chunk=16, capacity=3000, online=True)
 kit.fill(replay, 60)

@@ -126,7 +126,8 @@ def test_waiting_for_data_is_measured(kit):
         return batch
 
     with Pipeline(replay, slow, batch_size=2, depth=0) as pipeline:
-        pipeline.next(), pipeline.next()
+        for _ in range(2):
+            pipeline.next()
         assert 0.09 < pipeline.waited_s < 5
 
 
