@@ -7,10 +7,46 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any
+from typing import Any, Protocol
 
 from dreamworld import types
 from dreamworld.errors import UserError
+
+
+class NativeEnv(types.JaxEnv, Protocol):
+    """What every environment of this package has beyond `JaxEnv`."""
+
+    @property
+    def random_return(self) -> float:
+        """Mean return of uniform actions, default options."""
+        ...
+
+    @property
+    def heuristic_return(self) -> float:
+        """Mean return of `heuristic`, default options."""
+        ...
+
+    @property
+    def optimal_return(self) -> float | None:
+        """Best possible mean return, default options; None where it is not known."""
+        ...
+
+    def observe(self, state: Any) -> dict[str, types.Array]:
+        """The observation of a state; `step` returns the same."""
+        ...
+
+    def ground_truth(self, state: Any) -> dict[str, types.Array]:
+        """What a world model should have found out, by name."""
+        ...
+
+    def heuristic(self, state: Any, key: types.Key) -> dict[str, types.Array]:
+        """The action of a simple policy that may look at the state."""
+        ...
+
+    def render(self, state: Any) -> types.Array:
+        """A uint8 [h, w, 3] picture for people, at least 64 pixels wide."""
+        ...
+
 
 # name -> (module, class, options that make the variant)
 _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -26,7 +62,7 @@ _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
 JAX_ENVS: tuple[str, ...] = tuple(_TABLE)
 
 
-def make_jax_env(name: str, **options: Any) -> types.JaxEnv:
+def make_jax_env(name: str, **options: Any) -> NativeEnv:
     """Builds a JAX environment by name (`jax_catch`, or `catch` for short).
 
     `options` are the fields of the environment's dataclass. Raises UserError for an unknown name, an unknown

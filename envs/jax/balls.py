@@ -167,10 +167,10 @@ class Balls:
 def advance(position: Array, velocity: Array, radius: float, duration: float = 1.0) -> tuple[Array, Array]:
     """Moves [n, 2] balls for `duration`, from contact to contact; returns positions and velocities.
 
-    After 32 + 16 n contacts the rest of the duration is dropped, so the loop ends whatever happens (balls
+    After 64 + 32 n contacts the rest of the duration is dropped, so the loop ends whatever happens (balls
     wedged between others); energy is kept.
     """
-    max_contacts = 32 + 16 * position.shape[0]
+    max_contacts = 64 + 32 * position.shape[0]
 
     def unfinished(carry):
         _, _, left, contacts = carry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,22 +71,49 @@ def episode_returns(
     return total.reshape(shape), length.reshape(shape)
 
 
+def steps_per_second(env: JaxEnv, num: int, steps: int = 200, repeats: int = 5) -> float:
+    """Best rate of `num` environments under uniform actions in one jitted scan that keeps every row."""
+    functions, policy = batched(env), random_policy(env)
+
+    def body(state, key):
+        return functions.step(state, jax.vmap(policy)(state.env, jax.random.split(key, num)))
+
+    run = jax.jit(lambda state, key: jax.lax.scan(body, state, jax.random.split(key, steps)))
+    state, _ = jax.jit(functions.reset)(jax.random.split(jax.random.PRNGKey(0), num))
+    best_s = np.inf
+    for seed in range(repeats + 1):  # the first one compiles
+        start = time.perf_counter()
+        jax.block_until_ready(run(state, jax.random.PRNGKey(seed)))
+        best_s = min(best_s, time.perf_counter() - start)
+    return num * steps / best_s
+
+
 def main() -> None:
-    """Prints returns (mean ± standard error) and lengths of the random and the heuristic policy."""
+    """Prints returns (mean ± standard error) and lengths of the random and the heuristic policy, or rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--envs", nargs="*", default=list(JAX_ENVS), metavar="NAME")
+    parser.add_argument("--speed", type=int, metavar="N", help="steps per second of N environments instead")
     args = parser.parse_args()
+    if args.speed:
+        print("| environment | steps/s |\n|---|---|")
+        for name in args.envs:
+            print(f"| {name} | {steps_per_second(make_jax_env(name), args.speed):,.0f} |", flush=True)
+        return
     print("| environment | policy | return | length |\n|---|---|---|---|")
     for name in args.envs:
-        env: Any = make_jax_env(name)
-        policies = {"random": random_policy(env), "heuristic": env.heuristic}
-        limit = getattr(env, "time_limit", 1000)
-        results = episode_returns(env, list(policies.values()), jax.random.PRNGKey(0), args.episodes, limit)
-        for label, total, length in zip(policies, *results):
-            error = total.std() / np.sqrt(len(total))
-            row = f"| {name} | {label} | {total.mean():.3f} ± {error:.3f} | {length.mean():.1f} |"
-            print(row, flush=True)
+        _print_returns(name, args.episodes)
+
+
+def _print_returns(name: str, episodes: int) -> None:
+    env = make_jax_env(name)
+    policies = {"random": random_policy(env), "heuristic": env.heuristic}
+    limit = getattr(env, "time_limit", 1000)
+    results = episode_returns(env, list(policies.values()), jax.random.PRNGKey(0), episodes, limit)
+    for label, total, length in zip(policies, *results):
+        error = total.std() / np.sqrt(len(total))
+        row = f"| {name} | {label} | {total.mean():.3f} ± {error:.3f} | {length.mean():.1f} |"
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

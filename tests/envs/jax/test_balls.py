@@ -9,6 +9,7 @@ from dreamworld.envs.jax import balls, make_jax_env
 from dreamworld.envs.jax.balls import BallsState
 
 advance = jax.jit(balls.advance)
+KEY = jax.random.PRNGKey(0)
 NOOP = {"action": jnp.int32(0)}
 
 
@@ -53,7 +54,7 @@ def test_a_single_ball_is_reflected_as_by_mirrors():
 
 def test_a_ball_faster_than_the_box_is_wide_does_not_tunnel():
     position, velocity = advance(jnp.array([[0.3, 0.5]]), jnp.array([[7.0, 0.0]]), 0.1)
-    np.testing.assert_allclose(position[0], [fold(7.3, 0.1, 0.9), 0.5], atol=1e-5)
+    np.testing.assert_allclose(position[0], np.array([fold(7.3, 0.1, 0.9), 0.5]), atol=1e-5)
     assert abs(velocity[0, 0]) == 7
 
 
@@ -121,11 +122,11 @@ def test_the_force_moves_ball_0_only():
     position = jnp.array([[0.5, 0.5], [0.2, 0.2], [0.8, 0.8]])
     state = BallsState(position, jnp.zeros((3, 2)), jnp.int32(0))
     step, other = (
-        jax.jit(lambda action, e=e: e.step(state, {"action": action}, None)[0]) for e in (env, continuous)
+        jax.jit(lambda action, e=e: e.step(state, {"action": action}, KEY)[0]) for e in (env, continuous)
     )
     for action, push in enumerate([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]):
         after = step(jnp.int32(action))
-        np.testing.assert_allclose(after.velocity, [0.01 * np.array(push), (0, 0), (0, 0)], atol=1e-9)
+        np.testing.assert_allclose(after.velocity, 0.01 * np.array([push, (0, 0), (0, 0)]), atol=1e-9)
         np.testing.assert_allclose(after.position - position, after.velocity, atol=1e-6)
         same = other(jnp.array(push, jnp.float32))
         np.testing.assert_array_equal(same.velocity, after.velocity)
@@ -133,7 +134,7 @@ def test_the_force_moves_ball_0_only():
 
 def test_reward_is_one_while_ball_0_is_in_the_middle():
     env = make_jax_env("jax_balls", n=1)
-    step = jax.jit(lambda state: env.step(state, NOOP, None)[1].reward)
+    step = jax.jit(lambda state: env.step(state, NOOP, KEY)[1].reward)
     for x, reward in [(0.36, 1.0), (0.64, 1.0), (0.34, 0.0), (0.66, 0.0)]:
         assert step(BallsState(jnp.array([[x, 0.5]]), jnp.zeros((1, 2)), jnp.int32(0))) == reward
 
@@ -164,7 +165,7 @@ def test_the_occluder_hides_the_balls_and_touches_nothing():
 
 @pytest.mark.parametrize("n", [1, 5, 16])
 def test_balls_start_apart_and_moving(n):
-    env = make_jax_env("jax_balls", n=n, radius=0.45 / np.ceil(np.sqrt(n)))
+    env = balls.Balls(n=n, radius=float(0.45 / np.ceil(np.sqrt(n))))
     state = jax.jit(jax.vmap(lambda key: env.reset(key)[0]))(jax.random.split(jax.random.PRNGKey(n), 64))
     gaps = np.linalg.norm(state.position[:, None] - state.position[:, :, None], axis=-1)
     assert (gaps + 9 * np.eye(n) > 2 * env.radius - 1e-6).all()

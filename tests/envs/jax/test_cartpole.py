@@ -2,6 +2,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.envs.jax.cartpole import CartPoleState
@@ -41,6 +42,21 @@ def test_a_balanced_episode_is_truncated_when_gymnasium_truncates_it():
         state, ours = step(state, action, key)
         np.testing.assert_allclose(ours.obs["vector"], theirs, atol=1e-5)
         assert (bool(ours.is_last), bool(ours.is_terminal)) == (truncated, terminated) == (t == 500, False)
+
+
+def test_the_limits_are_gymnasiums():
+    env, other = make_jax_env("jax_cartpole"), CartPoleEnv()
+    step = jax.jit(env.step)
+    for physics in np.eye(4)[[0, 0, 2, 2]] * [[2.39], [2.41], [0.2094], [0.2096]]:
+        for sign in (-1, 1):
+            other.reset(seed=0)
+            other.state = sign * physics
+            terminated = other.step(1)[2]
+            state = CartPoleState(jnp.asarray(sign * physics, jnp.float32), jnp.int32(0))
+            row = step(state, {"action": jnp.int32(1)}, jax.random.PRNGKey(0))[1]
+            assert (
+                bool(row.is_terminal) == bool(row.is_last) == terminated == (physics.max() in (2.41, 0.2096))
+            )
 
 
 def test_the_picture_leans_as_the_pole_does():

@@ -15,7 +15,7 @@ def test_it_steps_as_bsuites_catch():
         state = state._replace(ball_x=np.int32(theirs.observation[0].argmax()))
         np.testing.assert_array_equal(env.observe(state)["vector"].reshape(10, 5), theirs.observation)
         for _ in range(9):
-            action = random.integers(3)
+            action = int(random.integers(3))
             theirs = other.step(action)
             state, ours = step(state, {"action": np.int32(action)}, jax.random.PRNGKey(0))
             np.testing.assert_array_equal(ours.obs["vector"].reshape(10, 5), theirs.observation)

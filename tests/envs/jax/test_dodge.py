@@ -61,7 +61,7 @@ def test_the_heuristic_looks_at_what_is_visible_only():
     # a barrier at the top with one hole far to the left: staying survives seven steps, going left eight
     state = state._replace(objects=state.objects.at[0].set(True).at[0, 0].set(False), player=jnp.int32(7))
     moved = state._replace(gap=state.gap + 1)
-    choose = jax.jit(lambda state: env.heuristic(state, None)["action"])
+    choose = jax.jit(lambda state: env.heuristic(state, jax.random.PRNGKey(0))["action"])
     assert choose(state) == choose(moved) == 0
 
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from dreamworld.envs.jax import JAX_ENVS, make_jax_env
+from dreamworld.envs.jax.darkroom import DarkRoom
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv
 
@@ -19,9 +20,8 @@ def test_every_name_builds_with_and_without_prefix(name):
 
 
 def test_the_noisy_tv_is_the_only_difference_of_its_variant():
-    assert dataclasses.replace(make_jax_env("jax_darkroom"), noisy_tv=True) == make_jax_env(
-        "jax_darkroom_noisytv"
-    )
+    plain, noisy = DarkRoom(), DarkRoom(noisy_tv=True)
+    assert (plain, noisy) == (make_jax_env("jax_darkroom"), make_jax_env("jax_darkroom_noisytv"))
 
 
 def test_options_reach_the_environment():
@@ -59,3 +59,9 @@ def test_listing_the_names_loads_no_jax():
         "import sys, dreamworld.envs.jax as e; assert len(e.JAX_ENVS) == 7; assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_documented_example_runs(repo, capsys):
+    text = (repo / "docs" / "jax_environments.md").read_text()
+    exec(text.split("```python")[1].split("```")[0], {})
+    assert "(64, 64, 3) 0.0 False False" in capsys.readouterr().out

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld.envs.jax import make_jax_env
-from dreamworld.envs.jax.tworoom import BAND, RADIUS, TwoRoomState
+from dreamworld.envs.jax.tworoom import BAND, RADIUS, TwoRoom, TwoRoomState
 
 KEY = jax.random.PRNGKey(0)
 
@@ -24,7 +23,7 @@ def move(env, state, x, y):
 
 
 def test_a_free_move_is_the_action_times_the_stride():
-    env = make_jax_env("jax_tworoom")
+    env = TwoRoom()
     state, step = move(env, place((0.2, 0.2)), 0.5, -1.0)
     np.testing.assert_allclose(state.agent, [0.2 + 0.03, 0.2 - 0.06], atol=1e-6)
     assert (float(step.reward), bool(step.is_last)) == (0.0, False)
@@ -33,7 +32,7 @@ def test_a_free_move_is_the_action_times_the_stride():
 
 
 def test_the_wall_stops_at_any_stride_and_the_door_lets_through():
-    env = make_jax_env("jax_tworoom", stride=0.5)
+    env = TwoRoom(stride=0.5)
     for start, push, stop in [(0.3, 1.0, 0.5 - BAND), (0.7, -1.0, 0.5 + BAND)]:
         blocked, _ = move(env, place((start, 0.2)), push, 0.3)
         np.testing.assert_allclose(blocked.agent, [stop, 0.35], atol=1e-6)
@@ -42,7 +41,7 @@ def test_the_wall_stops_at_any_stride_and_the_door_lets_through():
 
 
 def test_the_doorway_holds_the_agent_between_its_posts():
-    env = make_jax_env("jax_tworoom")
+    env = TwoRoom()
     state = place((0.5, 0.5))
     for _ in range(5):
         state, _ = move(env, state, 0.0, 1.0)
@@ -52,7 +51,7 @@ def test_the_doorway_holds_the_agent_between_its_posts():
 
 
 def test_no_random_walk_enters_a_wall():
-    env = make_jax_env("jax_tworoom", stride=0.2, reach=0.01)
+    env = TwoRoom(stride=0.2, reach=0.01)
 
     def body(state, key):
         state, _ = env.step(state, {"action": jax.random.uniform(key, (2,), minval=-2, maxval=2)}, key)
@@ -72,7 +71,7 @@ def test_no_random_walk_enters_a_wall():
 
 
 def test_reaching_the_goal_pays_and_ends():
-    env = make_jax_env("jax_tworoom")
+    env = TwoRoom()
     _, step = move(env, place((0.2, 0.2), goal=(0.33, 0.2)), 1.0, 0.0)
     assert (float(step.reward), bool(step.is_last), bool(step.is_terminal)) == (1.0, True, True)
     _, step = move(env, place((0.2, 0.2), goal=(0.35, 0.2)), 1.0, 0.0)
@@ -81,7 +80,7 @@ def test_reaching_the_goal_pays_and_ends():
 
 def test_starts_are_free_and_the_other_room_is_the_other():
     for other_room in (False, True):
-        env = make_jax_env("jax_tworoom", other_room=other_room)
+        env = TwoRoom(other_room=other_room)
         state = jax.device_get(
             jax.jit(jax.vmap(lambda key, env=env: env.reset(key)[0]))(jax.random.split(KEY, 500))
         )
@@ -94,7 +93,7 @@ def test_starts_are_free_and_the_other_room_is_the_other():
 
 
 def test_the_picture_shows_wall_door_agent_and_goal():
-    env = make_jax_env("jax_tworoom", size=64)
+    env = TwoRoom(size=64)
     picture = np.asarray(jax.jit(env.observe)(place((0.2, 0.3), (0.8, 0.7)))["image"])
     assert (picture[5, 32] == 128).all()
     assert (picture[32, 32] == 0).all()
