@@ -110,6 +110,13 @@ def test_published_curve_is_compared_at_equal_frames(make_run, tmp_path):
     assert any("action repeat 2" in note and "5 seeds" in note for note in describe(analysis))
 
 
+def test_short_runs_are_averaged_over_the_published_window_beside_published_curves(make_run, tmp_path):
+    make_run("a/0", scores=line(50_000, 900))
+    (task,) = report_of(tmp_path, "a", baseline=True).tasks
+    at_25k = dict(task.results["a"].efficiency)[25_000].value
+    assert at_25k == pytest.approx(np.mean([v for f, v in line(50_000, 900) if 15_000 < f <= 25_000]))
+
+
 def test_unnormalised_tasks_enter_no_aggregate(make_run, tmp_path):
     make_run("a/0", "gym_CartPole-v1")
     make_run("a/1")

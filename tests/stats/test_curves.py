@@ -24,6 +24,11 @@ def test_an_empty_window_moves_back_to_the_last_episodes(make_run):
     assert np.isnan(curves.returns_at(run, 999, 500))
 
 
+def test_a_window_excludes_its_start_and_includes_its_end(make_run):
+    run = read_run(make_run("a", scores=[(1000, 100.0), (2000, 1.0), (3000, 2.0), (4000, 50.0)]))
+    assert curves.returns_at(run, 3000, 2000) == pytest.approx(1.5)
+
+
 def test_window_is_the_published_one_for_long_runs():
     assert curves.window_frames(np.array([10_000, 400_000.0]), 400_000).tolist() == [10_000, 20_000]
     assert curves.window_frames(600.0, 600) == 60
