@@ -47,7 +47,11 @@ def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTra
         time = count.astype(jnp.float32)
         correct1, correct2 = 1 - beta1**time, 1 - beta2**time
         nu = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, updates)
-        scaled = jax.tree.map(lambda g, v: g / (jnp.sqrt(v / correct2) + eps), updates, nu)
+        # nu >= (1-b2) g^2 by definition, but squares of gradients below 1e-19 underflow: without this floor such
+        # gradients would be divided by eps alone, and take steps hundreds of times too large.
+        floor = jnp.sqrt((1 - beta2) / correct2)
+        root = lambda g, v: jnp.maximum(jnp.sqrt(v / correct2), floor * jnp.abs(g))
+        scaled = jax.tree.map(lambda g, v: g / (root(g, v) + eps), updates, nu)
         mu = jax.tree.map(lambda m, u: beta1 * m + (1 - beta1) * u, state.mu, scaled)
         return jax.tree.map(lambda m: m / correct1, mu), LaPropState(count, nu, mu)
 

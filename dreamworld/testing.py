@@ -72,3 +72,9 @@ def random_params(init: Callable[[Any], Any], seed: int = 0) -> Any:
         return (0.2 * normal + (name == "scale")).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.PRNGKey(0)))
+
+
+def centre_bins(head: Any, at: float = 127) -> None:
+    """Tilts the biases of a two-hot head in place, so that its values are near bin `at`, not the outer bins."""
+    bias = head["out"]["bias"]
+    bias -= (0.35 * np.abs(np.arange(bias.size) - at)).astype(np.float32)

@@ -66,6 +66,12 @@ def test_first_laprop_step_is_the_sign_however_small_the_gradient():
     np.testing.assert_allclose(out, [1, -1, 0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("size", [1e-15, 1e-18, 3e-19, 1e-21])
+def test_gradients_whose_squares_underflow_take_no_larger_steps(size):
+    (out,) = run(optim.scale_by_laprop(0.9, 0.999, 1e-20), jnp.zeros(1), [jnp.array([size])])
+    np.testing.assert_allclose(out, [size / (size + 1e-20)], rtol=1e-2)
+
+
 def test_learning_rate_warms_up_linearly_from_zero():
     config = OptimConfig(lr=4e-5, warmup=1000, agc=1e9)
     optimizer = optim.make_optimizer(config)

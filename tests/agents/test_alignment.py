@@ -1,8 +1,8 @@
 """Rows are aligned from the environment to the losses: an action's effect is learned from the row after it.
 
-Two environments whose outcome depends on the previous action alone go through the vector engine, the rows that
-the training loop makes, replay and the world model's loss. Both must be predicted to the floor that their targets
-allow, and neither when each row gets the action before or after its own.
+Two environments whose outcome depends on the previous action alone go through the vector engine, the rows
+that the training loop makes, replay and the world model's loss. Both must be predicted to the floor that
+their targets allow, and neither when each row gets the action before or after its own.
 """
 
 from typing import Any

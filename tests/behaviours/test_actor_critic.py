@@ -11,7 +11,7 @@ import pytest
 from dreamworld import math, nets, rollout
 from dreamworld.behaviours.actor_critic import ActorCritic
 from dreamworld.config import ActorCriticConfig
-from dreamworld.testing import random_params
+from dreamworld.testing import centre_bins, random_params
 from dreamworld.types import Batch, Space, WorldOut
 
 KEY = jax.random.PRNGKey(0)
@@ -51,15 +51,16 @@ def make(**changes):
 BEHAVIOUR = make()
 
 
-def centred(params, at):
-    """Critics whose values are of the order of 1, not of the outermost bins."""
-    params["critic"]["out"]["bias"] -= 0.5 * np.abs(np.arange(255) - at).astype(np.float32)
+def init_random(seed, at):
+    """Random parameters, with values of the order of 1: near bin `at` of 255."""
+    params: Any = random_params(lambda key: BEHAVIOUR.init(jnp.zeros((1, F)), key), seed)
+    centre_bins(params["critic"], at)
     return params
 
 
-PARAMS: Any = centred(random_params(lambda key: BEHAVIOUR.init(jnp.zeros((1, F)), key)), 131)
+PARAMS = init_random(0, 131)
 PARAMS["world"] = np.float32(0.9)
-SLOW: Any = centred(random_params(lambda key: BEHAVIOUR.init(jnp.zeros((1, F)), key), seed=1), 118)
+SLOW = init_random(1, 118)
 STATS = math.Percentiles(jnp.float32(-1.0), jnp.float32(2.0))
 
 
