@@ -5,7 +5,7 @@ import numpy as np
 
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.envs.jax.batched import batched
-from dreamworld.envs.jax.measure import steps_per_second
+from dreamworld.envs.jax.measure import speed
 
 
 @functools.cache
@@ -109,4 +109,5 @@ def test_an_environment_without_observe_gives_the_same_rows():
 
 
 def test_catch_makes_a_million_steps_a_second():
-    assert steps_per_second(make_jax_env("jax_catch"), 1024) > 1e6
+    # a microsecond of CPU per step is a million steps a second on one core, whatever else runs on the machine
+    assert speed(make_jax_env("jax_catch"), 1024)[1] < 1e-6
