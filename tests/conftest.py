@@ -1,5 +1,6 @@
 """Strict JAX flags, one shared compilation cache, and `--soak` for what is longer than CI allows."""
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -12,7 +13,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MUJOCO_GL", "egl")
 # Compiling is most of a test's time: four times faster so, and results agree within the tests' tolerances.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+FAST_COMPILE = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones abort at a flag they don't know
+    FAST_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 if FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
 
