@@ -123,9 +123,9 @@ def _legend(figure: Figure) -> None:
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1]))
     names = sorted(handles, key=lambda name: name.startswith("published"))
     if len(names) > 1:
-        figure.legend(
-            [handles[name] for name in names], names, loc="outside upper left", ncols=min(len(names), 3)
-        )
+        columns = 2 if names[-1].startswith("published") else min(len(names), 4)
+        lines = [handles[name] for name in names]
+        figure.legend(lines, names, loc="outside upper left", ncols=columns)
 
 
 def figure_aggregates(analysis: Analysis, suite: SuiteResult) -> Figure:
