@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from dreamworld.errors import UserError
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_run(flags: Flags) -> dict[str, object]:
+def evaluate_run(flags: Flags) -> dict[str, Any]:
     """The row that was added to eval.jsonl."""
     from dreamworld.logging.rundir import RunDir
     from dreamworld.logging.writers import Logger

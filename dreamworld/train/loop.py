@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from dreamworld.logging.metrics import EpisodeStats, Metrics
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
-from dreamworld.replay.pipeline import Pipeline
+from dreamworld.replay.pipeline import Pipeline, Prefetched
 from dreamworld.replay.replay import Replay
 from dreamworld.train.checkpoint import Checkpointer
 from dreamworld.train.failures import save_bad_batch
 from dreamworld.train.guard import release
+from dreamworld.train.hosts import Team
 from dreamworld.train.learner import Learner
 from dreamworld.train.stops import Stop
-from dreamworld.types import TimeStep, VectorEnv
+from dreamworld.types import Output, TimeStep, VectorEnv
 
 
 class NumericalStop(RuntimeError):
@@ -58,6 +60,8 @@ class Loop:
     progress: Progress
     frames_per_step: int
     evaluate: Callable[[int], float] | None = None  # step -> mean return, logged by itself
+    team: Team = dataclasses.field(default_factory=Team)  # processes that train this agent together
+    ready: Callable[[], bool] | None = None  # whether updates may begin; default: once replay is ready
     counters: Counters = dataclasses.field(default_factory=Counters)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
 
@@ -65,56 +69,81 @@ class Loop:
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
         self.score: float | None = None
-        self._mark = (time.monotonic(), 0, 0, 0.0)
+        self._began = time.monotonic()
+        self._mark = (self._began, 0, 0, 0.0)
 
     # --- training ----------------------------------------------------------------------------------------
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint is complete when this returns."""
-        run, counters = self.config.run, self.counters
+        self.begin()
+        while not self.finished and not self.team.any_before(stop.requested):
+            previous = self.counters.step
+            self.iterate()
+            self.attend(previous)
+        self.end()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.counters.step >= self.config.run.steps
+
+    def begin(self) -> None:
+        """Starts the session's clock, and the first episodes unless environments went on from a checkpoint."""
+        counters = self.counters
         if self.timestep is None:
             self.timestep = self.env.reset(self.env_seed())
             self._observe(self.timestep)
-        began, before = time.monotonic(), counters.seconds
-        self._mark = (began, counters.step, counters.updates, self.pipeline.waited_s)
-        while counters.step < run.steps and not stop.requested:
-            previous = counters.step
-            self.iterate()
-            counters.seconds = before + time.monotonic() - began
-            self.attend(previous)
+        now = time.monotonic()
+        self._began = now - counters.seconds
+        self._mark = (now, counters.step, counters.updates, self.pipeline.waited_s)
+
+    def end(self) -> None:
+        """After the last iteration of a session: a complete checkpoint."""
         # A run that is stopped keeps its averages for the log row that is due after it goes on.
-        if not stop.requested and counters.step > self._mark[1]:
+        if self.finished and self.counters.step > self._mark[1]:
             self.log()
         self.save(block=True)
 
     def iterate(self) -> None:
         """One row of every environment, and the updates owed for it."""
-        counters, step = self.counters, self.timestep
-        assert step is not None
-        action, entries = self.learner.act(step, counters.iteration)
+        assert self.timestep is not None
+        action, entries = self.learner.act(self.timestep, self.counters.iteration)
         for _ in range(self.owed()):
             self.learn()
+        self.advance(action, entries)
+
+    def advance(self, action: dict[str, Any], entries: dict[str, Any]) -> None:
+        """Stores the current rows with the actions chosen for them, and steps the environments."""
+        counters, step = self.counters, self.timestep
+        assert step is not None
         action = {key: mask(np.asarray(value), ~step.is_last) for key, value in action.items()}
         self.pipeline.add(make_rows(step, action, entries))
         counters.iteration += 1
-        counters.step += self.env.num_envs
+        counters.step += self.env.num_envs * self.team.count
         self.timestep = self.env.step(action)
         self._observe(self.timestep)
 
     def owed(self) -> int:
         """Updates due: one when replay becomes ready, then train_ratio / (batch_size * batch_length) per agent step."""
         run, counters = self.config.run, self.counters
+        batch_rows = run.batch_size * run.batch_length
         if counters.first_update < 0:
-            if not self.pipeline.ready:
+            if not (self.ready() if self.ready else self.team.all(self.pipeline.ready)):
                 return 0
-            counters.first_update = counters.step
+            # After a change of the number of processes some replay is empty: the updates done count as paid for.
+            paid = int(counters.updates * batch_rows / run.train_ratio) if counters.updates else 0
+            counters.first_update = counters.step - paid
         rows = (counters.step - counters.first_update) * run.train_ratio
-        return int(rows // (run.batch_size * run.batch_length)) + 1 - counters.updates
+        return int(rows // batch_rows) + 1 - counters.updates
 
     def learn(self) -> None:
         """One update on the oldest prefetched batch; its write-back is queued behind the draws made so far."""
         drawn = self.pipeline.next()
-        output = self.learner.update(drawn.batch)
+        self.learned(drawn, self.learner.update(drawn.batch))
+
+    def learned(self, drawn: Prefetched, output: Output) -> None:
+        """Hands on what an update returned."""
         rows = drawn.rows[:, self.config.run.replay_context :]
         self.pipeline.write_back(rows, output.writeback)
         if output.priorities is not None and self.config.replay.prioritized:
@@ -137,6 +166,7 @@ class Loop:
     def attend(self, previous: int) -> None:
         """Logs, reports, evaluates and saves when a multiple of their period was passed since `previous`."""
         run, step = self.config.run, self.counters.step
+        self.counters.seconds = time.monotonic() - self._began
         due = lambda every: every > 0 and step // every > previous // every
         self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
         if due(run.log_every):
@@ -173,10 +203,15 @@ class Loop:
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
         report = self.learner.check()
-        if report is None:
+        if report is None or self.learner.guard is None:
             return
         if report.frozen:
             self.save(block=True)
+        if not self.team.leads:
+            if report.frozen:
+                raise NumericalStop(report.text)
+            self.learner.guard = release(self.learner.guard)
+            return
         folder = save_bad_batch(
             self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
         )
@@ -188,11 +223,13 @@ class Loop:
 
     def report(self) -> None:
         """Open-loop predictions as pictures."""
-        if report := self.learner.report(self.counters.step):
+        if self.team.leads and (report := self.learner.report(self.counters.step)):
             self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""
+        if not self.team.leads:
+            return
         left = max(0.0, self.config.run.steps - self.counters.step) * self.frames_per_step
         self.rundir.write_status(
             state,
@@ -212,7 +249,8 @@ class Loop:
     def env_seed(self) -> int:
         """Seed of the episodes that begin now: another one at each resume that had to start new episodes."""
         base = self.config.env.seed if self.config.env.seed >= 0 else self.config.seed
-        return int(np.random.SeedSequence([base, self.counters.iteration]).generate_state(1)[0])
+        entropy = [base, self.counters.iteration] + [self.team.index] * (not self.team.leads)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def save(self, block: bool = False) -> None:
         """Snapshots agent, counters, environments, statistics and replay at this point of the logical clock.
@@ -220,41 +258,69 @@ class Loop:
         A disk that fails is shouted about and tried again at the next save; with `block` it ends the run.
         """
         self.pipeline.drain()
-        try:
-            manifest = self.replay.save(self.rundir.replay)
-        except OSError as error:
+        manifest, problem = self._save_replay(raises=block and self.team.count == 1)
+        if self.team.any(manifest is None):
             if block:
-                raise
-            self.progress.message(
-                f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later."
-            )
+                raise OSError(problem or "the replay of another process was not saved")
             return
         host = {
             "counters": dataclasses.asdict(self.counters),
             "metrics": self.metrics.state(),
             "episodes": self.episodes.state(),
+            "act": self.learner.acting_state(),
             "env": self.env.save() or {},
             "pending": self.pipeline.pending(),
         }
-        meta = {"replay": manifest, "config": self.rundir.config.read_text("utf-8")}
+        meta = {
+            "replay": manifest,
+            "config": self.rundir.config.read_text("utf-8"),
+            "processes": self.team.count,
+        }
         self.checkpointer.save(
             self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
         )
         if block and self.checkpointer.problem:
             raise OSError(self.checkpointer.problem)
 
-    def restore(self) -> list[str]:
-        """Goes on from the newest intact checkpoint; returns what had to be left out of replay."""
-        agent, host, meta = self.checkpointer.restore(None, self.learner.snapshot())
+    def _save_replay(self, raises: bool) -> tuple[dict[str, Any] | None, str]:
+        """The manifest; or None and what went wrong."""
+        try:
+            return self.replay.save(self.replay_folder), ""
+        except OSError as error:
+            if raises:
+                raise
+            self.progress.message(
+                f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later."
+            )
+            return None, str(error)
+
+    @property
+    def replay_folder(self) -> Path:
+        """Where the replay of this process lies."""
+        return self.replay.directory or self.rundir.replay
+
+    def restore(self, step: int | None = None) -> list[str]:
+        """Goes on from the newest intact checkpoint, or that of `step`; returns what replay had to leave out.
+
+        With another number of processes than before, process 0 goes on as ever and the others collect anew.
+        """
+        agent, host, meta = self.checkpointer.restore(step, self.learner.snapshot())
         self.learner.load(agent)
         self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
         self.metrics.restore(host["metrics"])
+        resized = meta.get("processes", 1) != self.team.count
+        if resized:
+            self.counters.first_update = -1
+            if not self.team.leads:
+                self.learner.reset_acting()
+                return []
         self.episodes.restore(host["episodes"])
-        goes_on = bool(host["env"])
-        problems = self.replay.load(self.rundir.replay, meta["replay"])
-        self.pipeline.restore_pending(host["pending"])
-        if goes_on:
+        problems = self.replay.load(self.replay_folder, meta["replay"])
+        if not resized:
+            self.pipeline.restore_pending(host["pending"])
+        if host["env"]:
             self.timestep = self.env.restore(host["env"])
+            self.learner.load_acting(host["act"])
         else:
             self.learner.reset_acting()
         return problems

@@ -13,17 +13,17 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import common, session
 from dreamworld.train.loop import make_rows, mask
+from dreamworld.train.stops import Stop
 from dreamworld.types import TimeStep
 
 TIMES = ("time", "fps/", "replay/wait", "time/")
 
 
-class StopAt:
+class StopAt(Stop):
     """Asks for a stop once the loop passed a step."""
 
-    reason = "test"
-
     def __init__(self, loop, step):
+        super().__init__(30)
         self.loop, self.step = loop, step
 
     @property
