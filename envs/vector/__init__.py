@@ -24,8 +24,8 @@ def make_vector_env(
 
     Takes a name as `make_env` does, a factory of one environment (importable, if worker processes are to use
     it), or a JAX environment. `seed` starts the episodes if `step` is called before `reset`. The result has
-    `engine_reason` (why this engine) and `failures` (how many were survived), too. UserError for what can't be
-    built, or an engine that does not fit.
+    `engine_reason` (why this engine) and `failures` (how many were survived), too. UserError for what can't
+    be built, or an engine that does not fit.
     """
     from dreamworld.envs.vector.auto import build
 

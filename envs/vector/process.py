@@ -65,7 +65,8 @@ class Worker:
     def _start(self) -> None:
         self.ready = False
         self._connection, theirs = Pipe()
-        self._trace = tempfile.TemporaryFile()  # where faulthandler writes; read when the worker is gone  # noqa: SIM115
+        # Where faulthandler writes; read when the worker is gone.
+        self._trace = tempfile.TemporaryFile()  # noqa: SIM115
         descriptors = (theirs.fileno(), self._memory, self._trace.fileno())
         # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
         # JAX itself, and must not take the accelerator's memory.
@@ -80,9 +81,7 @@ class Worker:
         theirs.close()
         self._poll = select.poll()
         self._poll.register(self._connection.fileno(), select.POLLIN)
-        with contextlib.suppress(
-            OSError
-        ):  # a worker that died already is found out by who waits for its answer
+        with contextlib.suppress(OSError):  # a worker that died already shows when its answer is awaited
             self._connection.send_bytes(json.dumps(sys.path).encode())
             self._connection.send_bytes(self._setup)
 

@@ -22,9 +22,8 @@ def test_one_json_line_beside_gymnasium_async(capsys):
     assert row["gymnasium_async"]["steps_per_s"] > 0 and row["ratio"] == row["gymnasium_async"]["ratio"]
     assert "cores" in row["hardware"]
     left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    assert all(
-        "resource_tracker" in command for command in left
-    )  # Python's own, which lives as long as we do
+    # Python's own resource tracker lives as long as this process.
+    assert all("resource_tracker" in command for command in left)
 
 
 def test_preset_of_the_suite_is_the_base_and_flags_win():
