@@ -196,7 +196,7 @@ class Loop:
         self._mark = (now, counters.step, counters.updates, waited_s)
         self.logger.scalars(counters.step, counters.updates, counters.step * self.frames_per_step, values)
         self.write_status("running", fps=values["fps/env"])
-        if problem := self.checkpointer.poll():
+        for problem in filter(None, [self.checkpointer.poll(), *self.replay.take_problems()]):
             self.progress.message(problem)
         self.check()
 
