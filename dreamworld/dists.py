@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from dreamworld import math
+from dreamworld import math, ops
 from dreamworld.types import Array, Key
 
 f32 = jnp.float32
@@ -110,6 +110,19 @@ class Squared(NamedTuple):
 
     def loss(self, target: Array) -> Array:
         return _sum_last(jnp.square(self.output.astype(f32) - sg(target).astype(f32)), self.dims)
+
+
+class SquaredImage(NamedTuple):
+    """`Squared` of an image that the decoder made in phases: the target is rearranged, not the prediction."""
+
+    phases: Array  # [..., H/2, W/2, 4, C]
+
+    def mean(self) -> Array:
+        """[..., H, W, C]."""
+        return ops.from_phases(self.phases.astype(f32))
+
+    def loss(self, target: Array) -> Array:
+        return _sum_last(jnp.square(self.phases.astype(f32) - ops.to_phases(sg(target).astype(f32))), 4)
 
 
 class Categorical(NamedTuple):

@@ -167,7 +167,7 @@ class ObservationDecoder:
             start = 0
             for key in keys:
                 channels = self.encoder.spaces[key].shape[-1]
-                out[key] = dists.Squared(images[..., start : start + channels], 3)
+                out[key] = dists.SquaredImage(images[..., start : start + channels])
                 start += channels
         return out
 

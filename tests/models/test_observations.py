@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamworld import nets
+from dreamworld import nets, ops
 from dreamworld.config import EncoderConfig
 from dreamworld.errors import UserError
 from dreamworld.models import observations
@@ -80,7 +80,8 @@ def test_decoder_reconstructs_every_key_in_its_own_shape():
     assert set(out) == set(SPACES)
     for key, space in SPACES.items():
         assert out[key].shape == (4, 5, *space.shape), key
-    flat = nets.apply(decoder.image, params["image"], deter.reshape(20, 16), stoch.reshape(20, 16))
+    phases = nets.apply(decoder.image, params["image"], deter.reshape(20, 16), stoch.reshape(20, 16))
+    flat = ops.from_phases(phases)
     np.testing.assert_allclose(out["left"].reshape(20, 8, 8, 3), flat[..., :3], rtol=1e-3)
     np.testing.assert_allclose(out["right"].reshape(20, 8, 8, 1), flat[..., 3:], rtol=1e-3)
     obs: Any = {key: np.stack([value] * 5, 1) for key, value in random_obs().items()}
