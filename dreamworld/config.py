@@ -306,6 +306,8 @@ class ParallelConfig:
     """Processes (hosts) of the run."""
     process_id: int = 0
     """Index of this process."""
+    heartbeat_s: float = 60.0
+    """A process that is not heard of for so long is lost, and all others exit."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ EnvSource = str | Callable[[], Any] | Any
 
 
 def setup_jax(config: Config) -> list[Any]:
-    """Chooses the platform and the compilation cache before JAX starts; returns the devices.
+    """Chooses the platform and the compilation cache before JAX starts; returns the devices, of all processes.
 
     Raises UserError when the platform asked for is not there.
     """
@@ -29,16 +29,16 @@ def setup_jax(config: Config) -> list[Any]:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(run.compile_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     if run.platform == "auto":
-        return jax.local_devices()
+        return jax.devices()
     try:
-        devices = jax.local_devices(backend=run.platform)
+        devices = jax.devices(run.platform)
     except RuntimeError:
         found = sorted({device.platform for device in jax.local_devices()})
         install = " Install the extra: pip install 'dreamworld[cuda]'" if run.platform == "gpu" else ""
         raise UserError(
             f"--run.platform {run.platform}: no such device here (found {', '.join(found)}).{install}"
         ) from None
-    jax.config.update("jax_default_device", devices[0])
+    jax.config.update("jax_default_device", jax.local_devices(backend=run.platform)[0])
     return devices
 
 

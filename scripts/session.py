@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import jax
 
+from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging import plots
+from dreamworld.logging.metrics import Metrics
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
+from dreamworld.parallel import Layout
 from dreamworld.replay.memory import check_memory
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
@@ -20,19 +24,23 @@ from dreamworld.scripts import common
 from dreamworld.scripts.announce import announce
 from dreamworld.train.checkpoint import Checkpointer
 from dreamworld.train.evaluate import Player, evaluate
+from dreamworld.train.hosts import Silence, Team
 from dreamworld.train.learner import Learner
 from dreamworld.train.loop import Loop, NumericalStop
 from dreamworld.train.stops import Exit, Stop
 from dreamworld.types import Agent, VectorEnv
 
 
-def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
+def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | None = None) -> int:
     """Trains in a locked run directory; returns the exit code. What is wrong is said before anything is written."""
+    team = team or Team()
     devices = common.setup_jax(config)
+    layout = parallel.make_layout(config.parallel, batch_size=config.run.batch_size, devices=devices)
+    team.share(config.run.batch_size)
     if rundir.exists():
         rundir.check(config)
     with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config, source)
+        env = common.make_train_env(dataclasses.replace(config, seed=team.seed(config.seed)), source)
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
         memory = check_memory(
@@ -42,17 +50,21 @@ def train_in(rundir: RunDir, config: Config, source: Any = None) -> int:
             num_envs=env.num_envs,
             directory=rundir.path,
         )
-        notes = rundir.begin(config)
+        notes = rundir.begin(config) if team.leads else []
+        team.wait("run directory")
         progress = stack.enter_context(
             Progress(
-                config.run.steps, frames_per_step=common.frames_per_step(config), show=config.run.progress
+                config.run.steps,
+                frames_per_step=common.frames_per_step(config),
+                show=config.run.progress and team.leads,
             )
         )
         for note in notes:
             progress.message(note)
-        loop = build_loop(rundir, config, agent, env, progress, source, stack)
-        announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, str(memory))
-        rundir.write_status("starting", task=config.task, seed=config.seed, steps=int(config.run.steps))
+        loop = build_loop(rundir, config, agent, env, progress, source, stack, layout=layout, team=team)
+        if team.leads:
+            announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, str(memory))
+        loop.write_status("starting")
         return run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
 
 
@@ -64,6 +76,9 @@ def build_loop(
     progress: Progress,
     source: Any,
     stack: contextlib.ExitStack,
+    *,
+    layout: Layout | None = None,
+    team: Team | None = None,
 ) -> Loop:
     """The loop of a run, restored from its newest checkpoint when there is one."""
     run = config.run
@@ -74,17 +89,41 @@ def build_loop(
         batch_size=run.batch_size,
         nan_policy=run.nan_policy,
         nan_limit=run.nan_limit,
+        layout=layout,
     )
+    loop = assemble(rundir, config, learner, env, progress, stack, team or Team())
+    if loop.checkpointer.latest() is not None:
+        resume(loop)
+    elif config.init_from:
+        learner.state = initialise_from(config.init_from, agent, learner.state)
+        progress.message(f"parameters taken from {config.init_from}")
+    if config.eval.every and loop.team.leads:
+        loop.evaluate = make_evaluator(loop, source, stack)
+    return loop
+
+
+def assemble(
+    rundir: RunDir,
+    config: Config,
+    learner: Any,
+    env: VectorEnv,
+    progress: Any,
+    stack: contextlib.ExitStack,
+    team: Team,
+    metrics: Metrics | None = None,
+) -> Loop:
+    """Replay, checkpoints, logger and the loop over them, as new."""
+    run = config.run
     replay = Replay(
-        common.row_spaces(agent),
+        common.row_spaces(learner.agent),
         config.replay,
         num_envs=env.num_envs,
         length=run.replay_context + run.batch_length,
         context=run.replay_context,
-        directory=rundir.replay,
-        seed=config.seed,
+        directory=rundir.replay if team.leads else rundir.path / f"replay_{team.index}",
+        seed=team.seed(config.seed),
     )
-    pipeline = Pipeline(replay, learner.put, batch_size=run.batch_size, depth=run.prefetch)
+    pipeline = Pipeline(replay, learner.put, batch_size=team.share(run.batch_size), depth=run.prefetch)
     stack.callback(pipeline.close)
     checkpointer = stack.enter_context(
         Checkpointer(
@@ -96,8 +135,10 @@ def build_loop(
         )
     )
     latest = checkpointer.latest()
-    logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
-    loop = Loop(
+    logger: Any = Silence()
+    if team.leads:
+        logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
+    return Loop(
         config,
         learner,
         env,
@@ -108,17 +149,16 @@ def build_loop(
         checkpointer,
         progress,
         common.frames_per_step(config),
+        team=team,
+        metrics=metrics or Metrics(),
     )
-    if latest is not None:
-        for problem in loop.restore():
-            progress.message(problem)
-        progress.message(f"continued at step {loop.counters.step:,} ({loop.counters.updates:,} updates)")
-    elif config.init_from:
-        learner.state = initialise_from(config.init_from, agent, learner.state)
-        progress.message(f"parameters taken from {config.init_from}")
-    if config.eval.every:
-        loop.evaluate = make_evaluator(loop, source, stack)
-    return loop
+
+
+def resume(loop: Loop, step: int | None = None) -> None:
+    """Restores a loop and says so."""
+    for problem in loop.restore(step):
+        loop.progress.message(problem)
+    loop.progress.message(f"continued at step {loop.counters.step:,} ({loop.counters.updates:,} updates)")
 
 
 def run_loop(loop: Loop, stop: Stop) -> int:
@@ -140,7 +180,8 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         )
         return int(Exit.PREEMPTED)
     loop.write_status("finished")
-    plots.learning_curve(loop.rundir)
+    if loop.team.leads:
+        plots.learning_curve(loop.rundir)
     loop.progress.message(
         f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
     )
@@ -154,7 +195,7 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
     stack.callback(env.close)
 
     def run(step: int) -> float:
-        player = Player(loop.learner.agent, loop.learner.state.params, config.seed + step, config.eval.mode)
+        player = Player(loop.learner.agent, loop.learner.act_params, config.seed + step, config.eval.mode)
         state = player.initial(env.num_envs)
         found = evaluate(
             player.act,
@@ -188,7 +229,7 @@ def initialise_from(text: str, agent: Agent, state: Any) -> Any:
     source = RunDir(path)
     source.require()
     pick = lambda tree: {name: tree[name] for name in names if name in tree}
-    like = jax.eval_shape(lambda: state)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     like = like._replace(
         params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None
     )

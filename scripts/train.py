@@ -51,12 +51,16 @@ def train(config: Config, env: Any = None) -> int:
     Raises UserError for what the user can mend.
     """
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import session
+    from dreamworld.scripts import session, session_seeds
+    from dreamworld.train import hosts
 
+    if config.seeds:
+        return session_seeds.train_seeds(config, env)
+    team = hosts.connect(config.parallel)
     rundir = RunDir.of(config)
     rundir.create()
-    with rundir.lock():
-        return session.train_in(rundir, config, env)
+    with team.lock(rundir):
+        return session.train_in(rundir, config, env, team)
 
 
 if __name__ == "__main__":

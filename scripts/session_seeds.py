@@ -1,0 +1,212 @@
+"""A training session of several seeds in one program; each has a run directory that can be continued alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from dreamworld import parallel
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.logging import plots
+from dreamworld.logging.progress import Progress
+from dreamworld.logging.rundir import RunDir
+from dreamworld.replay.memory import check_memory
+from dreamworld.scripts import common, session
+from dreamworld.scripts.announce import announce
+from dreamworld.train import snapshot
+from dreamworld.train.hosts import Team
+from dreamworld.train.learner import Learner
+from dreamworld.train.loop import NumericalStop
+from dreamworld.train.seeds import PARALLEL_ENGINES, Lockstep, SeedMetrics, SeedView, load_seeds, parse_seeds
+from dreamworld.train.stops import Exit, Stop
+
+
+def seed_configs(config: Config) -> list[Config]:
+    """The config of each seed, as that of a run of its own; without `{seed}` in logdir its folder is `seed<k>`."""
+    logdir = config.logdir if "{seed}" in config.logdir else os.path.join(config.logdir, "seed{seed}")
+    return [
+        dataclasses.replace(config, seed=seed, seeds="", logdir=logdir.replace("{seed}", str(seed)))
+        for seed in parse_seeds(config.seeds)
+    ]
+
+
+def train_seeds(config: Config, source: Any = None) -> int:
+    """Trains `config.seeds` together; returns the exit code. What is wrong is said before anything is written."""
+    configs = seed_configs(config)
+    if config.parallel.coordinator or config.run.mode != "host":
+        raise UserError(
+            f"--seeds {config.seeds}: runs in one process and with --run.mode host; "
+            "start one run per seed for the rest, for instance by `dreamworld sweep`"
+        )
+    devices = common.setup_jax(config)
+    layout = parallel.make_layout(
+        config.parallel, batch_size=config.run.batch_size, seeds=len(configs), devices=devices
+    )
+    rundirs = [RunDir.of(each) for each in configs]
+    with contextlib.ExitStack() as stack:
+        for rundir, each in zip(rundirs, configs):
+            rundir.create()
+            stack.enter_context(rundir.lock())
+            if rundir.exists():
+                rundir.check(each)
+        step = common_step(rundirs, config.run.save_every)
+        return _train(config, configs, rundirs, layout, devices, step, source, stack)
+
+
+def common_step(rundirs: list[RunDir], save_every: float) -> int | None:
+    """The newest step at which every seed has an intact snapshot, None for a new run; later ones are removed.
+
+    A kill between the saves of two seeds leaves them one save apart. Raises UserError when they are further
+    apart, that is when a seed was continued alone.
+    """
+    steps = [set(snapshot.snapshot_steps(rundir.checkpoints)) for rundir in rundirs]
+    if not any(steps):
+        return None
+    for step in sorted(set.intersection(*steps), reverse=True):
+        if all(_intact(rundir, step) for rundir in rundirs):
+            break
+    else:
+        step = 0
+    ahead = max(max(found, default=0) for found in steps) - step
+    if step == 0 or ahead > 2 * max(save_every, 1):
+        newest = ", ".join(f"{rundir}: {max(found, default='none')}" for rundir, found in zip(rundirs, steps))
+        raise UserError(
+            f"these seeds can't go on together, their newest checkpoints differ ({newest}); continue each alone"
+        )
+    for rundir, found in zip(rundirs, steps):
+        for late in [number for number in found if number > step]:
+            snapshot.epath.Path(rundir.checkpoints / str(late)).rmtree()
+    return step
+
+
+def _intact(rundir: RunDir, step: int) -> bool:
+    try:
+        snapshot.verify(snapshot.epath.Path(rundir.checkpoints / str(step)))
+    except snapshot.CorruptError:
+        return False
+    return True
+
+
+def _train(
+    config: Config,
+    configs: list[Config],
+    rundirs: list[RunDir],
+    layout: parallel.Layout,
+    devices: list[Any],
+    step: int | None,
+    source: Any,
+    stack: contextlib.ExitStack,
+) -> int:
+    envs = [common.make_train_env(_share_cores(each, len(configs)), source) for each in configs]
+    for env in envs:
+        stack.callback(env.close)
+    agent = common.build_agent(config, envs[0].obs_space, envs[0].act_space)
+    capacity = dataclasses.replace(config.replay, capacity_steps=config.replay.capacity_steps * len(configs))
+    memory = check_memory(
+        common.row_spaces(agent),
+        capacity,
+        config.run.steps * len(configs),
+        num_envs=sum(env.num_envs for env in envs),
+        directory=rundirs[0].path,
+    )
+    frames = common.frames_per_step(config)
+    progress = stack.enter_context(
+        Progress(config.run.steps, frames_per_step=frames, show=config.run.progress)
+    )
+    learner = Learner(
+        agent,
+        [each.seed for each in configs],
+        num_envs=envs[0].num_envs,
+        batch_size=config.run.batch_size,
+        nan_policy=config.run.nan_policy,
+        nan_limit=config.run.nan_limit,
+        layout=layout,
+    )
+    loops, views = [], []
+    for index, (each, rundir, env) in enumerate(zip(configs, rundirs, envs)):
+        voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
+        for note in rundir.begin(each):
+            voice.message(note)
+        views.append(SeedView(learner, index))
+        loops.append(
+            session.assemble(rundir, each, views[-1], env, voice, stack, Team(), metrics=SeedMetrics())
+        )
+    if step is not None:
+        for loop in loops:
+            session.resume(loop, step)
+        load_seeds(learner, views)
+    elif config.init_from:
+        for view in views:
+            view.load(
+                {**view.snapshot(), "train": session.initialise_from(config.init_from, agent, view.state)}
+            )
+        load_seeds(learner, views)
+    for loop in loops:
+        if config.eval.every:
+            loop.evaluate = session.make_evaluator(loop, source, stack)
+        loop.write_status("starting")
+    params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
+    announce(
+        progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
+    )
+    progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
+    executor = None
+    if all(env.engine in PARALLEL_ENGINES for env in envs):
+        executor = stack.enter_context(ThreadPoolExecutor(len(envs)))
+    return _run(Lockstep(learner, loops, executor), progress, stack.enter_context(Stop(config.run.grace_s)))
+
+
+def _share_cores(config: Config, seeds: int) -> Config:
+    """Worker processes of all seeds together: one per core, unless their number is given."""
+    workers = config.env.workers or max(1, (os.cpu_count() or 1) // seeds)
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, workers=workers))
+
+
+def _run(group: Lockstep, progress: Progress, stop: Stop) -> int:
+    """Trains and says how it ended, in each status."""
+    counters = group.loops[0].counters
+    try:
+        group.run(stop)
+    except NumericalStop as error:
+        progress.message(str(error))
+        return int(Exit.NUMERICAL)
+    except Exception as error:
+        for loop in group.loops:
+            loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    progress.close()
+    for loop in group.loops:
+        loop.write_status("preempted" if stop.requested else "finished")
+    if stop.requested:
+        progress.message(
+            f"stopped by {stop.reason}; saved at step {counters.step:,}. The same command continues."
+        )
+        return int(Exit.PREEMPTED)
+    for loop in group.loops:
+        plots.learning_curve(loop.rundir)
+    progress.message(
+        f"finished: {counters.step:,} steps, {counters.updates:,} updates of {len(group.loops)} seeds."
+    )
+    return int(Exit.OK)
+
+
+class SeedProgress:
+    """One seed's part of the common progress line: the first seed's numbers are shown, all messages are."""
+
+    def __init__(self, progress: Progress, name: str, *, shown: bool):
+        self._progress, self._name, self._shown = progress, name, shown
+
+    def update(self, step: float, updates: int, last_return: float, mean_return: float) -> None:
+        """Shows the numbers of the first seed."""
+        if self._shown:
+            self._progress.update(step, updates, last_return, mean_return)
+
+    def message(self, text: str) -> None:
+        """A line above, with the seed's name."""
+        self._progress.message(f"{self._name}: {text}")

@@ -1,0 +1,132 @@
+"""One process with 8 CPU devices: the same updates on several meshes. Prints a JSON object for test_parallel.py."""
+
+import json
+import re
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+import numpy as np  # noqa: E402
+
+from dreamworld import cli, parallel  # noqa: E402
+from dreamworld.benchmarks.update import Flags, make_synthetic_agent, synthetic_batch  # noqa: E402
+from dreamworld.config import ParallelConfig  # noqa: E402
+from dreamworld.train.learner import Learner  # noqa: E402
+
+BATCH, UPDATES = 8, 20
+MESHES = {"data": (1, 8, 1), "fsdp": (1, 1, 8), "both": (1, 4, 2)}
+
+
+def make_agent():
+    words = ["--configs", "debug", "--run.batch_size", str(BATCH), "--run.compile_cache", ""]
+    words += ["--agent.behaviour.imag_length", "3", "--agent.optim.warmup", "0"]
+    agent = make_synthetic_agent(cli.parse(words), Flags(obs="vector:5", act="discrete:4"))
+    return agent, [synthetic_batch(agent, BATCH, 5, seed=index) for index in range(4)]
+
+
+def compiled(learner, batch):
+    """Compiles the update once, to run it and to read it."""
+    program = learner.jit_update().lower(learner.init_guard(batch), learner.state, learner.carry, batch).compile()
+    learner.set_update(program)
+    return program.as_text()
+
+
+def train(learner, batches, count):
+    """Host copies of the state after one update, and the losses of all."""
+    losses, first = [], None
+    for index in range(count):
+        output = learner.update(batches[index % len(batches)])
+        first = first or jax.device_get(learner.state)
+        losses.append(jax.device_get(output.metrics))
+    return first, losses
+
+
+def distance(a, b):
+    """Largest difference of two pytrees, absolute below 1 and relative above."""
+    scaled = lambda x, y: np.max(np.abs(np.asarray(x, np.float64) - y) / np.maximum(1.0, np.abs(y)), initial=0)
+    return float(max(jax.tree.leaves(jax.tree.map(scaled, a, b))))
+
+
+def gathers(text):
+    """Shapes that all-gathers of an optimised program produce."""
+    found = re.findall(r"= \(?(\w+\[[\d,]*\])[^=]*? all-gather(?:-start)?\(", text)
+    return sorted(set(found))
+
+
+def transfers(text):
+    """Operations of an optimised program that talk to the host."""
+    names = r"(infeed|outfeed|send|recv|send-done|recv-done)\("
+    calls = re.findall(r'custom_call_target="([^"]*(?:callback|Host)[^"]*)"', text)
+    return sorted(set(re.findall(r"[^\w-]" + names, text))) + calls
+
+
+def check_meshes(agent, batches):
+    single = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
+    placed = [single.layout.put(batch) for batch in batches]
+    compiled(single, placed[0])
+    want_state, want_losses = train(single, placed, UPDATES)
+    shapes = [list(leaf.shape) for leaf in jax.tree.leaves(want_state.params)]
+    report = {"params": shapes}
+    for name, sizes in MESHES.items():
+        learner = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of(sizes))
+        placed = [learner.layout.put(batch) for batch in batches]
+        text = compiled(learner, placed[0])
+        state, losses = train(learner, placed, UPDATES)
+        split = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(learner.state.params)]
+        report[name] = {
+            "update": distance(state, want_state),
+            "losses": max(distance(got, want) for got, want in zip(losses, want_losses)),
+            "moved": distance(state.params, jax.device_get(agent.init(jax.random.PRNGKey(0)).params)),
+            "gathers": gathers(text),
+            "transfers": transfers(text),
+            "split": sum(split),
+            "aliased": "input_output_alias" in text,
+        }
+    return report
+
+
+def check_seeds(agent, batches):
+    """Seeds 4 and 7 on a mesh (2, 2, 2) against each alone."""
+    layout = layout_of((2, 2, 2), seeds=2)
+    together = Learner(agent, [4, 7], num_envs=2, batch_size=BATCH, layout=layout)
+    pairs = [[batches[index], batches[(index + 1) % 4]] for index in range(4)]
+    placed = [parallel.join([layout.seed_row(s).put(b) for s, b in enumerate(pair)], layout) for pair in pairs]
+    compiled(together, placed[0])
+    state, losses = train(together, placed, UPDATES)
+    report, program = {}, None
+    for index, seed in enumerate([4, 7]):
+        alone = Learner(agent, seed, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
+        placed = [alone.layout.put(pair[index]) for pair in pairs]
+        if program is None:
+            compiled(alone, placed[0])
+            program = alone._update
+        alone.set_update(program)
+        want_state, want_losses = train(alone, placed, UPDATES)
+        pick = lambda tree, index=index: jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+        report[str(seed)] = {
+            "update": distance(pick(state), want_state),
+            "losses": max(distance(pick(got), want) for got, want in zip(losses, want_losses)),
+        }
+    return report
+
+
+def layout_of(sizes, seeds=0):
+    return parallel.make_layout(ParallelConfig(*sizes, fsdp_threshold=64), batch_size=BATCH, seeds=seeds)
+
+
+def check_random_bits():
+    """The same bits on one device, on any mesh and under vmap."""
+    draw = lambda key: jax.random.normal(key, (8, 16))
+    keys = np.stack([np.asarray(jax.random.PRNGKey(seed)) for seed in (4, 7)])
+    want = np.stack([np.asarray(draw(key)) for key in keys])
+    split = jax.jit(draw, out_shardings=layout_of((1, 4, 2)).rows)
+    seeds = jax.jit(jax.vmap(draw), out_shardings=layout_of((2, 4, 1), seeds=2).rows)(keys)
+    return bool((np.asarray(split(keys[0])) == want[0]).all() and (np.asarray(seeds) == want).all())
+
+
+if __name__ == "__main__":
+    agent, batches = make_agent()
+    report = {"bits": check_random_bits(), "seeds": check_seeds(agent, batches), **check_meshes(agent, batches)}
+    json.dump(report, sys.stdout)
