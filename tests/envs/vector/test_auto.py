@@ -90,3 +90,9 @@ def test_class_and_partial_are_factories():
         env = toys.make_vector_env(factory, EnvConfig(), seed=0, num=2)
         assert env.reset(0).is_first.all()
         assert np.isfinite(env.step(toys.zeros(env)).reward).all()
+
+
+def test_the_example_of_the_documentation_runs(repo, capsys):
+    text = (repo / "docs/vector_environments.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out.startswith("inprocess - 4 environments")
