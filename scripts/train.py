@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dreamworld.config import Config
+from dreamworld.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +52,19 @@ def train(config: Config, env: Any = None) -> int:
     Raises UserError for what the user can mend.
     """
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import session, session_seeds
+    from dreamworld.scripts import session, session_fused, session_seeds
     from dreamworld.train import hosts
 
+    if config.run.mode == "fused" and (config.seeds or config.parallel.processes > 1):
+        raise UserError("--run.mode fused trains one seed in one process; use --run.mode host")
     if config.seeds:
         return session_seeds.train_seeds(config, env)
     team = hosts.connect(config.parallel)
     rundir = RunDir.of(config)
     rundir.create()
     with team.lock(rundir):
+        if config.run.mode == "fused":
+            return session_fused.train_fused(rundir, config, env)
         return session.train_in(rundir, config, env, team)
 
 

@@ -51,7 +51,7 @@ def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
     if abs(updates / steps - per_step) > 1e-6 * per_step:
         near = updates / steps * run.batch_size * run.batch_length / num_envs
         raise UserError(
-            f"--run.train_ratio {run.train_ratio:g}: {per_step:.4g} updates per vector step of {num_envs} environments; "
+            f"--run.train_ratio {run.train_ratio:g}: {per_step:.4g} updates per step of {num_envs} environments; "
             f"the fused mode takes whole numbers, or one update per whole number of steps: {near:g} would do"
         )
     return steps, updates

@@ -135,7 +135,7 @@ def _build_atari(target: Any, config: EnvConfig, seed: int, num: int, reason: st
 
 
 def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
-    env = _jax_env(target, config)
+    env = as_jax_env(target, config)
     wrapped = [name for name in wrapper_options(config) if name != "time_limit"]
     if wrapped:
         raise UserError(f"the jax engine does not serve {_list(wrapped)}; use env.engine inprocess")
@@ -144,7 +144,8 @@ def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str)
     return JaxVector(env, num, seed=seed, time_limit=config.time_limit, reason=reason)
 
 
-def _jax_env(target: Any, config: EnvConfig) -> JaxEnv:
+def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
+    """The JAX environment of a name, object, class or factory; UserError for anything else."""
     from dreamworld.envs.adapters.custom import load_object
     from dreamworld.envs.jax import from_gymnax, make_jax_env
     from dreamworld.envs.wrappers import parse_options
