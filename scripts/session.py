@@ -10,6 +10,7 @@ import jax
 
 from dreamworld import parallel
 from dreamworld.config import Config
+from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
 from dreamworld.logging import plots
 from dreamworld.logging.metrics import Metrics
@@ -170,6 +171,8 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         loop.progress.message(str(error))
         return int(Exit.NUMERICAL)
     except Exception as error:
+        if isinstance(error, EnvFailure):
+            loop.save(block=True)
         loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     loop.progress.close()

@@ -93,9 +93,9 @@ def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp
     # Only latents changed since the first draw: put those of the rows before back.
     latents = {name: value for name, value in before.replay.rows.items() if name.startswith("latent/")}
     at = int(before.replay.count) % before.replay.capacity
-    latents = {name: np.array(value) for name, value in latents.items()}
+    latents = {name: jnp.asarray(value) for name, value in latents.items()}
     for name in latents:
-        latents[name][:, at] = replay.rows[name][:, at]
+        latents[name] = latents[name].at[:, at].set(replay.rows[name][:, at])
     replay = replay._replace(rows={**replay.rows, **latents})
     update = jax.jit(agent.update)
     length = run.replay_context + run.batch_length
