@@ -17,12 +17,13 @@ def time_first(tree: Any) -> Any:
 
 
 def scan_rows(
-    step: Callable[[Any, Any, Key], tuple[Any, Any]], state: Any, rows: Any, key: Key
+    step: Callable[[Any, Any, Any], tuple[Any, Any]], state: Any, rows: Any, noise: Any
 ) -> tuple[Any, Any]:
-    """Runs `step(state, row, key) -> (state, out)` over axis T of rows [B, T, ...]; last state, outs."""
-    length = jax.tree.leaves(rows)[0].shape[1]
-    inputs = (time_first(rows), jax.random.split(key, length))
-    state, out = jax.lax.scan(lambda state, row: step(state, *row), state, inputs)
+    """Runs `step(state, row, noise) -> (state, out)` over axis T of rows [B, T, ...]; last state, outs.
+
+    `noise` [T, ...]: keys, or what was drawn from them.
+    """
+    state, out = jax.lax.scan(lambda state, row: step(state, *row), state, (time_first(rows), noise))
     return state, time_first(out)
 
 
@@ -62,4 +63,5 @@ def open_loop(
         state = advance(state, action, key)
         return state, state
 
-    return scan_rows(step, start, actions, key)[1]
+    length = jax.tree.leaves(actions)[0].shape[1]
+    return scan_rows(step, start, actions, jax.random.split(key, length))[1]

@@ -93,6 +93,26 @@ def test_block_linear_keeps_blocks_apart():
     np.testing.assert_allclose(apply(module, params, x), np.stack(blocks, 1), rtol=1e-4, atol=1e-5)
 
 
+def test_block_linear_gives_shared_inputs_to_every_block():
+    module, x, shared = nets.BlockLinear(6, 2, F32), normals(1, 4, 2, 5), normals(2, 4, 3)
+    together = np.concatenate([x, np.repeat(shared[:, None], 2, 1)], -1)
+    params = random_params(module, together)
+    assert jax.eval_shape(module.init, KEY, x, shared)["params"]["kernel"].shape == (2, 8, 3)
+    np.testing.assert_allclose(
+        apply(module, params, x, shared), apply(module, params, together), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_products_of_known_inputs_can_be_taken_beforehand():
+    module, x, tokens = nets.MLP(2, 4, F32), normals(1, 3, 5), normals(2, 3, 7)
+    together = np.concatenate([x, tokens], -1)
+    params = random_params(module, together)
+    known = nets.known_product(params["layer0"]["linear"], jnp.asarray(tokens))
+    np.testing.assert_allclose(
+        apply(module, params, x, known), apply(module, params, together), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_convolution_pads_to_the_same_size():
     module, x = nets.Conv(3, 5, F32), normals(2, 2, 6, 4, 2)
     params = random_params(module, x)

@@ -10,19 +10,25 @@ KEY = jax.random.PRNGKey(0)
 def test_scan_rows_runs_over_time_of_batch_first_rows():
     rows = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones((2, 3, 4))}
 
-    def step(state, row, key):
+    def step(state, row, noise):
         state = state + row["a"]
         return state, (state, row["b"][:, 0])
 
-    last, (sums, ones) = rollout.scan_rows(step, jnp.array([10.0, 20.0]), rows, KEY)
+    last, (sums, ones) = rollout.scan_rows(step, jnp.array([10.0, 20.0]), rows, jnp.zeros(3))
     np.testing.assert_array_equal(sums, [[10, 11, 13], [23, 27, 32]])
     np.testing.assert_array_equal(last, [13, 32])
     assert ones.shape == (2, 3)
 
 
-def test_every_row_gets_a_key_of_its_own():
-    step = lambda state, row, key: (state, jax.random.uniform(key, (1,)))
-    _, draws = rollout.scan_rows(step, 0.0, jnp.zeros((1, 50)), KEY)
+def test_every_row_gets_noise_of_its_own():
+    step = lambda state, row, noise: (state, row + noise)
+    _, sums = rollout.scan_rows(step, 0.0, jnp.zeros((2, 50)), jnp.arange(50.0))
+    np.testing.assert_array_equal(sums, np.tile(np.arange(50.0), (2, 1)))
+
+
+def test_every_open_loop_step_gets_a_key_of_its_own():
+    advance = lambda state, action, key: jax.random.uniform(key, (1,))
+    draws = rollout.open_loop(advance, jnp.zeros(1), {"a": jnp.zeros((1, 50))}, KEY)
     assert len(np.unique(draws)) == 50
 
 

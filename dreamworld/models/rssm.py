@@ -25,6 +25,14 @@ class Latent(NamedTuple):
     stoch: Array  # [..., S, K] one-hot samples, float32
 
 
+class Known(NamedTuple):
+    """What a step of `observe` takes beside the state; a sequence of them is made at once."""
+
+    action: Array  # [..., hidden] the embedded previous action, of zeros where is_first
+    tokens: Array  # [..., hidden] the tokens' part of the posterior's first product
+    is_first: Array  # [...]
+
+
 class Recurrent(nn.Module):
     """Block GRU: (deter [B, D], stoch [B, S*K], action [B, A]) -> deter [B, D].
 
@@ -34,27 +42,33 @@ class Recurrent(nn.Module):
     config: RSSMConfig
     dtype: Any
 
-    @nn.compact
-    def __call__(self, deter: Array, stoch: Array, action: Array) -> Array:
+    def setup(self) -> None:
         config = self.config
-        action = action / sg(jnp.maximum(1.0, jnp.abs(action)))
-        shared = jnp.concatenate(
-            [
-                nets.DenseNorm(config.hidden, self.dtype, name="in_deter")(deter),
-                nets.DenseNorm(config.hidden, self.dtype, name="in_stoch")(stoch),
-                nets.DenseNorm(config.hidden, self.dtype, name="in_action")(action),
-            ],
-            -1,
-        )
-        blocks = (*shared.shape[:-1], config.blocks, shared.shape[-1])
-        x = nets.to_blocks(deter.astype(self.dtype), config.blocks)
-        x = jnp.concatenate([x, jnp.broadcast_to(shared[..., None, :], blocks)], -1)
+        self.in_deter = nets.DenseNorm(config.hidden, self.dtype)
+        self.in_stoch = nets.DenseNorm(config.hidden, self.dtype)
+        self.in_action = nets.DenseNorm(config.hidden, self.dtype)
         for index in range(config.dyn_layers):
-            x = nets.BlockLinear(config.deter, config.blocks, self.dtype, name=f"hidden{index}")(x)
-            x = x.reshape((*x.shape[:-2], config.deter))
-            x = nets.silu(nets.RMSNorm(name=f"hidden{index}_norm")(x))
-            x = nets.to_blocks(x, config.blocks)
-        gates = nets.BlockLinear(3 * config.deter, config.blocks, self.dtype, name="gates")(x)
+            setattr(self, f"hidden{index}", nets.BlockLinear(config.deter, config.blocks, self.dtype))
+            setattr(self, f"hidden{index}_norm", nets.RMSNorm())
+        self.gates = nets.BlockLinear(3 * config.deter, config.blocks, self.dtype)
+
+    def __call__(self, deter: Array, stoch: Array, action: Array) -> Array:
+        return self.advance(deter, stoch, self.embed(action))
+
+    def embed(self, action: Array) -> Array:
+        """[..., A] -> [..., hidden]; not recurrent, so that a sequence is embedded before its scan."""
+        return self.in_action(action / sg(jnp.maximum(1.0, jnp.abs(action))))
+
+    def advance(self, deter: Array, stoch: Array, embedded: Array) -> Array:
+        """`__call__` after `embed`."""
+        config = self.config
+        shared: Array | None = jnp.concatenate([self.in_deter(deter), self.in_stoch(stoch), embedded], -1)
+        x = nets.to_blocks(deter.astype(self.dtype), config.blocks)
+        for index in range(config.dyn_layers):
+            x = getattr(self, f"hidden{index}")(x, shared).reshape(deter.shape)
+            x = nets.silu(getattr(self, f"hidden{index}_norm")(x))
+            x, shared = nets.to_blocks(x, config.blocks), None
+        gates = self.gates(x, shared)
         reset, candidate, update = (gate.reshape(deter.shape) for gate in jnp.split(gates, 3, -1))
         # The bias of -1 keeps the gate mostly closed at first: the state is remembered.
         update = jax.nn.sigmoid(update - 1)
@@ -69,10 +83,11 @@ class LatentHead(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, known: Array | None = None) -> Array:
         config = self.config
-        x = nets.MLP(self.layers, config.hidden, self.dtype, name="mlp")(x)
-        x = nets.Linear(config.stoch * config.classes, self.dtype, name="logits")(x)
+        if self.layers:
+            x, known = nets.MLP(self.layers, config.hidden, self.dtype, name="mlp")(x, known), None
+        x = nets.Linear(config.stoch * config.classes, self.dtype, name="logits")(x, known)
         return x.reshape((*x.shape[:-1], config.stoch, config.classes))
 
 
@@ -166,7 +181,8 @@ class RSSM:
 
         Returns the posterior state and its log-probabilities [B, S, K].
         """
-        return self._observe(params, state, prev_action, self.encoder(params["encoder"], obs), is_first, key)
+        known = self._known(params, prev_action, obs, is_first)
+        return self._observe(params, state, known, _gumbel(key, state.stoch))
 
     def observe_sequence(
         self,
@@ -178,19 +194,22 @@ class RSSM:
         key: Key,
     ) -> tuple[Latent, Array]:
         """`observe` over axis T: states [B, T, ...] and log-probabilities [B, T, S, K]."""
-        tokens = self.encoder(params["encoder"], obs)
+        # Only what depends on the state is left to the scan, whose small steps are the slowest part of an update.
+        known = self._known(params, prev_action, obs, is_first)
+        keys = jax.random.split(key, is_first.shape[1])
+        noise = jax.vmap(lambda key: _gumbel(key, state.stoch))(keys)
 
-        def step(state: Latent, row: Any, key: Key) -> tuple[Latent, tuple[Latent, Array]]:
-            action, embed, first = row
-            state, post = self._observe(params, state, action, embed, first, key)
+        def step(state: Latent, row: Known, noise: Array) -> tuple[Latent, tuple[Latent, Array]]:
+            state, post = self._observe(params, state, row, noise)
             return state, (state, post)
 
-        return rollout.scan_rows(step, state, (prev_action, tokens, is_first), key)[1]
+        return rollout.scan_rows(step, state, known, noise)[1]
 
     def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
         """The next state [B, ...] as the prior dreams it."""
-        deter = self._advance(params, state, self._action(action))
-        return Latent(deter, _sample(self._prior(params, deter), key))
+        embedded = self._embed(params, self._action(action))
+        deter = self._advance(params, state, embedded)
+        return Latent(deter, dists.sample_onehot(self._prior(params, deter), _gumbel(key, state.stoch)))
 
     def feature(self, params: Params, state: Latent) -> Array:
         """[deter, flat stoch] [..., F] in the compute dtype."""
@@ -259,32 +278,34 @@ class RSSM:
         metrics = {"kl": dyn.mean(), "prior_entropy": entropy(prior), "posterior_entropy": entropy(post)}
         return {"dyn": clip(dyn), "rep": clip(rep)}, sg(metrics)
 
-    def _observe(
-        self,
-        params: Params,
-        state: Latent,
-        prev_action: dict[str, Array],
-        tokens: Array,
-        is_first: Array,
-        key: Key,
-    ) -> tuple[Latent, Array]:
+    def _known(
+        self, params: Params, prev_action: dict[str, Array], obs: dict[str, Array], is_first: Array
+    ) -> Known:
+        """Everything in `_observe` that does not depend on the state; any leading axes."""
         action = self._action(prev_action)
-        state, action = jax.tree.map(lambda x: jnp.where(_expand(is_first, x), 0, x), (state, action))
-        deter = self._advance(params, state, action)
-        post = self._posterior(params, deter, tokens)
-        return Latent(deter, _sample(post, key)), post
+        action = jnp.where(_expand(is_first, action), 0, action)
+        tokens = self.encoder(params["encoder"], obs)
+        head = params["dynamics"]["posterior"]
+        first = head["mlp"]["layer0"]["linear"] if self.posterior.layers else head["logits"]
+        return Known(self._embed(params, action), nets.known_product(first, tokens), is_first)
 
-    def _advance(self, params: Params, state: Latent, action: Array) -> Array:
+    def _observe(self, params: Params, state: Latent, known: Known, noise: Array) -> tuple[Latent, Array]:
+        state = jax.tree.map(lambda x: jnp.where(_expand(known.is_first, x), 0, x), state)
+        deter = self._advance(params, state, known.action)
+        logits = nets.apply(self.posterior, params["dynamics"]["posterior"], deter, known.tokens)
+        post = dists.log_unimix(logits, self.config.unimix)
+        return Latent(deter, dists.sample_onehot(post, noise)), post
+
+    def _embed(self, params: Params, action: Array) -> Array:
+        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], action, method="embed")
+
+    def _advance(self, params: Params, state: Latent, embedded: Array) -> Array:
         stoch = _flat(state.stoch).astype(self.dtype)
-        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], state.deter, stoch, action)
+        inputs = (state.deter, stoch, embedded)
+        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], *inputs, method="advance")
 
     def _prior(self, params: Params, deter: Array) -> Array:
         logits = nets.apply(self.prior, params["dynamics"]["prior"], deter)
-        return dists.log_unimix(logits, self.config.unimix)
-
-    def _posterior(self, params: Params, deter: Array, tokens: Array) -> Array:
-        x = jnp.concatenate([deter, tokens], -1)
-        logits = nets.apply(self.posterior, params["dynamics"]["posterior"], x)
         return dists.log_unimix(logits, self.config.unimix)
 
     def _action(self, action: dict[str, Array]) -> Array:
@@ -328,8 +349,8 @@ def trained_rows(batch: Batch, context: int) -> Batch:
     return Batch(obs, action, *flags, extras={})
 
 
-def _sample(log_probs: Array, key: Key) -> Array:
-    return dists.sample_onehot(log_probs, jax.random.gumbel(key, log_probs.shape, jnp.float32))
+def _gumbel(key: Key, like: Array) -> Array:
+    return jax.random.gumbel(key, like.shape, jnp.float32)
 
 
 def _flat(stoch: Array) -> Array:

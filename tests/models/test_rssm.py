@@ -98,6 +98,26 @@ def test_imagination_and_observation_share_the_recurrence():
     np.testing.assert_array_equal(imagined.stoch.sum(-1), np.ones((3, 4)))
 
 
+@pytest.mark.parametrize("layers", [0, 2])
+def test_sequences_equal_single_steps(layers):
+    """What `observe_sequence` does before its scan, `observe` does at every step."""
+    world = make_world(posterior_layers=layers, dyn_layers=layers)
+    params = random_params(world.init)
+    random = np.random.default_rng(3)
+    obs = {"vec": random.normal(size=(2, 4, 3)).astype(np.float32)}
+    action = {key: space.sample(random, 2, 4) for key, space in ACT.items()}
+    is_first = np.array([[1, 0, 0, 1], [0, 0, 1, 0]], bool)
+    start = random_state(batch=2)
+    states, posts = jax.jit(world.observe_sequence)(params, start, action, obs, is_first, KEY)
+    state, keys = start, jax.random.split(KEY, 4)
+    for t in range(4):
+        row = jax.tree.map(lambda x, t=t: x[:, t], (action, obs, is_first))
+        state, post = jax.jit(world.observe)(params, state, *row, keys[t])
+        np.testing.assert_allclose(posts[:, t], post, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(states.deter[:, t], state.deter, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(states.stoch[:, t], state.stoch, atol=1e-6)
+
+
 def test_imagined_latents_follow_the_prior_mixed_with_uniform():
     count = 4000
     state = jax.tree.map(lambda x: np.repeat(x[:1], count, 0), random_state())
