@@ -57,7 +57,18 @@ def learn(tmp_path, *words):
 
 def test_image_and_discrete_actions_catch_the_ball(tmp_path):
     returns = learn(
-        tmp_path, "--task", "jax_catch", "--env.options", "obs=image,rows=6", "--env.num", "8", "--run.steps", "3500"
+        tmp_path,
+        *(
+            "--task",
+            "jax_catch",
+            "--env.options",
+            "obs=image,rows=6",
+            "--env.num",
+            "8",
+            "--run.steps",
+            "2600",
+        ),
+        *("--agent.behaviour.entropy", "5e-2", "--agent.encoder.depth", "8"),
     )
     assert returns[:40].mean() < 0  # random: -0.6
     assert returns[-60:].mean() > 0.5  # best possible: 1

@@ -128,4 +128,5 @@ def make_fused(
 
 def as_batch(windows: dict[str, Array], batch: int) -> Any:
     """Sampled windows as a Batch; every chunk starts from its own stored latents."""
-    return to_batch({**windows, "consec": jnp.zeros((batch,), jnp.int32)})
+    rows: dict[str, Any] = {**windows, "consec": jnp.zeros((batch,), jnp.int32)}
+    return to_batch(rows)

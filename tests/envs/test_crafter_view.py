@@ -38,8 +38,10 @@ def test_edges_of_the_world_night_and_sleep_look_the_same():
     for number, place in enumerate(places):
         frames = []
         for env in (plain, fast):
-            env._player.pos = np.array(place)
-            env._player.sleeping = number % 2 == 1
+            player = env._player
+            assert player is not None
+            player.pos = np.array(place)
+            player.sleeping = number % 2 == 1
             env._world.daylight = number / len(places)
             frames.append(env.render())
         np.testing.assert_array_equal(*frames)
