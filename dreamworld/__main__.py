@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from dreamworld import cli, presets
+from dreamworld import cli, launch, presets
 from dreamworld.errors import UserError
 
 COMMANDS = {
@@ -20,10 +20,13 @@ COMMANDS = {
     "report": "compare runs: curves, scores, statistics",
     "benchmark": "measure updates, environments and replay on this machine",
 }
+COMPUTE = ("train", "eval", "benchmark")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Returns the exit status. Called by a console (without `argv`), commands that compute get huge pages."""
+    if argv is None and sys.argv[1:2] and sys.argv[1] in COMPUTE:
+        launch.use_huge_pages()
     return cli.run(_dispatch, sys.argv[1:] if argv is None else argv)
 
 

@@ -24,6 +24,7 @@ ALLOWED = {
     "presets": {"types", "config", "errors", "limits"},
     "testing": {"types", "config"},
     "cli": BASE,
+    "launch": set(),
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,
     "models": MODEL,
@@ -121,7 +122,7 @@ def test_type_checking_imports_count_too():
     assert list(violations("replay.replay", ast.parse(code), False))
 
 
-LIGHT = {*BASE, "cli", "__main__", "logging", "replay"}
+LIGHT = {*BASE, "cli", "launch", "__main__", "logging", "replay"}
 WORKER = ("envs", "envs.base", "envs.factory", "envs.wrappers", "envs.vector.worker")
 LEARNING = ("jax", "flax", "optax", "orbax", "matplotlib", "tensorboardX", "wandb", "tyro")
 
