@@ -46,7 +46,7 @@ def axis_sizes(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
     return sizes["seed"], sizes["data"], sizes["fsdp"]
 
 
-def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: ParallelConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh over `devices` (default: all), or over the first ones when the sizes ask for fewer.
 
     Raises UserError when the sizes don't fit, or when processes would have to share rows of a batch.
@@ -112,7 +112,9 @@ class Layout:
 
     def output(self) -> Output:
         """Shardings of what an update returns."""
-        return Output(self.replicated, self.rows, self.rows, self.replicated)
+        same: Any = self.replicated
+        rows: Any = self.rows
+        return Output(same, rows, rows, same)
 
     def put(self, batch: Batch) -> Batch:
         """A host batch on the devices; each process gives its own rows, of one seed or without seeds."""
@@ -170,7 +172,7 @@ def view(tree: Any, mesh: Mesh) -> Any:
 def _view(leaf: jax.Array, mesh: Mesh) -> jax.Array:
     sharding = leaf.sharding
     assert isinstance(sharding, NamedSharding)
-    if sharding.mesh.devices.size == mesh.devices.size:
+    if sharding.mesh.size == mesh.size:
         return leaf
     spec = (*sharding.spec, *(None,) * (leaf.ndim - len(sharding.spec)))
     scale = lambda axis: mesh.shape[axis] / sharding.mesh.shape[axis] if axis else 1

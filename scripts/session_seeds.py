@@ -23,7 +23,15 @@ from dreamworld.train import snapshot
 from dreamworld.train.hosts import Team
 from dreamworld.train.learner import Learner
 from dreamworld.train.loop import NumericalStop
-from dreamworld.train.seeds import PARALLEL_ENGINES, Lockstep, SeedMetrics, SeedView, load_seeds, parse_seeds
+from dreamworld.train.seeds import (
+    PARALLEL_ENGINES,
+    Lockstep,
+    SeedMetrics,
+    SeedView,
+    load_seeds,
+    make_take,
+    parse_seeds,
+)
 from dreamworld.train.stops import Exit, Stop
 
 
@@ -128,12 +136,12 @@ def _train(
         nan_limit=config.run.nan_limit,
         layout=layout,
     )
-    loops, views = [], []
+    loops, views, take = [], [], make_take(learner)
     for index, (each, rundir, env) in enumerate(zip(configs, rundirs, envs)):
         voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
         for note in rundir.begin(each):
             voice.message(note)
-        views.append(SeedView(learner, index))
+        views.append(SeedView(learner, index, take))
         loops.append(
             session.assemble(rundir, each, views[-1], env, voice, stack, Team(), metrics=SeedMetrics())
         )

@@ -123,8 +123,7 @@ class Learner:
         """One learning step. The results are those of this process's rows."""
         if self.guard is None:
             self.guard = self.init_guard(batch)
-        if self._update is None:
-            self.set_update(self.jit_update())
+        self._update = self._update or self.jit_update()
         self.batch = batch
         self.guard, self.state, self.carry, output = self._update(self.guard, self.state, self.carry, batch)
         if jax.process_count() > 1:
@@ -216,5 +215,6 @@ class Learner:
         return jax.jit(empty, out_shardings=self._guard_shardings())()
 
     def _guard_shardings(self) -> guard.GuardState:
-        rows, same = self.layout.rows, self.layout.replicated
+        rows: Any = self.layout.rows
+        same: Any = self.layout.replicated
         return guard.GuardState(*[same] * (len(guard.GuardState._fields) - 2), carry=rows, batch=rows)

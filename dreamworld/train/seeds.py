@@ -63,8 +63,8 @@ class Part:
 class SeedView:
     """What the loop of one seed sees of the common learner; the methods are those of `Learner`."""
 
-    def __init__(self, learner: Learner, index: int):
-        self._learner, self._index = learner, index
+    def __init__(self, learner: Learner, index: int, take: Callable[[Any, int], Any]):
+        self._learner, self._index, self._take = learner, index, take
         self._layout = learner.layout.seed_row(index)
         self._loaded: dict[str, Any] | None = None
         self.agent: Agent = learner.agent
@@ -85,7 +85,7 @@ class SeedView:
 
     def snapshot(self) -> dict[str, Any]:
         """This seed alone, as a run of one seed saves it."""
-        return _take(self._learner)(self._learner.snapshot(), self._index)
+        return self._take(self._learner.snapshot(), self._index)
 
     def load(self, tree: dict[str, Any]) -> None:
         """Keeps a seed's state until `load_seeds` has all of them."""
@@ -149,15 +149,12 @@ def load_seeds(learner: Learner, views: list[SeedView]) -> None:
         view._loaded = None
 
 
-def _take(learner: Learner) -> Callable[[Any, int], Any]:
-    """The jitted slice of a snapshot, laid out as one seed's on the whole mesh."""
-    if not hasattr(learner, "_take"):
-        layout = Layout(learner.layout.mesh, learner.layout.threshold)
-        shape = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), learner.snapshot())
-        shardings = {"train": layout.train_state(shape["train"]), "carry": layout.rows}
-        take = lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)
-        learner._take = jax.jit(take, out_shardings=shardings)
-    return learner._take
+def make_take(learner: Learner) -> Callable[[Any, int], Any]:
+    """The jitted slice of a snapshot of all seeds, laid out as one seed's on the whole mesh."""
+    layout = Layout(learner.layout.mesh, learner.layout.threshold)
+    shape = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), learner.snapshot())
+    shardings = {"train": layout.train_state(shape["train"]), "carry": layout.rows}
+    return jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree), out_shardings=shardings)
 
 
 class SeedMetrics(Metrics):
@@ -187,7 +184,7 @@ class SeedMetrics(Metrics):
 class _Sums:
     """Metrics [S] of all seeds, summed on the device as one array: one dispatch an update."""
 
-    def __init__(self, targets: list[SeedMetrics]):
+    def __init__(self, targets: list[Any]):
         self._targets = targets
         self._sums: Any = None
         self._names: tuple[str, ...] = ()
@@ -283,8 +280,6 @@ class Lockstep:
 
 def stack_steps(steps: list[TimeStep]) -> TimeStep:
     """Rows [S, N, ...] of S seeds."""
-    flags = [
-        np.stack([getattr(step, key) for step in steps])
-        for key in ("reward", "is_first", "is_last", "is_terminal")
-    ]
-    return TimeStep({key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs}, *flags)
+    stack = lambda key: np.stack([getattr(step, key) for step in steps])
+    obs = {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs}
+    return TimeStep(obs, stack("reward"), stack("is_first"), stack("is_last"), stack("is_terminal"))
