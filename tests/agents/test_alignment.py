@@ -20,8 +20,8 @@ from dreamworld.envs.vector.inprocess import InProcess
 from dreamworld.models.rssm import make_rssm
 from dreamworld.replay import Replay
 from dreamworld.testing import TINY
-from dreamworld.train.learner import to_batch
-from dreamworld.train.loop import make_rows, mask
+from dreamworld.training.learner import to_batch
+from dreamworld.training.loop import make_rows, mask
 from dreamworld.types import Space
 
 OBS = {"clock": Space((1,), "float32")}  # says nothing of the action
