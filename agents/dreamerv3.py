@@ -18,7 +18,7 @@ from dreamworld.errors import UserError
 from dreamworld.models.observations import target
 from dreamworld.models.rssm import RSSM, Latent, make_rssm, trained_rows
 from dreamworld.nets import class_count
-from dreamworld.train.step import LossFn, LossOut, make_update
+from dreamworld.training.step import LossFn, LossOut, make_update
 from dreamworld.types import Agent, Array, Batch, Key, Mode, Params, Spaces, TrainState
 
 

@@ -12,7 +12,7 @@ from dreamworld.errors import UserError
 from dreamworld.types import Agent, Space, Spaces, VectorEnv
 
 if TYPE_CHECKING:
-    from dreamworld.train.evaluate import Mode, Player
+    from dreamworld.training.evaluate import Mode, Player
 
 EnvSource = str | Callable[[], Any] | Any
 
@@ -98,7 +98,7 @@ def load_player(
     config: Config, rundir: Any, agent: Agent | None, *, step: int | None, mode: Mode, seed: int
 ) -> Player:
     """`load` with what the caller has already."""
-    from dreamworld.train.evaluate import Player
+    from dreamworld.training.evaluate import Player
 
     setup_jax(config)
     agent = agent or build_agent(config)
@@ -109,7 +109,7 @@ def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:
     """Parameters of a checkpoint, without optimiser and carries."""
     import jax
 
-    from dreamworld.train.checkpoint import Checkpointer
+    from dreamworld.training.checkpoint import Checkpointer
 
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     with Checkpointer(rundir.checkpoints) as checkpointer:

@@ -28,7 +28,7 @@ def explain(directory: Path, update: int | None = None) -> list[str]:
 
     from dreamworld.logging.rundir import RunDir
     from dreamworld.scripts import common
-    from dreamworld.train import failures
+    from dreamworld.training import failures
 
     bad = failures.load_bad_batch(folder)
     rundir = RunDir(directory)
@@ -60,7 +60,7 @@ def load_state(checkpoints: Path, agent: Agent, bad: Any) -> tuple[TrainState, s
     import jax
     import numpy as np
 
-    from dreamworld.train.checkpoint import Checkpointer
+    from dreamworld.training.checkpoint import Checkpointer
 
     checkpointer = Checkpointer(checkpoints)
     wanted = bad.summary["checkpoint"]
@@ -89,7 +89,7 @@ def debug_batch(agent: Agent, train_state: TrainState, carry: Carry, batch: Batc
 
     Returns lines: losses and gradients that are not finite, then what made them so, earliest first.
     """
-    from dreamworld.train import culprit
+    from dreamworld.training import culprit
 
     arguments = {"state": train_state, "carry": carry, "batch": batch}
     (_, _, output), findings = culprit.find(agent.update, arguments)

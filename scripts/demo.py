@@ -65,7 +65,7 @@ def run(logdir: Path, seed: int) -> Outcome:
     from dreamworld.scripts import common, train
     from dreamworld.scripts.eval import Flags as EvalFlags
     from dreamworld.scripts.eval import evaluate_run
-    from dreamworld.train.evaluate import evaluate, random_act
+    from dreamworld.training.evaluate import evaluate, random_act
 
     if (logdir / "config.yaml").is_file():
         shutil.rmtree(logdir)

@@ -46,8 +46,8 @@ def evaluate_run(flags: Flags) -> dict[str, Any]:
     from dreamworld.logging.rundir import RunDir
     from dreamworld.logging.writers import Logger
     from dreamworld.scripts import common
-    from dreamworld.train.checkpoint import Checkpointer
-    from dreamworld.train.evaluate import evaluate
+    from dreamworld.training.checkpoint import Checkpointer
+    from dreamworld.training.evaluate import evaluate
 
     rundir = RunDir(flags.logdir)
     config = rundir.require()

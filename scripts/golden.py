@@ -24,7 +24,7 @@ import optax
 from dreamworld import math, optim, testing
 from dreamworld.agents import dreamerv3
 from dreamworld.config import Config, OptimConfig
-from dreamworld.train.step import make_update, tensor_name
+from dreamworld.training.step import make_update, tensor_name
 from dreamworld.types import Batch, Space, Spaces, TrainState
 
 PATH = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "dreamerv3.json"

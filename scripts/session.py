@@ -23,12 +23,12 @@ from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
 from dreamworld.scripts import common
 from dreamworld.scripts.announce import announce
-from dreamworld.train.checkpoint import Checkpointer
-from dreamworld.train.evaluate import Player, evaluate
-from dreamworld.train.hosts import Silence, Team
-from dreamworld.train.learner import Learner
-from dreamworld.train.loop import Loop, NumericalStop
-from dreamworld.train.stops import Exit, Stop
+from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.training.evaluate import Player, evaluate
+from dreamworld.training.hosts import Silence, Team
+from dreamworld.training.learner import Learner
+from dreamworld.training.loop import Loop, NumericalStop
+from dreamworld.training.stops import Exit, Stop
 from dreamworld.types import Agent, VectorEnv
 
 

@@ -14,9 +14,9 @@ from dreamworld.logging.writers import Logger
 from dreamworld.replay.memory import available_memory, estimate
 from dreamworld.scripts import common, session
 from dreamworld.scripts.announce import announce
-from dreamworld.train.checkpoint import Checkpointer
-from dreamworld.train.fused_loop import DeviceReplayStats, FusedLearner, FusedLoop, NoPipeline
-from dreamworld.train.stops import Stop
+from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.training.fused_loop import DeviceReplayStats, FusedLearner, FusedLoop, NoPipeline
+from dreamworld.training.stops import Stop
 
 
 def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:

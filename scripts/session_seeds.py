@@ -19,11 +19,11 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
 from dreamworld.scripts import common, session
 from dreamworld.scripts.announce import announce
-from dreamworld.train import snapshot
-from dreamworld.train.hosts import Team
-from dreamworld.train.learner import Learner
-from dreamworld.train.loop import NumericalStop
-from dreamworld.train.seeds import (
+from dreamworld.training import snapshot
+from dreamworld.training.hosts import Team
+from dreamworld.training.learner import Learner
+from dreamworld.training.loop import NumericalStop
+from dreamworld.training.seeds import (
     PARALLEL_ENGINES,
     Lockstep,
     SeedMetrics,
@@ -32,7 +32,7 @@ from dreamworld.train.seeds import (
     make_take,
     parse_seeds,
 )
-from dreamworld.train.stops import Exit, Stop
+from dreamworld.training.stops import Exit, Stop
 
 
 def seed_configs(config: Config) -> list[Config]:

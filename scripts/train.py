@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     if not flags.supervise:
         return train(config)
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.train.supervise import supervise
+    from dreamworld.training.supervise import supervise
 
     command = [sys.executable, "-m", "dreamworld", "train", *without_flags(argv)]
     return supervise(command, checkpoints=RunDir.of(config).checkpoints, max_restarts=flags.max_restarts)
@@ -53,7 +53,7 @@ def train(config: Config, env: Any = None) -> int:
     """
     from dreamworld.logging.rundir import RunDir
     from dreamworld.scripts import session, session_fused, session_seeds
-    from dreamworld.train import hosts
+    from dreamworld.training import hosts
 
     if config.run.mode == "fused" and (config.seeds or config.parallel.processes > 1):
         raise UserError("--run.mode fused trains one seed in one process; use --run.mode host")

@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 from dreamworld import cli, parallel  # noqa: E402
 from dreamworld.benchmarks.update import Flags, make_synthetic_agent, synthetic_batch  # noqa: E402
 from dreamworld.config import ParallelConfig  # noqa: E402
-from dreamworld.train.learner import Learner  # noqa: E402
+from dreamworld.training.learner import Learner  # noqa: E402
 
 BATCH, UPDATES = 8, 20
 MESHES = {"data": (1, 8, 1), "fsdp": (1, 1, 8), "both": (1, 4, 2)}

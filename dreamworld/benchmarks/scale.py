@@ -81,7 +81,7 @@ def make_batch(config: Config, agent: Agent, rows: int, seed: int = 0) -> Batch:
 
 def make_learner(config: Config, agent: Agent, layout: Any, seeds: int = 0) -> Any:
     """A learner of one seed, or of several."""
-    from dreamworld.train.learner import Learner
+    from dreamworld.training.learner import Learner
 
     rows = config.run.batch_size * (layout.mesh.shape["data"] if not seeds else 1)
     return Learner(agent, list(range(seeds)) if seeds else 0, num_envs=1, batch_size=rows, layout=layout)
@@ -92,7 +92,7 @@ def measure_mesh(config: Config, flags: Flags) -> dict[str, Any]:
     import jax
 
     from dreamworld import parallel
-    from dreamworld.train import guard
+    from dreamworld.training import guard
 
     agent = make_agent(config, flags)
     layout = parallel.make_layout(
@@ -217,7 +217,7 @@ def measure_worker(config: Config, flags: Flags) -> dict[str, Any]:
     os.sched_setaffinity(0, {core})  # before JAX starts its threads
 
     from dreamworld import parallel
-    from dreamworld.train import hosts
+    from dreamworld.training import hosts
 
     address = f"127.0.0.1:{port}" if count > 1 else ""
     team = hosts.connect(ParallelConfig(coordinator=address, processes=count, process_id=index))

@@ -7,10 +7,10 @@ import pytest
 
 from dreamworld.errors import UserError
 from dreamworld.scripts import debug
-from dreamworld.train.checkpoint import Checkpointer
-from dreamworld.train.failures import load_bad_batch, save_bad_batch
-from dreamworld.train.guard import guarded, init_guard, inspect
-from dreamworld.train.step import LossOut, make_update
+from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.training.failures import load_bad_batch, save_bad_batch
+from dreamworld.training.guard import guarded, init_guard, inspect
+from dreamworld.training.step import LossOut, make_update
 from dreamworld.types import Agent, Batch, TrainState
 
 

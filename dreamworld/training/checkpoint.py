@@ -1,0 +1,319 @@
+"""Atomic, versioned snapshots: saved behind the training loop, checked when read, kept by rules."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from dreamworld.errors import UserError
+from dreamworld.training import snapshot, tensors
+
+log = logging.getLogger("dreamworld")
+
+
+class Restored(NamedTuple):
+    """What a snapshot held."""
+
+    agent: Any  # as the template, arrays with the template's shardings
+    host: Any  # nested dict of numpy arrays, of this process
+    meta: dict[str, Any]  # as saved by this process, and "step"
+
+
+class Checkpointer:
+    """Saves and restores snapshots in `directory/<step>/`.
+
+    `save` returns once the arrays are copied; a thread writes, checks and commits them. What goes wrong with
+    the disk never raises into training: it is logged, `problem` says it until a later save succeeds, and the
+    snapshots that exist stay as they are. Old ones are deleted only after a new one is complete.
+
+    `on_commit(metas)` runs on the caller's thread, in `poll`, `save`, `wait` or `close`, once after each new
+    snapshot, with the metas that must stay readable: those of the snapshots kept and of one being saved.
+
+    With several processes each must call `save` at the same steps, on a shared `directory`.
+    """
+
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        *,
+        keep_last: int = 2,
+        keep_every: float = 0,
+        keep_best: bool = False,
+        asynchronous: bool = True,
+        on_commit: Callable[[list[dict[str, Any]]], None] | None = None,
+    ):
+        if keep_last < 1:
+            raise UserError(f"run.keep_last is {keep_last}; at least 1 checkpoint must be kept")
+        self.directory = epath.Path(directory)
+        self.problem: str | None = None
+        self._keep = (keep_last, keep_every, keep_best)
+        self._asynchronous = asynchronous
+        self._on_commit = on_commit
+        self._messages: list[str] = []
+        self._bad: dict[int, str] = {}
+        self._thread: threading.Thread | None = None
+        self._collect = False
+        self._orbax: Any = None
+
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def steps(self) -> list[int]:
+        """Steps of the complete snapshots, ascending, those found damaged left out."""
+        return [step for step in snapshot.snapshot_steps(self.directory) if step not in self._bad]
+
+    def latest(self) -> int | None:
+        """Step of the newest complete snapshot."""
+        return max(self.steps(), default=None)
+
+    def restore(self, step: int | None, like: Any, *, subset: bool = False) -> Restored:
+        """Reads the snapshot of `step` (None: the newest); if damaged, warns and reads the one before it.
+
+        Args:
+          step: as `steps()` lists them.
+          like: pytree of arrays or `jax.ShapeDtypeStruct`; where these have shardings, the arrays are read
+            into them, whatever the mesh was that saved them. numpy leaves are restored as numpy.
+          subset: leave tensors alone that `like` does not have.
+
+        Raises:
+          UserError: no intact snapshot, or its tensors are not those of `like` (the text shows which).
+        """
+        self._join()
+        candidates = [found for found in reversed(self.steps()) if step is None or found <= step]
+        if not candidates or (step is not None and candidates[0] != step):
+            raise UserError(f"no complete checkpoint {'' if step is None else f'{step} '}in {self.directory}")
+        for found in candidates:
+            try:
+                body = snapshot.verify(self.directory / str(found))
+                return self._read(found, body, like, subset)
+            except snapshot.CorruptError as error:
+                self._bad[found] = str(error)
+                self._say(
+                    f"checkpoint {self.directory / str(found)} is damaged: {error}. Trying an older one."
+                )
+        causes = "; ".join(f"{found}: {self._bad[found]}" for found in candidates)
+        raise UserError(f"no checkpoint in {self.directory} is intact ({causes})")
+
+    def _read(self, step: int, body: dict[str, Any], like: Any, subset: bool) -> Restored:
+        folder = self.directory / str(step)
+        if difference := tensors.difference(body["tensors"], like, subset=subset):
+            raise UserError(f"checkpoint {folder} does not fit this agent: {difference}")
+        process = _process()[0]
+        if body["processes"] != _process()[1]:
+            self._say(
+                f"checkpoint {folder} was written by {body['processes']} processes, now there are "
+                f"{_process()[1]}: the agent is restored, replay and counters are those of process 0"
+            )
+            process = 0
+        host = snapshot.read_tree(folder / f"host_{process}")
+        agent = tensors.read(folder / "agent", body["tensors"], like)
+        return Restored(agent, host, {**body["meta"][str(process)], "step": step})
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        step: int,
+        agent: Any,
+        host: Any,
+        meta: dict[str, Any],
+        score: float | None = None,
+        block: bool = False,
+    ) -> None:
+        """Starts a snapshot of `step`; waits first for the one before, and with `block` for this one.
+
+        A step that has a complete snapshot is not written again; a `score` is added to it. `agent` may be
+        donated and `host` changed as soon as this returns.
+
+        Args:
+          step: agent steps.
+          agent: pytree of jax or numpy arrays, the same on all processes.
+          host: nested dicts, lists and tuples of numpy arrays and plain scalars; each process has its own.
+          meta: JSON; each process has its own.
+          score: higher is better; `keep_best` keeps the highest.
+        """
+        json.dumps(meta)
+        host = snapshot.copy_tree(host)
+        self._join()
+        self._run_on_commit(meta)
+        self._quarantine()
+        if step in self.steps():
+            self._set_score(step, score)
+            return
+        header = {
+            "step": step,
+            "score": score,
+            "created": time.time(),
+            "processes": _process()[1],
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint", "numpy")
+            },
+            "tensors": tensors.table(agent),
+        }
+        folder = self.directory / str(step)
+        try:
+            self._prepare(folder)
+            self._orbax = self._orbax or tensors.make_writer()
+            tensors.write(self._orbax, folder / "agent", agent)
+        except Exception as error:
+            self._fail(folder, error)
+            return
+        self._thread = threading.Thread(
+            target=self._finish, args=(folder, host, dict(meta), header), name="checkpoint"
+        )
+        self._thread.start()
+        if block or not self._asynchronous:
+            self.wait()
+
+    def poll(self) -> str | None:
+        """What went wrong since the last call, or None; never waits. Call it in the loop."""
+        if self._thread is not None and not self._thread.is_alive():
+            self._join()
+            self._run_on_commit()
+        messages, self._messages = self._messages, []
+        return "\n".join(messages) or None
+
+    def wait(self) -> str | None:
+        """Waits for the save under way; returns `problem`."""
+        self._join()
+        self._run_on_commit()
+        return self.problem
+
+    def close(self) -> None:
+        """Waits for the save under way and releases Orbax's threads."""
+        self.wait()
+        self._close_orbax()
+
+    def report_problem(self, step: int, error: Exception) -> None:
+        """Records that the part of a snapshot that others write (replay) failed, as a failed save does."""
+        self._join()
+        self._fail(self.directory / str(step), error)
+
+    def _prepare(self, folder: epath.Path) -> None:
+        process, processes = _process()
+        if process == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if folder.exists():  # left by a save that never finished
+                folder.rmtree()
+            folder.mkdir()
+        if processes > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(f"checkpoint {folder.name}")
+
+    def _finish(self, folder: epath.Path, host: Any, meta: dict[str, Any], header: dict[str, Any]) -> None:
+        """Runs on the thread: writes the host part, waits for the agent's, commits, deletes old snapshots."""
+        process, processes = _process()
+        try:
+            part = folder / f"host_{process}"
+            snapshot.write_tree(part, host)
+            (part / "meta.json").write_text(json.dumps(meta))
+            (part / "done").touch()
+            self._orbax.wait_until_finished()
+            if process == 0:
+                snapshot.wait_for([folder / f"host_{index}" / "done" for index in range(processes)], folder)
+                metas = [
+                    json.loads((folder / f"host_{i}" / "meta.json").read_text()) for i in range(processes)
+                ]
+                header = {**header, "meta": {str(index): value for index, value in enumerate(metas)}}
+                snapshot.commit(folder, header)
+                self._prune()
+            else:
+                snapshot.wait_for([folder / snapshot.COMMIT], folder)
+            self.problem = None
+            self._collect = True
+        except Exception as error:
+            self._fail(folder, error)
+
+    def _prune(self) -> None:
+        """Deletes snapshots that no rule keeps and what unfinished saves left behind."""
+        scores: dict[int, float | None] = {}
+        for step in self.steps():
+            try:
+                scores[step] = snapshot.read_commit(self.directory / str(step))["score"]
+            except snapshot.CorruptError as error:
+                self._bad[step] = str(error)
+                self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
+        kept = snapshot.retained(scores, *self._keep)
+        for path in self.directory.iterdir():
+            stray = path.name.isdigit() and int(path.name) not in kept and int(path.name) not in self._bad
+            if stray:
+                path.rmtree(missing_ok=True)
+
+    def _quarantine(self) -> None:
+        """Moves damaged snapshots out of the way, to `<step>.damaged`, for whoever wants to look."""
+        if _process()[0] == 0:
+            for step in self._bad:
+                path = self.directory / str(step)
+                with contextlib.suppress(OSError):
+                    if path.exists():
+                        path.rename(self.directory / f"{step}.damaged-{int(time.time())}")
+        self._bad.clear()
+
+    def _set_score(self, step: int, score: float | None) -> None:
+        folder = self.directory / str(step)
+        if score is None or _process()[0] != 0:
+            return
+        try:
+            snapshot.write_commit(folder, {**snapshot.read_commit(folder), "score": score})
+        except (OSError, snapshot.CorruptError) as error:
+            self._say(f"the score of checkpoint {folder} was not recorded: {error}")
+
+    def _run_on_commit(self, *saving: dict[str, Any]) -> None:
+        if not self._collect or self._on_commit is None:
+            return
+        self._collect = False
+        process = str(_process()[0])
+        try:
+            bodies = [snapshot.read_commit(self.directory / str(step)) for step in self.steps()]
+            metas = [body["meta"][process] for body in bodies if process in body["meta"]]
+        except snapshot.CorruptError as error:
+            self._say(f"nothing is cleaned up while a checkpoint is damaged: {error}")
+            return
+        self._on_commit([*metas, *saving])
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _fail(self, folder: epath.Path, error: Exception) -> None:
+        self._close_orbax()
+        if _process()[0] == 0 and not (folder / snapshot.COMMIT).exists():
+            with contextlib.suppress(OSError):
+                folder.rmtree(missing_ok=True)
+        latest = self.latest()
+        left = f"the last good one is {latest}" if latest is not None else "there is no older one"
+        cause = " ".join(str(error).split()) or type(error).__name__
+        cause = cause if len(cause) < 300 else f"{cause[:100]} ... {cause[-200:]}"
+        self.problem = f"checkpoint {folder} was not saved ({left}; the next save tries again): {cause}"
+        self._say(self.problem)
+
+    def _close_orbax(self) -> None:
+        writer, self._orbax = self._orbax, None
+        if writer is not None:
+            with contextlib.suppress(Exception):  # it raises the failure again that was told already
+                writer.close()
+
+    def _say(self, text: str) -> None:
+        log.warning(text)
+        self._messages.append(text)
+
+
+def _process() -> tuple[int, int]:
+    import jax
+
+    return jax.process_index(), jax.process_count()

@@ -1,0 +1,121 @@
+"""Episodes on separate environments with a fixed policy, and a player that binds parameters to an agent."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dreamworld.types import Agent, Array, Mode, Params, Spaces, TimeStep, VectorEnv
+
+EVAL_STREAM = 3
+MAX_VIDEO_FRAMES = 1000
+
+Act = Callable[[Any, dict[str, np.ndarray]], tuple[Any, dict[str, np.ndarray]]]
+
+
+class PlayerState(NamedTuple):
+    """What a player remembers of the past; explicit, so that one player serves many streams."""
+
+    carry: Any  # latents and previous action, [N, ...]
+    step: int  # calls so far
+
+
+class Player:
+    """A trained agent with its parameters and key.
+
+        player = dreamworld.load(DIR)
+        state = player.initial(1)
+        state, action = player.act(state, obs)
+
+    `obs` holds the observation keys [N, ...] and `is_first` [N], true on the first row of an episode.
+    """
+
+    def __init__(self, agent: Agent, params: Params, seed: int = 0, mode: Mode = "sample"):
+        self.obs_space, self.act_space = agent.obs_space, agent.act_space
+        self._agent, self._params, self.mode = agent, params, mode
+        self._root = jax.random.fold_in(jax.random.PRNGKey(seed), EVAL_STREAM)
+        self._act = jax.jit(functools.partial(_act, agent), static_argnames="mode")
+
+    def initial(self, batch: int) -> PlayerState:
+        """The state before anything was seen, for `batch` parallel environments."""
+        return PlayerState(self._agent.initial(self._params, batch), 0)
+
+    def act(self, state: PlayerState, obs: dict[str, Any]) -> tuple[PlayerState, dict[str, np.ndarray]]:
+        """Actions {key: [N, ...]}; continuous ones are clipped to [-1, 1]."""
+        carry, action = self._act(
+            self._params, state.carry, obs, self._root, np.uint32(state.step), mode=self.mode
+        )
+        action = {key: np.asarray(value) for key, value in action.items()}
+        clip = lambda key, value: value if self.act_space[key].discrete else np.clip(value, -1, 1)
+        return PlayerState(carry, state.step + 1), {key: clip(key, value) for key, value in action.items()}
+
+
+def _act(agent: Agent, params: Params, carry: Any, obs: Any, root: Array, step: Array, *, mode: Mode) -> Any:
+    carry, action, _ = agent.act(params, carry, obs, jax.random.fold_in(root, step), mode=mode)
+    return carry, action
+
+
+class Evaluation(NamedTuple):
+    """Finished episodes."""
+
+    returns: list[float]
+    lengths: list[int]  # actions
+    log: dict[str, float]  # mean over episodes of each `log/` key's last value
+    frames: np.ndarray | None  # uint8 [T, H, W, 3] of the first environment's first episode
+
+
+def evaluate(
+    act: Act, state: Any, env: VectorEnv, episodes: int, *, seed: int, video: bool = False
+) -> Evaluation:
+    """Plays `episodes` episodes, shared out evenly over the environments.
+
+    Each environment contributes a number fixed beforehand: taking whichever finish first would favour short ones.
+    """
+    quota = np.full(env.num_envs, episodes // env.num_envs) + (
+        np.arange(env.num_envs) < episodes % env.num_envs
+    )
+    done = np.zeros(env.num_envs, np.int64)
+    running, length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+    returns, lengths, logs, frames = [], [], [], []
+    step = env.reset(seed)
+    while (done < quota).any():
+        running = np.where(step.is_first, 0.0, running + step.reward)
+        length = np.where(step.is_first, 0, length + 1)
+        if video and not done[0] and len(frames) < MAX_VIDEO_FRAMES:
+            frames.append(picture(env, step))
+        for index in np.flatnonzero(step.is_last & (done < quota)):
+            returns.append(float(running[index]))
+            lengths.append(int(length[index]))
+            logs.append({key: float(x[index]) for key, x in step.log.items() if np.isfinite(x[index])})
+        done += step.is_last
+        state, action = act(state, {**step.obs, "is_first": step.is_first})
+        step = env.step(action)
+    log = {
+        key: float(np.mean([row[key] for row in logs if key in row]))
+        for key in sorted({k for r in logs for k in r})
+    }
+    shown = [frame for frame in frames if frame is not None]
+    return Evaluation(returns, lengths, log, np.stack(shown) if shown else None)
+
+
+def random_act(act_space: Spaces, num_envs: int, seed: int = 0) -> Act:
+    """A uniformly random policy: the baseline of the demo and of the docs."""
+    random = np.random.default_rng(seed)
+
+    def act(state: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+        return state, {key: space.sample(random, num_envs) for key, space in act_space.items()}
+
+    return act
+
+
+def picture(env: VectorEnv, step: TimeStep) -> np.ndarray | None:
+    """What a person would look at: the environment's picture, or its first image observation."""
+    for key in sorted(step.obs):
+        if env.obs_space[key].is_image:
+            image = step.obs[key][0]
+            return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
+    return env.render(0)

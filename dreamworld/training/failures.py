@@ -1,0 +1,65 @@
+"""Batches whose update was not finite, on disk: `DIR/failures/<update>/`, for `dreamworld debug`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from dreamworld.errors import UserError
+from dreamworld.training import snapshot
+from dreamworld.training.guard import GuardState, Report, fetch
+from dreamworld.types import Batch
+
+
+def save_bad_batch(
+    directory: epath.PathLike, guard: GuardState, report: Report, checkpoint: int | None = None
+) -> epath.Path:
+    """Writes what `dreamworld debug` needs to `directory/<update>/` and returns that folder.
+
+    Args:
+      directory: the run's folder of failures.
+      guard: as given to `inspect`.
+      report: what `inspect` returned.
+      checkpoint: step of the snapshot nearest to the failure. With policy "stop" one saved now holds exactly
+        the parameters that met the batch.
+    """
+    folder = epath.Path(directory) / str(report.step)
+    temporary = epath.Path(directory) / f"{report.step}.tmp"
+    for path in (temporary, folder):
+        path.rmtree(missing_ok=True)
+    batch: Batch = jax.tree.map(fetch, guard.batch)
+    carry = [fetch(leaf) for leaf in jax.tree.leaves(guard.carry)]
+    key = np.asarray(guard.key)
+    snapshot.write_tree(
+        temporary, {"batch": batch._asdict(), "carry": carry, "key": key, "step": report.step}
+    )
+    summary = {**dataclasses.asdict(report), "rows": None, "text": report.text, "checkpoint": checkpoint}
+    (temporary / "report.json").write_text(json.dumps(summary, indent=1))
+    temporary.rename(folder)
+    return folder
+
+
+class BadBatch(NamedTuple):
+    """A failure read back; numpy arrays."""
+
+    step: int
+    key: np.ndarray
+    carry: list[np.ndarray]  # leaves
+    batch: Batch
+    summary: dict[str, Any]  # the report, "text" and "checkpoint"
+
+
+def load_bad_batch(folder: epath.PathLike) -> BadBatch:
+    """Reads what `save_bad_batch` wrote; UserError names what is damaged."""
+    folder = epath.Path(folder)
+    try:
+        tree = snapshot.read_tree(folder)
+        summary = json.loads((folder / "report.json").read_text())
+        return BadBatch(tree["step"], tree["key"], tree["carry"], Batch(**tree["batch"]), summary)
+    except (snapshot.CorruptError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} does not hold a batch that can be read: {error}") from error

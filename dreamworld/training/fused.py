@@ -1,0 +1,132 @@
+"""Fused training of JAX environments: collection, replay and updates as one jitted program.
+
+Differs from the host loop in what is scheduled, not in what is computed: uniform sampling without the online queue,
+a whole number of updates per vector step (or of vector steps per update), no prefetched batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld.config import RunConfig
+from dreamworld.errors import UserError
+from dreamworld.replay import device
+from dreamworld.training import guard
+from dreamworld.training.learner import ACT_STREAM, to_batch
+from dreamworld.types import Agent, Array, Key, Spaces, TrainState
+
+SAMPLE_STREAM = 4
+
+
+class FusedState(NamedTuple):
+    """Everything that a fused run changes: saving it is saving the run."""
+
+    train: TrainState
+    carry: Any
+    guard: guard.GuardState
+    act: Any
+    env: Any
+    rows: Any  # the rows of the environments that were not acted on yet
+    replay: device.DeviceReplay
+    iteration: Array  # uint32, vector steps
+
+
+class Rows(NamedTuple):
+    """What the host needs of the vector steps of a chunk, [steps, N]."""
+
+    reward: Array
+    is_first: Array
+    is_last: Array
+    is_terminal: Array
+
+
+def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
+    """(vector steps, updates) of one round: train_ratio as a ratio of whole numbers, one of which is 1."""
+    per_step = num_envs * run.train_ratio / (run.batch_size * run.batch_length)
+    steps, updates = (1, round(per_step)) if per_step >= 1 else (round(1 / per_step), 1)
+    if abs(updates / steps - per_step) > 1e-6 * per_step:
+        near = updates / steps * run.batch_size * run.batch_length / num_envs
+        raise UserError(
+            f"--run.train_ratio {run.train_ratio:g}: {per_step:.4g} updates per step of {num_envs} environments; "
+            f"the fused mode takes whole numbers, or one update per whole number of steps: {near:g} would do"
+        )
+    return steps, updates
+
+
+def make_fused(
+    agent: Agent, env: Any, spaces: Spaces, run: RunConfig, *, num_envs: int, capacity: int
+) -> tuple[Callable[..., FusedState], Callable[..., Any], Callable[..., Any]]:
+    """Returns three pure functions.
+
+    init(seed_key, env_key) -> FusedState
+    collect(state, root, steps) -> (state, Rows): acts without learning
+    train(state, root, rounds) -> (state, Rows, metrics): rounds of `schedule`; metrics are means over updates
+
+    `env` is a batched environment (`reset(keys)`, `step(state, action)`); `spaces` those of the replay rows.
+    """
+    length = run.replay_context + run.batch_length
+    steps, updates = schedule(run, num_envs)
+    update = guard.guarded(agent.update, run.nan_policy, run.nan_limit)
+
+    def init(key: Key, env_key: Key) -> FusedState:
+        train = agent.init(key)
+        env_state, rows = env.reset(jax.random.split(env_key, num_envs))
+        carry = agent.initial_train(train.params, run.batch_size)
+        replay = device.init(spaces, num_envs, capacity)
+        windows, _ = jax.eval_shape(lambda r, k: device.sample(r, run.batch_size, length, k), replay, key)
+        batch = jax.eval_shape(lambda w: as_batch(w, run.batch_size), windows)
+        health = jax.eval_shape(agent.update, train, carry, batch)[2].health
+        act = agent.initial(train.params, num_envs)
+        fresh = guard.init_guard(batch, health, carry)
+        return FusedState(train, carry, fresh, act, env_state, rows, replay, jnp.zeros((), jnp.uint32))
+
+    def advance(state: FusedState, root: Key) -> tuple[FusedState, Rows]:
+        """One vector step: act, store, step."""
+        rows = state.rows
+        key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), state.iteration)
+        obs = {**rows.obs, "is_first": rows.is_first}
+        act, action, entries = agent.act(state.train.params, state.act, obs, key, mode="sample")
+        going = ~rows.is_last
+        action = {k: jnp.where(going.reshape((-1,) + (1,) * (a.ndim - 1)), a, 0) for k, a in action.items()}
+        stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
+        flags = Rows(rows.reward, rows.is_first, rows.is_last, rows.is_terminal)
+        replay = device.add(state.replay, stored | flags._asdict() | entries)
+        env_state, following = env.step(state.env, action)
+        new = state._replace(
+            act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
+        )
+        return new, flags
+
+    def learn(state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
+        """One update on a fresh batch, its latents written back at once."""
+        windows, place = device.sample(state.replay, run.batch_size, length, key)
+        batch = as_batch(windows, run.batch_size)
+        watch, train, carry, output = update(state.guard, state.train, state.carry, batch)
+        replay = device.write_back(state.replay, place, output.writeback)
+        return state._replace(guard=watch, train=train, carry=carry, replay=replay), output.metrics
+
+    def collect(state: FusedState, root: Key, count: int) -> tuple[FusedState, Rows]:
+        return jax.lax.scan(lambda state, _: advance(state, root), state, None, length=count)
+
+    def train(state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Rows, dict[str, Array]]:
+        def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
+            state, rows = collect(state, root, steps)
+            key = jax.random.fold_in(jax.random.fold_in(root, SAMPLE_STREAM), state.iteration)
+            state, metrics = jax.lax.scan(learn, state, jax.random.split(key, updates))
+            return state, (rows, jax.tree.map(lambda x: x.astype(jnp.float32).mean(), metrics))
+
+        state, (rows, metrics) = jax.lax.scan(one, state, None, length=rounds)
+        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
+        return state, flat, jax.tree.map(jnp.mean, metrics)
+
+    return init, collect, train
+
+
+def as_batch(windows: dict[str, Array], batch: int) -> Any:
+    """Sampled windows as a Batch; every chunk starts from its own stored latents."""
+    rows: dict[str, Any] = {**windows, "consec": jnp.zeros((batch,), jnp.int32)}
+    return to_batch(rows)

@@ -1,0 +1,220 @@
+"""The agent on the device: its compiled functions, and the state that acting and learning change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamworld import parallel
+from dreamworld.config import ParallelConfig
+from dreamworld.parallel import Layout
+from dreamworld.training import guard
+from dreamworld.types import Agent, Array, Batch, Mode, Output, TimeStep, TrainState
+
+FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+ACT_STREAM, REPORT_STREAM, HOST_STREAM = 1, 2, 3  # random streams of a run, beside the learner's own
+
+
+def to_batch(rows: dict[str, np.ndarray]) -> Batch:
+    """Replay's flat rows [B, L, ...] as a Batch. Row ids become int32 pairs: JAX has no int64 by default."""
+    groups: dict[str, dict[str, Any]] = {"obs": {}, "action": {}, "extras": {}}
+    for key, value in rows.items():
+        group, _, name = key.partition("/")
+        if group in ("obs", "action"):
+            groups[group][name] = value
+        elif key not in FLAGS:
+            groups["extras"][key] = value.view(np.int32).reshape((*value.shape, 2)) if key == "row" else value
+    return Batch(groups["obs"], groups["action"], *(rows[key] for key in FLAGS), extras=groups["extras"])
+
+
+class Learner:
+    """Holds the train state and the two carries. Every call only dispatches work; nothing here waits for the device.
+
+    Random bits of acting depend on the seed and the iteration alone, so that a resumed run draws the same.
+
+    Args:
+      seed: of the run; several seeds train together, and then every array here and in the arguments and results
+        of the methods leads with that axis.
+      num_envs: N, of this process (and seed).
+      batch_size: B, of all processes together.
+      layout: where arrays lie; default one device.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        seed: int | Sequence[int],
+        *,
+        num_envs: int,
+        batch_size: int,
+        nan_policy: str = "stop",
+        nan_limit: int = 0,
+        layout: Layout | None = None,
+    ):
+        self.agent = agent
+        self.num_envs = num_envs
+        self.layout = layout = layout or parallel.make_layout(ParallelConfig(data=1), batch_size=batch_size)
+        self._lift = lift = jax.vmap if layout.seeds else lambda function: function
+        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+        roots = np.stack([np.asarray(jax.random.PRNGKey(number)) for number in seeds])
+        root = roots if layout.seeds else roots[0]
+        self.root = root
+        self._act_params: Any = None
+        like = jax.eval_shape(lift(agent.init), root)
+        self.shardings = layout.train_state(like)
+        self.state = jax.jit(lift(agent.init), out_shardings=self.shardings)(root)
+        first = lift(lambda params: agent.initial_train(params, batch_size))
+        self.carry = jax.jit(first, out_shardings=layout.rows)(self.state.params)
+        self.guard: guard.GuardState | None = None
+        self.batch: Batch | None = None  # the last one trained on, for reports
+        self._make_acting()
+        self._step = lift(guard.guarded(agent.update, nan_policy, nan_limit))
+        self._update: Any = None
+
+    def _make_acting(self) -> None:
+        """Acting runs in this process alone, on the devices that hold one copy of the parameters."""
+        mesh = self.layout.acting()
+        self._act_mesh = mesh if mesh.size < self.layout.mesh.size else None
+        sharding = Layout(mesh, seeds=self.layout.seeds).replicated
+        initial = self._lift(lambda params: self.agent.initial(params, self.num_envs))
+        self._act_initial = jax.jit(initial, out_shardings=sharding)
+        self._act = jax.jit(self._act_fn, static_argnames="mode", donate_argnums=1, out_shardings=sharding)
+        self._report = jax.jit(self.agent.report)
+        process = jax.process_index()
+        fold = lambda root: jax.random.fold_in(jax.random.fold_in(root, HOST_STREAM), process)
+        self._act_root = np.asarray(self._lift(fold)(self.root)) if process else self.root
+        self.reset_acting()
+
+    @property
+    def state(self) -> TrainState:
+        """What learning changes."""
+        return self._state
+
+    @state.setter
+    def state(self, state: TrainState) -> None:
+        self._state, self._act_params = state, None
+
+    @property
+    def act_params(self) -> Any:
+        """Parameters on the devices that act; nothing is copied."""
+        if self._act_mesh is None:
+            return self.state.params
+        if self._act_params is None:
+            self._act_params = parallel.view(self.state.params, self._act_mesh)
+        return self._act_params
+
+    def act(self, step: TimeStep, iteration: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Actions and latents {key: [N, ...]} for the current rows."""
+        obs = {**step.obs, "is_first": step.is_first}
+        self.act_carry, action, entries = self._act(
+            self.act_params, self.act_carry, obs, self._act_root, np.uint32(iteration), mode="sample"
+        )
+        return action, entries
+
+    def put(self, rows: dict[str, np.ndarray]) -> Batch:
+        """Moves a batch of replay rows to the devices: this process's part of it, of one seed."""
+        return self.layout.put(to_batch(rows))
+
+    def update(self, batch: Batch) -> Output:
+        """One learning step. The results are those of this process's rows."""
+        if self.guard is None:
+            self.guard = self.init_guard(batch)
+        self._update = self._update or self.jit_update()
+        self.batch = batch
+        self.guard, self.state, self.carry, output = self._update(self.guard, self.state, self.carry, batch)
+        if jax.process_count() > 1:
+            mesh = self.layout.local()
+            output = output._replace(
+                writeback=parallel.view(output.writeback, mesh),
+                priorities=parallel.view(output.priorities, mesh),
+            )
+        return output
+
+    def report(self, step: int) -> dict[str, np.ndarray]:
+        """Open-loop predictions on the last batch; empty before the first update."""
+        return self.report_on(self.act_params, self.batch, self.root, step)
+
+    def report_on(self, params: Any, batch: Batch | None, root: Any, step: int) -> dict[str, np.ndarray]:
+        """`report` with the parameters, batch and root key given."""
+        if batch is None:
+            return {}
+        if self._act_mesh is not None:
+            batch = parallel.view(batch, self.layout.acting())
+        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
+        return jax.device_get(self._report(params, batch, key))
+
+    def check(self) -> guard.Report | None:
+        """What the numerical guard caught since the last call; waits for the device."""
+        return None if self.guard is None else guard.inspect(self.guard)
+
+    def reset_acting(self) -> None:
+        """Forgets what the policy has seen: every environment starts a new episode."""
+        self.act_carry = self.initial_acting()
+
+    def initial_acting(self) -> Any:
+        """The carry of acting at the start of episodes."""
+        return self._act_initial(self.act_params)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that learning changes, as one pytree; the same on all processes."""
+        return {"train": self.state, "carry": self.carry}
+
+    def load(self, tree: dict[str, Any]) -> None:
+        """Takes a pytree of `snapshot` back."""
+        self.state, self.carry = tree["train"], tree["carry"]
+
+    def acting_state(self) -> list[np.ndarray]:
+        """What acting changes in this process, as host arrays; waits for the device."""
+        return jax.tree.leaves(jax.device_get(self.act_carry))
+
+    def load_acting(self, leaves: list[np.ndarray]) -> None:
+        """Takes `acting_state` back."""
+        old = jax.tree.leaves(self.act_carry)
+        new = [
+            jax.device_put(np.asarray(x).astype(y.dtype), y.sharding)
+            for x, y in zip(leaves, old, strict=True)
+        ]
+        self.act_carry = jax.tree.unflatten(jax.tree.structure(self.act_carry), new)
+
+    def jit_update(self) -> Any:
+        """The jitted update, `(guard, train_state, carry, batch) -> (guard, train_state, carry, output)`."""
+        rows, caught = self.layout.rows, self._guard_shardings()
+        return jax.jit(
+            self._step,
+            in_shardings=(caught, self.shardings, rows, rows),
+            out_shardings=(caught, self.shardings, rows, self.layout.output()),
+            donate_argnums=(0, 1, 2),
+        )
+
+    def _act_fn(self, params: Any, carry: Any, obs: Any, root: Array, iteration: Array, *, mode: Mode) -> Any:
+        def one(params: Any, carry: Any, obs: Any, root: Array) -> Any:
+            key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), iteration)
+            return self.agent.act(params, carry, obs, key, mode=mode)
+
+        return self._lift(one)(params, carry, obs, root)
+
+    def set_update(self, program: Any) -> None:
+        """Uses a compiled `jit_update` (of this agent and layout) from now on."""
+        self._update = program
+
+    def init_guard(self, batch: Batch) -> guard.GuardState:
+        """The guard before the first update."""
+        seeds = self.layout.seeds
+        strip = lambda x: jax.ShapeDtypeStruct(x.shape[1:] if seeds else x.shape, x.dtype)
+        state, carry, batch = jax.tree.map(strip, (self.state, self.carry, batch))
+        health = jax.eval_shape(self.agent.update, state, carry, batch)[2].health
+
+        def empty() -> guard.GuardState:
+            single = guard.init_guard(batch, health, carry)
+            return jax.tree.map(lambda x: jnp.zeros((seeds, *x.shape), x.dtype) if seeds else x, single)
+
+        return jax.jit(empty, out_shardings=self._guard_shardings())()
+
+    def _guard_shardings(self) -> guard.GuardState:
+        rows: Any = self.layout.rows
+        same: Any = self.layout.replicated
+        return guard.GuardState(*[same] * (len(guard.GuardState._fields) - 2), carry=rows, batch=rows)

@@ -1,0 +1,339 @@
+"""The training loop: act, store, learn. Knows the contracts; no agent and no environment by name.
+
+One iteration dispatches the actions first and the updates that are owed after them, so that environments step
+while the device learns. What is random or scheduled depends on counts only: equal seeds give equal runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamworld.config import Config
+from dreamworld.logging.metrics import EpisodeStats, Metrics
+from dreamworld.logging.progress import Progress
+from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger
+from dreamworld.replay.pipeline import Pipeline, Prefetched
+from dreamworld.replay.replay import Replay
+from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.training.failures import save_bad_batch
+from dreamworld.training.guard import release
+from dreamworld.training.hosts import Team
+from dreamworld.training.learner import Learner
+from dreamworld.training.stops import Stop
+from dreamworld.types import Output, TimeStep, VectorEnv
+
+
+class NumericalStop(RuntimeError):
+    """Training can't go on: updates are not finite. A checkpoint of the last finite state is complete."""
+
+
+@dataclasses.dataclass
+class Counters:
+    """How far the run is. Everything that is scheduled is a function of these."""
+
+    step: int = 0  # agent steps: rows of all environments
+    iteration: int = 0  # vector steps
+    updates: int = 0
+    first_update: int = -1  # step at which replay became ready; -1 before
+    seconds: float = 0.0  # wall time of training, all sessions together
+
+
+@dataclasses.dataclass
+class Loop:
+    """One run. `run` trains until `config.run.steps`, or until a stop is requested."""
+
+    config: Config
+    learner: Learner
+    env: VectorEnv
+    replay: Replay
+    pipeline: Pipeline
+    rundir: RunDir
+    logger: Logger
+    checkpointer: Checkpointer
+    progress: Progress
+    frames_per_step: int
+    evaluate: Callable[[int], float] | None = None  # step -> mean return, logged by itself
+    team: Team = dataclasses.field(default_factory=Team)  # processes that train this agent together
+    ready: Callable[[], bool] | None = None  # whether updates may begin; default: once replay is ready
+    counters: Counters = dataclasses.field(default_factory=Counters)
+    metrics: Metrics = dataclasses.field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.episodes = EpisodeStats(self.env.num_envs)
+        self.timestep: TimeStep | None = None
+        self.score: float | None = None
+        self._began = time.monotonic()
+        self._mark = (self._began, 0, 0, 0.0)
+
+    # --- training ----------------------------------------------------------------------------------------
+
+    def run(self, stop: Stop) -> None:
+        """Trains; a checkpoint is complete when this returns."""
+        self.begin()
+        while not self.finished and not self.team.any_before(stop.requested):
+            previous = self.counters.step
+            self.iterate()
+            self.attend(previous)
+        self.end()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.counters.step >= self.config.run.steps
+
+    def begin(self) -> None:
+        """Starts the session's clock, and the first episodes unless environments went on from a checkpoint."""
+        counters = self.counters
+        if self.timestep is None:
+            self.timestep = self.env.reset(self.env_seed())
+            self._observe(self.timestep)
+        now = time.monotonic()
+        self._began = now - counters.seconds
+        self._mark = (now, counters.step, counters.updates, self.pipeline.waited_s)
+
+    def end(self) -> None:
+        """After the last iteration of a session: a complete checkpoint."""
+        # A run that is stopped keeps its averages for the log row that is due after it goes on.
+        if self.finished and self.counters.step > self._mark[1]:
+            self.log()
+        self.save(block=True)
+
+    def iterate(self) -> None:
+        """One row of every environment, and the updates owed for it."""
+        assert self.timestep is not None
+        action, entries = self.learner.act(self.timestep, self.counters.iteration)
+        for _ in range(self.owed()):
+            self.learn()
+        self.advance(action, entries)
+
+    def advance(self, action: dict[str, Any], entries: dict[str, Any]) -> None:
+        """Stores the current rows with the actions chosen for them, and steps the environments."""
+        counters, step = self.counters, self.timestep
+        assert step is not None
+        action = {key: mask(np.asarray(value), ~step.is_last) for key, value in action.items()}
+        self.pipeline.add(make_rows(step, action, entries))
+        counters.iteration += 1
+        counters.step += self.env.num_envs * self.team.count
+        self.timestep = self.env.step(action)
+        self._observe(self.timestep)
+
+    def owed(self) -> int:
+        """Updates due: one when replay becomes ready, then train_ratio / (batch_size * batch_length) per agent step."""
+        run, counters = self.config.run, self.counters
+        batch_rows = run.batch_size * run.batch_length
+        if counters.first_update < 0:
+            if not (self.ready() if self.ready else self.team.all(self.pipeline.ready)):
+                return 0
+            # After a change of the number of processes some replay is empty: the updates done count as paid for.
+            paid = int(counters.updates * batch_rows / run.train_ratio) if counters.updates else 0
+            counters.first_update = counters.step - paid
+        rows = (counters.step - counters.first_update) * run.train_ratio
+        return int(rows // batch_rows) + 1 - counters.updates
+
+    def learn(self) -> None:
+        """One update on the oldest prefetched batch; its write-back is queued behind the draws made so far."""
+        drawn = self.pipeline.next()
+        self.learned(drawn, self.learner.update(drawn.batch))
+
+    def learned(self, drawn: Prefetched, output: Output) -> None:
+        """Hands on what an update returned."""
+        rows = drawn.rows[:, self.config.run.replay_context :]
+        self.pipeline.write_back(rows, output.writeback)
+        if output.priorities is not None and self.config.replay.prioritized:
+            self.pipeline.update_priorities(rows, output.priorities)
+        self.metrics.add(
+            {key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()}
+        )
+        self.counters.updates += 1
+
+    def _observe(self, step: TimeStep) -> None:
+        """Statistics of the rows that just arrived."""
+        for event in step.events:
+            self.progress.message(event)
+        counters = self.counters
+        for row in self.episodes.add(step):
+            self.logger.episode(counters.step, counters.step * self.frames_per_step, row)
+
+    # --- what happens every so many steps ----------------------------------------------------------------
+
+    def attend(self, previous: int) -> None:
+        """Logs, reports, evaluates and saves when a multiple of their period was passed since `previous`."""
+        run, step = self.config.run, self.counters.step
+        self.counters.seconds = time.monotonic() - self._began
+        due = lambda every: every > 0 and step // every > previous // every
+        self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
+        if due(run.log_every):
+            self.log()
+        if due(run.report_every):
+            self.report()
+        if self.evaluate and due(self.config.eval.every):
+            self.score = self.evaluate(step)
+        if due(run.save_every):
+            self.save()
+
+    def log(self) -> None:
+        """Writes averages since the last log row; here, and only here, the loop waits for metrics."""
+        self.pipeline.drain()  # what replay counts must not depend on how far its thread is
+        counters = self.counters
+        now, began = time.monotonic(), self._mark
+        duration_s = max(now - began[0], 1e-9)
+        waited_s = self.pipeline.waited_s
+        values = self.metrics.result()
+        values |= {f"replay/{key}": value for key, value in self.replay.stats().items()}
+        values |= {
+            "fps/env": (counters.step - began[1]) * self.frames_per_step / duration_s,
+            "fps/updates": (counters.updates - began[2]) / duration_s,
+            "time/replay_wait_fraction": (waited_s - began[3]) / duration_s,
+            "time/seconds": counters.seconds,
+        }
+        self._mark = (now, counters.step, counters.updates, waited_s)
+        self.logger.scalars(counters.step, counters.updates, counters.step * self.frames_per_step, values)
+        self.write_status("running", fps=values["fps/env"])
+        for problem in filter(None, [self.checkpointer.poll(), *self.replay.take_problems()]):
+            self.progress.message(problem)
+        self.check()
+
+    def check(self) -> None:
+        """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
+        report = self.learner.check()
+        if report is None or self.learner.guard is None:
+            return
+        if report.frozen:
+            self.save(block=True)
+        if not self.team.leads:
+            if report.frozen:
+                raise NumericalStop(report.text)
+            self.learner.guard = release(self.learner.guard)
+            return
+        folder = save_bad_batch(
+            self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
+        )
+        text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
+        if report.frozen:
+            raise NumericalStop(text)
+        self.progress.message(text)
+        self.learner.guard = release(self.learner.guard)
+
+    def report(self) -> None:
+        """Open-loop predictions as pictures."""
+        if self.team.leads and (report := self.learner.report(self.counters.step)):
+            self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
+
+    def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
+        """The heartbeat that `dreamworld status` reads."""
+        if not self.team.leads:
+            return
+        left = max(0.0, self.config.run.steps - self.counters.step) * self.frames_per_step
+        self.rundir.write_status(
+            state,
+            task=self.config.task,
+            seed=self.config.seed,
+            step=self.counters.step,
+            steps=int(self.config.run.steps),
+            updates=self.counters.updates,
+            fps=fps,
+            eta_s=left / fps if fps else None,
+            **{"return": self.episodes.mean},
+            **fields,
+        )
+
+    # --- stopping and going on ---------------------------------------------------------------------------
+
+    def env_seed(self) -> int:
+        """Seed of the episodes that begin now: another one at each resume that had to start new episodes."""
+        base = self.config.env.seed if self.config.env.seed >= 0 else self.config.seed
+        entropy = [base, self.counters.iteration] + [self.team.index] * (not self.team.leads)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def save(self, block: bool = False) -> None:
+        """Snapshots agent, counters, environments, statistics and replay at this point of the logical clock.
+
+        A disk that fails is shouted about and tried again at the next save; with `block` it ends the run.
+        """
+        self.pipeline.drain()
+        manifest, problem = self._save_replay(raises=block and self.team.count == 1)
+        if self.team.any(manifest is None):
+            if block:
+                raise OSError(problem or "the replay of another process was not saved")
+            return
+        host = {
+            "counters": dataclasses.asdict(self.counters),
+            "metrics": self.metrics.state(),
+            "episodes": self.episodes.state(),
+            "act": self.learner.acting_state(),
+            "env": self.env.save() or {},
+            "pending": self.pipeline.pending(),
+        }
+        meta = {
+            "replay": manifest,
+            "config": self.rundir.config.read_text("utf-8"),
+            "processes": self.team.count,
+        }
+        self.checkpointer.save(
+            self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
+        )
+        if block and self.checkpointer.problem:
+            raise OSError(self.checkpointer.problem)
+
+    def _save_replay(self, raises: bool) -> tuple[dict[str, Any] | None, str]:
+        """The manifest; or None and what went wrong."""
+        try:
+            return self.replay.save(self.replay_folder), ""
+        except OSError as error:
+            if raises:
+                raise
+            self.progress.message(
+                f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later."
+            )
+            return None, str(error)
+
+    @property
+    def replay_folder(self) -> Path:
+        """Where the replay of this process lies."""
+        return self.replay.directory or self.rundir.replay
+
+    def restore(self, step: int | None = None) -> list[str]:
+        """Goes on from the newest intact checkpoint, or that of `step`; returns what replay had to leave out.
+
+        With another number of processes than before, process 0 goes on as ever and the others collect anew.
+        """
+        agent, host, meta = self.checkpointer.restore(step, self.learner.snapshot())
+        self.learner.load(agent)
+        self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
+        self.metrics.restore(host["metrics"])
+        resized = meta.get("processes", 1) != self.team.count
+        if resized:
+            self.counters.first_update = -1
+            if not self.team.leads:
+                self.learner.reset_acting()
+                return []
+        self.episodes.restore(host["episodes"])
+        problems = self.replay.load(self.replay_folder, meta["replay"])
+        if not resized:
+            self.pipeline.restore_pending(host["pending"])
+        if host["env"]:
+            self.timestep = self.env.restore(host["env"])
+            self.learner.load_acting(host["act"])
+        else:
+            self.learner.reset_acting()
+        return problems
+
+
+def make_rows(step: TimeStep, action: dict[str, np.ndarray], entries: dict[str, Any]) -> dict[str, Any]:
+    """Flat replay rows [N, ...]; `entries` may still be on the device."""
+    rows: dict[str, Any] = {f"obs/{key}": value for key, value in step.obs.items()}
+    rows |= {f"action/{key}": value for key, value in action.items()}
+    rows |= {key: getattr(step, key) for key in ("reward", "is_first", "is_last", "is_terminal")}
+    return rows | entries
+
+
+def mask(value: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Zeros where not keep [N]."""
+    return np.where(keep.reshape((-1,) + (1,) * (value.ndim - 1)), value, np.zeros((), value.dtype))

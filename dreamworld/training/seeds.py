@@ -1,0 +1,285 @@
+"""Several seeds of one run in one program: their agents are one vmapped agent, everything else is each its own."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamworld import parallel
+from dreamworld.errors import UserError
+from dreamworld.logging.metrics import Metrics
+from dreamworld.parallel import Layout
+from dreamworld.training import guard
+from dreamworld.training.learner import Learner, to_batch
+from dreamworld.training.loop import Loop, NumericalStop
+from dreamworld.training.stops import Stop
+from dreamworld.types import Agent, Batch, Output, TimeStep, TrainState
+
+PARALLEL_ENGINES = (
+    "process",
+    "atari",
+)  # wait for others without holding Python's lock, and draw nothing here
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0:8` (8 not included), `0,3,5`, or both: `0:4,7`. Raises UserError."""
+    seeds: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        if match := re.fullmatch(r"(\d+):(\d+)", part):
+            seeds += range(int(match[1]), int(match[2]))
+        elif re.fullmatch(r"\d+", part):
+            seeds.append(int(part))
+        else:
+            raise UserError(f"--seeds {text}: {part!r} is neither a seed nor a range such as 0:8")
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise UserError(f"--seeds {text}: given twice: {', '.join(map(str, twice))}")
+    if not seeds:
+        raise UserError(f"--seeds {text}: names no seed; 0:8 are the seeds 0 to 7")
+    return tuple(seeds)
+
+
+class Part:
+    """One seed's slice of a device array [S, ...]; the whole is fetched once, when a thread asks for a slice."""
+
+    def __init__(self, array: Any, index: int):
+        self.array, self.index = array, index
+        self.shape = array.shape[1:]
+
+    def copy_to_host_async(self) -> None:
+        """Starts the transfer."""
+        self.array.copy_to_host_async()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(np.asarray(self.array)[self.index], dtype)
+
+
+class SeedView:
+    """What the loop of one seed sees of the common learner; the methods are those of `Learner`."""
+
+    def __init__(self, learner: Learner, index: int, take: Callable[[Any, int], Any]):
+        self._learner, self._index, self._take = learner, index, take
+        self._layout = learner.layout.seed_row(index)
+        self._loaded: dict[str, Any] | None = None
+        self.agent: Agent = learner.agent
+
+    def put(self, rows: dict[str, np.ndarray]) -> Batch:
+        """Moves this seed's batch to the devices that hold the seed."""
+        return self._layout.put(to_batch(rows))
+
+    @property
+    def state(self) -> TrainState:
+        """A copy of this seed's train state."""
+        return self.snapshot()["train"]
+
+    @property
+    def act_params(self) -> Any:
+        """A copy of this seed's parameters on one device."""
+        return jax.device_put(self.state.params, self._layout.acting().devices.flat[0])
+
+    def snapshot(self) -> dict[str, Any]:
+        """This seed alone, as a run of one seed saves it."""
+        return self._take(self._learner.snapshot(), self._index)
+
+    def load(self, tree: dict[str, Any]) -> None:
+        """Keeps a seed's state until `load_seeds` has all of them."""
+        self._loaded = tree
+
+    def acting_state(self) -> list[np.ndarray]:
+        """What acting changes, of this seed."""
+        return [leaf[self._index] for leaf in self._learner.acting_state()]
+
+    def load_acting(self, leaves: list[np.ndarray]) -> None:
+        """Takes `acting_state` back."""
+        whole = [np.array(leaf) for leaf in self._learner.acting_state()]
+        for target, leaf in zip(whole, leaves, strict=True):
+            target[self._index] = leaf
+        self._learner.load_acting(whole)
+
+    def reset_acting(self) -> None:
+        """Forgets what the policy of this seed has seen."""
+        fresh = jax.device_get(self._learner.initial_acting())
+        self.load_acting([leaf[self._index] for leaf in jax.tree.leaves(fresh)])
+
+    def report(self, step: int) -> dict[str, np.ndarray]:
+        """Open-loop predictions of this seed on its last batch."""
+        learner, index = self._learner, self._index
+        if learner.batch is None:
+            return {}
+        batch = jax.tree.map(lambda leaf: leaf[index], jax.device_get(learner.batch))
+        return learner.report_on(self.act_params, batch, learner.root[index], step)
+
+    def check(self) -> guard.Report | None:
+        """What the guard of this seed caught."""
+        whole = self._learner.guard
+        if whole is None or not np.asarray(whole.caught)[self._index]:
+            return None
+        return guard.inspect(self.guard)
+
+    @property
+    def guard(self) -> guard.GuardState:
+        """A copy of this seed's guard."""
+        assert self._learner.guard is not None
+        return jax.tree.map(lambda leaf: leaf[self._index], jax.device_get(self._learner.guard))
+
+    @guard.setter
+    def guard(self, value: guard.GuardState) -> None:
+        whole = self._learner.guard
+        assert whole is not None
+        put = lambda old, new: jax.device_put(old.at[self._index].set(new), old.sharding)
+        self._learner.guard = whole._replace(
+            frozen=put(whole.frozen, value.frozen), caught=put(whole.caught, value.caught)
+        )
+
+
+def load_seeds(learner: Learner, views: list[SeedView]) -> None:
+    """Stacks what the views were given to `load`."""
+    trees = [view._loaded for view in views]
+    assert all(tree is not None for tree in trees)
+    shardings = {"train": learner.shardings, "carry": learner.layout.rows}
+    stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    learner.load(jax.jit(stack, out_shardings=shardings)(trees))
+    for view in views:
+        view._loaded = None
+
+
+def make_take(learner: Learner) -> Callable[[Any, int], Any]:
+    """The jitted slice of a snapshot of all seeds, laid out as one seed's on the whole mesh."""
+    layout = Layout(learner.layout.mesh, learner.layout.threshold)
+    shape = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), learner.snapshot())
+    shardings = {"train": layout.train_state(shape["train"]), "carry": layout.rows}
+    return jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree), out_shardings=shardings)
+
+
+class SeedMetrics(Metrics):
+    """Averages of one seed; what is summed on the device for all seeds comes in when it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetch: Callable[[], None] = lambda: None
+
+    def add_sums(self, sums: dict[str, float], count: int) -> None:
+        """Adds sums over `count` updates."""
+        for name, value in sums.items():
+            self._host[name] = self._host.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def result(self) -> dict[str, float]:
+        """Means since the last call; waits for the device."""
+        self.fetch()
+        return super().result()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything as arrays, as `Metrics.state`."""
+        self.fetch()
+        return super().state()
+
+
+class _Sums:
+    """Metrics [S] of all seeds, summed on the device as one array: one dispatch an update."""
+
+    def __init__(self, targets: list[Any]):
+        self._targets = targets
+        self._sums: Any = None
+        self._names: tuple[str, ...] = ()
+        self._count = 0
+        for target in targets:
+            target.fetch = self._fetch
+
+    def add(self, metrics: dict[str, Any]) -> None:
+        """Adds those of one update."""
+        if tuple(metrics) != self._names:
+            self._fetch()
+            self._names = tuple(metrics)
+        self._sums = _accumulate(self._sums, list(metrics.values()))
+        self._count += 1
+
+    def _fetch(self) -> None:
+        if self._count == 0:
+            return
+        columns = np.asarray(self._sums, np.float64).T
+        names = [name if "/" in name else f"train/{name}" for name in self._names]
+        for target, column in zip(self._targets, columns):
+            target.add_sums(dict(zip(names, column.tolist())), self._count)
+        self._sums, self._count = None, 0
+
+
+@jax.jit
+def _accumulate(sums: Any, values: list[Any]) -> Any:
+    stacked = jnp.stack([value.astype(jnp.float32) for value in values])
+    return stacked if sums is None else sums + stacked
+
+
+class Lockstep:
+    """Runs the loops of several seeds together: one `act` and one `update` for all, the rest each its own."""
+
+    def __init__(self, learner: Learner, loops: list[Loop], executor: Executor | None = None):
+        self.learner, self.loops, self._executor = learner, loops, executor
+        self._sums = _Sums([loop.metrics for loop in loops])
+        for loop in loops:
+            loop.ready = self._ready
+
+    def run(self, stop: Stop) -> None:
+        """Trains; a checkpoint of every seed is complete when this returns, also by NumericalStop."""
+        self._each(Loop.begin)
+        while not self.loops[0].finished and not stop.requested:
+            previous = self.loops[0].counters.step
+            self.iterate()
+            self._each(functools.partial(Loop.attend, previous=previous))
+        self._each(Loop.end)
+
+    def iterate(self) -> None:
+        """One row of every environment of every seed, and the updates owed for it."""
+        loops = self.loops
+        step = stack_steps([loop.timestep for loop in loops if loop.timestep is not None])
+        action, entries = self.learner.act(step, loops[0].counters.iteration)
+        for _ in range(max([loop.owed() for loop in loops])):
+            self._learn()
+        chosen = {key: np.asarray(value) for key, value in action.items()}
+
+        def advance(index: int) -> None:
+            own = {key: value[index] for key, value in chosen.items()}
+            loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
+
+        run = self._executor.map if self._executor else map
+        list(run(advance, range(len(loops))))
+
+    def _learn(self) -> None:
+        drawn = [loop.pipeline.next() for loop in self.loops]
+        output = self.learner.update(parallel.join([item.batch for item in drawn], self.learner.layout))
+        self._sums.add(output.metrics)
+        for index, (loop, item) in enumerate(zip(self.loops, drawn)):
+            writeback = {key: Part(value, index) for key, value in output.writeback.items()}
+            priorities: Any = None if output.priorities is None else Part(output.priorities, index)
+            loop.learned(item, Output({}, writeback, priorities, {}))
+
+    def _ready(self) -> bool:
+        return all(loop.pipeline.ready for loop in self.loops)
+
+    def _each(self, call: Callable[[Loop], None]) -> None:
+        """Calls for every seed; after a numerical stop of one, all others are saved before it is raised."""
+        stopped: NumericalStop | None = None
+        for loop in self.loops:
+            try:
+                call(loop)
+            except NumericalStop as error:
+                stopped = error
+                loop.write_status("failed", error=str(error))
+        if stopped is None:
+            return
+        for loop in self.loops:
+            loop.save(block=True)
+        raise stopped
+
+
+def stack_steps(steps: list[TimeStep]) -> TimeStep:
+    """Rows [S, N, ...] of S seeds."""
+    stack = lambda key: np.stack([getattr(step, key) for step in steps])
+    obs = {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs}
+    return TimeStep(obs, stack("reward"), stack("is_first"), stack("is_last"), stack("is_terminal"))

@@ -1,0 +1,263 @@
+"""Snapshot folders on disk: host arrays, checksums and the commit file. Loads no JAX and unpickles nothing.
+
+    checkpoints/<step>/agent/...          device arrays, written by Orbax
+    checkpoints/<step>/host_<process>/    tree.json and one .npy file per array
+    checkpoints/<step>/snapshot.json      written last: a folder without it was never finished
+
+`snapshot.json` lists every other file with its length and CRC-32, and carries a CRC-32 of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import numpy as np
+from etils import epath
+
+COMMIT = "snapshot.json"
+FORMAT = 1
+BLOCK = 1 << 22  # bytes read at a time while checking
+PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
+
+
+class CorruptError(Exception):
+    """A snapshot whose bytes are not those that were written; the text names the file and what is wrong."""
+
+
+def is_local(path: epath.Path) -> bool:
+    """Whether `path` is on a mounted file system, where fsync has a meaning."""
+    return "://" not in str(path)
+
+
+def snapshot_steps(directory: epath.PathLike) -> list[int]:
+    """Steps of the complete snapshots in `directory`, ascending; empty where there is no such folder."""
+    directory = epath.Path(directory)
+    if not directory.exists():
+        return []
+    folders = [path for path in directory.iterdir() if re.fullmatch(r"\d+", path.name)]
+    return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
+
+
+class _Writer:
+    """Hides that a file is a real one: numpy's short cut for those loses the reason of a failed write."""
+
+    def __init__(self, file: IO[bytes]):
+        self.write = file.write
+
+
+def retained(scores: dict[int, float | None], keep_last: int, keep_every: float, keep_best: bool) -> set[int]:
+    """Steps to keep: the newest, the first at or after each multiple of `keep_every`, the best."""
+    steps = sorted(scores)
+    kept = set(steps[-keep_last:])
+    if keep_every > 0:
+        first = {}
+        for step in steps:
+            first.setdefault(int(step // keep_every), step)
+        kept |= {step for multiple, step in first.items() if multiple > 0}
+    scored = {step: score for step, score in scores.items() if score is not None and not np.isnan(score)}
+    if keep_best and scored:
+        kept.add(max(scored, key=lambda step: (scored[step], step)))
+    return kept
+
+
+def wait_for(paths: list[epath.Path], folder: epath.Path) -> None:
+    """Waits until all `paths` exist; gives up when `folder` is gone (process 0 failed) or after a time."""
+    deadline = time.monotonic() + PEER_TIMEOUT_S
+    while missing := [path for path in paths if not path.exists()]:
+        if not folder.exists() or time.monotonic() > deadline:
+            raise OSError(f"{missing[0].name} of another process never came")
+        time.sleep(0.2)
+
+
+# --- host arrays -----------------------------------------------------------------------------------------
+
+
+def write_tree(directory: epath.Path, tree: Any) -> None:
+    """Writes nested dicts, lists and tuples of arrays and plain scalars as `tree.json` and .npy files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays: list[np.ndarray] = []
+    text = json.dumps(_encode(tree, arrays, ""))
+    for index, array in enumerate(arrays):
+        with (directory / f"{index}.npy").open("wb") as file:
+            np.save(_Writer(cast(IO[bytes], file)), array, allow_pickle=False)
+    (directory / "tree.json").write_text(text)
+
+
+def read_tree(directory: epath.Path) -> Any:
+    """Reads what `write_tree` wrote; object arrays are refused, so nothing that is stored can run code."""
+    try:
+        node = json.loads((directory / "tree.json").read_text())
+        return _decode(node, directory)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
+        raise CorruptError(f"{directory.name}: {error}") from error
+
+
+def copy_tree(tree: Any, where: str = "") -> Any:
+    """Copies a host tree, so that the caller may go on changing its arrays; TypeError names a bad leaf."""
+    if isinstance(tree, dict):
+        if bad := [key for key in tree if not isinstance(key, str)]:
+            raise TypeError(f"host state {where or 'root'} has the key {bad[0]!r}; keys must be strings")
+        return {key: copy_tree(value, f"{where}/{key}") for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(copy_tree(value, f"{where}/{index}") for index, value in enumerate(tree))
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    array = np.array(tree) if hasattr(tree, "__array__") else None
+    if array is None or array.dtype.hasobject or array.dtype.names:
+        kind = type(tree).__name__ if array is None else f"an array of {array.dtype}"
+        raise TypeError(
+            f"host state {where or 'root'} is {kind}; save arrays, numbers, strings, dicts or lists"
+        )
+    return array
+
+
+def _encode(tree: Any, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
+    if isinstance(tree, dict):
+        return {"dict": {key: _encode(value, arrays, f"{where}/{key}") for key, value in tree.items()}}
+    if isinstance(tree, list | tuple):
+        kind = "list" if isinstance(tree, list) else "tuple"
+        return {kind: [_encode(value, arrays, where) for value in tree]}
+    if isinstance(tree, np.ndarray):
+        # .npy knows numpy's own types only: bfloat16 and its kind travel as unsigned integers of their size.
+        native = tree.dtype.isbuiltin == 1 or tree.dtype.kind in "SU"
+        arrays.append(tree if native else tree.view(f"u{tree.dtype.itemsize}"))
+        return {"array": len(arrays) - 1, "dtype": tree.dtype.name if not native else ""}
+    return {"value": tree}
+
+
+def _decode(node: dict[str, Any], directory: epath.Path) -> Any:
+    if "dict" in node:
+        return {key: _decode(value, directory) for key, value in node["dict"].items()}
+    if "list" in node:
+        return [_decode(value, directory) for value in node["list"]]
+    if "tuple" in node:
+        return tuple(_decode(value, directory) for value in node["tuple"])
+    if "array" not in node:
+        return node["value"]
+    path = directory / f"{int(node['array'])}.npy"
+    try:
+        with path.open("rb") as file:
+            array = np.load(cast(Any, file), allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return array.view(_extension_dtype(node["dtype"])) if node["dtype"] else array
+
+
+def _extension_dtype(name: str) -> np.dtype:
+    import ml_dtypes  # bfloat16, the float8 family, int4 ...
+
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+# --- checksums and commit --------------------------------------------------------------------------------
+
+
+def checksum(path: epath.Path) -> tuple[int, int]:
+    """Length in bytes and CRC-32 of a file."""
+    length, crc = 0, 0
+    with path.open("rb") as raw:
+        file = cast(IO[bytes], raw)
+        while block := file.read(BLOCK):
+            length, crc = length + len(block), zlib.crc32(block, crc)
+    return length, crc
+
+
+def walk(directory: epath.Path, prefix: str = "") -> Iterator[str]:
+    """Names of all files below `directory`, relative to it, the commit file left out."""
+    for path in sorted(directory.iterdir(), key=lambda path: path.name):
+        name = f"{prefix}{path.name}"
+        if path.is_dir():
+            yield from walk(path, f"{name}/")
+        elif name not in (COMMIT, f"{COMMIT}.tmp"):
+            yield name
+
+
+def commit(directory: epath.Path, header: dict[str, Any]) -> None:
+    """Makes a snapshot count: flushes every file, then writes the commit file in one rename."""
+    files = {name: list(checksum(directory / name)) for name in walk(directory)}
+    if is_local(directory):
+        _flush(directory, files)
+    write_commit(directory, {**header, "format": FORMAT, "files": files})
+
+
+def write_commit(directory: epath.Path, body: dict[str, Any]) -> None:
+    """Writes or replaces `snapshot.json` atomically (one rename locally, one object on a store)."""
+    body = json.loads(
+        json.dumps(body)
+    )  # as it will be read: the checksum must not see tuples or integer keys
+    text = json.dumps({"crc32": zlib.crc32(_canonical(body)), "snapshot": body})
+    if not is_local(directory):
+        (directory / COMMIT).write_text(text)
+        return
+    temporary = os.fspath(directory / f"{COMMIT}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, directory / COMMIT)
+    fsync(directory)
+    fsync(directory.parent)
+
+
+def read_commit(directory: epath.Path) -> dict[str, Any]:
+    """The body of `snapshot.json`; CorruptError when it is damaged or of a later format."""
+    try:
+        stored = json.loads((directory / COMMIT).read_text())
+        body, crc = stored["snapshot"], stored["crc32"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CorruptError(f"{COMMIT} is unreadable: {error}") from error
+    if zlib.crc32(_canonical(body)) != crc:
+        raise CorruptError(f"{COMMIT} does not match its own checksum")
+    if body["format"] > FORMAT:
+        raise CorruptError(f"{COMMIT} has format {body['format']}; this version reads up to {FORMAT}")
+    return body
+
+
+def verify(directory: epath.Path) -> dict[str, Any]:
+    """Checks every file against the commit file, whose body it returns; CorruptError names the bad file."""
+    body = read_commit(directory)
+    present = set(walk(directory))
+    for name, (length, crc) in body["files"].items():
+        if name not in present:
+            raise CorruptError(f"{name} is missing")
+        try:
+            found = checksum(directory / name)
+        except OSError as error:
+            raise CorruptError(f"{name} can't be read: {error}") from error
+        if found[0] != length:
+            raise CorruptError(f"{name} has {found[0]} bytes instead of {length}")
+        if found[1] != crc:
+            raise CorruptError(f"{name} does not match its checksum")
+    if extra := sorted(present - set(body["files"])):
+        raise CorruptError(f"{extra[0]} does not belong to the snapshot")
+    return body
+
+
+def fsync(path: epath.PathLike) -> None:
+    """Forces a local file or folder to the disk."""
+    handle = os.open(os.fspath(path), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush(directory: epath.Path, files: dict[str, Any]) -> None:
+    folders = {directory / name for name in files}
+    for path in folders:
+        fsync(path)
+    parents = {
+        parent for path in folders for parent in path.parents if directory in (parent, *parent.parents)
+    }
+    for path in parents:
+        fsync(path)
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True).encode()

@@ -1,0 +1,80 @@
+"""One learning step as a pure function: gradient, health check, optimiser, slow target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dreamworld.types import Array, Batch, Carry, Key, Output, Params, TrainState
+
+
+class LossOut(NamedTuple):
+    """What a loss function returns beside the scalar."""
+
+    losses: dict[str, Array]  # unscaled, any shape; logged and checked by name
+    stats: Any
+    carry: Carry
+    entries: dict[str, Array]  # latents to write back, [B, T, ...]
+    priorities: Array | None
+    metrics: dict[str, Array]
+
+
+LossFn = Callable[[Params, Params, Any, Carry, Batch, Key], tuple[Array, LossOut]]
+
+
+def make_update(
+    loss: LossFn, optimizer: optax.GradientTransformation, update_slow: Callable[[Params, Params], Params]
+) -> Callable[[TrainState, Carry, Batch], tuple[TrainState, Carry, Output]]:
+    """Returns `update(train_state, carry, batch) -> (train_state, carry, output)`.
+
+    `loss(params, slow, stats, carry, batch, key)` returns the scalar to minimise and a LossOut. An update
+    whose loss or gradient is not finite is not applied: the train state, the carry and the latents in replay
+    stay as they were, and `output.health` names the culprit.
+    """
+
+    def update(state: TrainState, carry: Carry, batch: Batch) -> tuple[TrainState, Carry, Output]:
+        key = jax.random.fold_in(state.key, state.step)
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (total, out), grads = gradient(state.params, state.slow, state.stats, carry, batch, key)
+        health = _health(total, out.losses, grads)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        new = TrainState(
+            params, opt_state, update_slow(state.slow, params), out.stats, state.step + 1, state.key
+        )
+        healthy = jnp.stack(list(health.values())).all()
+        keep = lambda fresh, old: jnp.where(healthy, fresh, old)
+        metrics = {f"loss/{name}": value.mean() for name, value in out.losses.items()}
+        metrics |= {"loss/total": total, "grad_norm": optax.tree.norm(grads), **out.metrics}
+        writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in out.entries.items()}
+        output = Output(metrics, writeback, out.priorities, health)
+        return jax.tree.map(keep, new, state), jax.tree.map(keep, out.carry, carry), output
+
+    return update
+
+
+def _stored(batch: Batch, name: str, fresh: Array) -> Array:
+    """The latents that replay holds for the trained rows: what an update that is not applied writes back."""
+    if name not in batch.extras:
+        return jnp.zeros_like(fresh)
+    return batch.extras[name][:, -fresh.shape[1] :].astype(fresh.dtype)
+
+
+def _health(total: Array, losses: dict[str, Array], grads: Params) -> dict[str, Array]:
+    """Whether each loss and each tensor's gradient is finite, by name."""
+    finite = lambda x: jnp.isfinite(x).all()
+    health = {"loss/total": finite(total)} | {f"loss/{name}": finite(value) for name, value in losses.items()}
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        health["grad/" + tensor_name(path)] = finite(grad)
+    return health
+
+
+def tensor_name(path: tuple[Any, ...]) -> str:
+    """`dynamics/prior/logits/kernel` of a pytree path."""
+    return "/".join(
+        str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path
+    )

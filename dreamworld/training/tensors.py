@@ -1,0 +1,99 @@
+"""The agent's pytree in a snapshot: a flat {name: array}, written and read by Orbax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+Table = dict[str, list[Any]]  # {name: [shape, dtype name]}
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Leaves by name, as `params/rssm/kernel`; ValueError when two leaves have the same name."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    if len(named) != len(leaves):
+        raise ValueError("two tensors of the pytree have the same name; don't put '/' into its keys")
+    return named
+
+
+def table(tree: Any) -> Table:
+    """Name, shape and dtype of every leaf."""
+    return {name: [list(np.shape(leaf)), _dtype(leaf)] for name, leaf in flatten(tree).items()}
+
+
+def difference(stored: Table, like: Any, *, subset: bool = False, limit: int = 5) -> str:
+    """One line that says how `like` differs from what is stored; empty when it does not."""
+    wanted = table(like)
+    lines = [f"missing {name} {_show(wanted[name])}" for name in wanted if name not in stored]
+    if not subset:
+        lines += [f"unknown {name} {_show(stored[name])}" for name in stored if name not in wanted]
+    for name, spec in wanted.items():
+        if name in stored and stored[name] != spec:
+            lines.append(f"{name} is {_show(stored[name])}, the agent has {_show(spec)}")
+    more = f"; and {len(lines) - limit} more" if len(lines) > limit else ""
+    return "; ".join(lines[:limit]) + more
+
+
+def make_writer() -> Any:
+    """An Orbax writer that returns as soon as the arrays are copied."""
+    import orbax.checkpoint as ocp
+
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+
+
+def write(writer: Any, path: epath.Path, tree: Any) -> None:
+    """Starts writing `tree`; its arrays may be donated or overwritten when this returns."""
+    import orbax.checkpoint as ocp
+
+    writer.save(path, args=ocp.args.PyTreeSave(_stored(flatten(tree))))
+
+
+def read(path: epath.Path, stored: Table, like: Any) -> Any:
+    """Reads the tensors of `like` into its structure, shardings and array kinds."""
+    import orbax.checkpoint as ocp
+
+    named = {name: _target(leaf) for name, leaf in flatten(like).items()}
+    wanted = {name: leaf for name, leaf in named.items() if np.prod(leaf.shape, dtype=int) > 0}
+    args = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=len(wanted) < len(stored),
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as reader:
+        found = reader.restore(path, args=args) if wanted else {}
+    leaves = [found[name] if name in found else _empty(leaf) for name, leaf in named.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _stored(named: dict[str, Any]) -> dict[str, Any]:
+    """Leaves as Orbax takes them: it copies arrays itself, and refuses numbers and empty arrays."""
+    kept = {name: leaf for name, leaf in named.items() if np.size(leaf) > 0}
+    return {name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for name, leaf in kept.items()}
+
+
+def _target(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return np.asarray(leaf)
+
+
+def _empty(target: Any) -> Any:
+    if isinstance(target, np.ndarray):
+        return np.zeros(target.shape, target.dtype)
+    return jax.numpy.zeros(target.shape, target.dtype, device=target.sharding)
+
+
+def _dtype(leaf: Any) -> str:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError("the pytree has a typed random key; save jax.random.key_data(key)")
+    return str(dtype)
+
+
+def _show(spec: list[Any]) -> str:
+    return f"{spec[1]}{spec[0]}"
