@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from typing import Any
 
 import jax
 
@@ -54,7 +55,8 @@ def compiled(learner, batch):
 def train(learner, batches, count):
     """Host copies of the state after one update, and the losses of all."""
     settle(learner)
-    losses, first = [], None
+    losses: list[Any] = []
+    first: Any = None
     for index in range(count):
         output = learner.update(batches[index % len(batches)])
         first = first or jax.device_get(learner.state)
@@ -89,7 +91,7 @@ def check_meshes(agent, batches):
     compiled(single, placed[0])
     want_state, want_losses = train(single, placed, UPDATES)
     shapes = [list(leaf.shape) for leaf in jax.tree.leaves(want_state.params)]
-    report = {"params": shapes}
+    report: dict[str, Any] = {"params": shapes}
     for name, sizes in MESHES.items():
         learner = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of(sizes))
         placed = [learner.layout.put(batch) for batch in batches]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -112,7 +113,8 @@ def test_a_batch_or_seeds_that_can_not_be_divided_are_named(
 
 
 def spec(shape, *, threshold=100, fsdp=4, seeds=0):
-    layout = parallel.Layout(jax.sharding.AbstractMesh((1, 1, fsdp), parallel.AXES), threshold, seeds)
+    mesh: Any = jax.sharding.AbstractMesh((1, 1, fsdp), parallel.AXES)
+    layout = parallel.Layout(mesh, threshold, seeds)
     return tuple(layout.tensor(shape).spec)
 
 

@@ -120,7 +120,7 @@ def measure_mesh(config: Config, flags: Flags) -> dict[str, Any]:
         "mesh_pairs": len(pairs),
         "mesh_plain_s": statistics.median(first for first, _ in pairs),
         "mesh_ratio": statistics.median(ratios),
-        "mesh_same_operations": operations(simple.as_text()) == operations(meshed.as_text()),
+        "mesh_same_operations": operations(simple.as_text() or "") == operations(meshed.as_text() or ""),
     }
 
 
