@@ -87,6 +87,15 @@ class RMSNorm(nn.Module):
         return rms_norm(x, scale)
 
 
+class NormSilu(nn.Module):
+    """RMSNorm and SiLU of images: computed again for the gradient, which keeps their input only."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
+        return jax.checkpoint(lambda x, scale: silu(rms_norm(x, scale)))(x, scale)
+
+
 class DenseNorm(nn.Module):
     """Linear, RMSNorm, SiLU."""
 
@@ -129,7 +138,7 @@ class ImageEncoder(nn.Module):
         x = image.reshape((-1, *image.shape[-3:])).astype(self.dtype) / 255 - 0.5
         for index, mult in enumerate(self.mults):
             x = ConvPool(self.depth * mult, self.kernel, self.dtype, name=f"conv{index}")(x)
-            x = silu(RMSNorm(name=f"norm{index}")(x))
+            x = NormSilu(name=f"norm{index}")(x)
         return x.reshape((*leading, -1))
 
 
@@ -159,14 +168,8 @@ class ConvPool(Conv):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel, bias = self.weights(x.shape[-1])
-        x = x.astype(self.dtype)
-        if x.shape[-1] <= PHASE_INPUTS and self.channels <= PHASE_OUTPUTS:
-            phases = ops.to_phases(x)
-            y = ops.conv_phases(phases.reshape((*phases.shape[:-2], -1)), kernel)
-        else:
-            padding = ops.same_padding(self.kernel)
-            y = ops.to_phases(ops.conv(x, kernel.astype(self.dtype), (padding, padding)))
-        return add_bias(ops.max_phases(y), bias)
+        phases = x.shape[-1] <= PHASE_INPUTS and self.channels <= PHASE_OUTPUTS
+        return add_bias(ops.conv_pool(x.astype(self.dtype), kernel, phases=phases), bias)
 
 
 class UpsampleConv(Conv):
@@ -217,10 +220,10 @@ class ImageDecoder(nn.Module):
         x = x.reshape((-1, height, width, depth))
         y = DenseNorm(2 * self.units, self.dtype, name="space_stoch")(stoch)
         y = Linear(count, self.dtype, name="space_stoch_out")(y).reshape(x.shape)
-        x = silu(RMSNorm(name="space_norm")(x + y))
+        x = NormSilu(name="space_norm")(x + y)
         for index in reversed(range(stages - 1)):
             x = UpsampleConv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(x)
-            x = ops.from_phases(silu(RMSNorm(name=f"norm{index}")(x)))
+            x = ops.from_phases(NormSilu(name=f"norm{index}")(x))
         return jax.nn.sigmoid(UpsampleConv(self.channels, self.kernel, self.dtype, name="image")(x))
 
 

@@ -18,13 +18,13 @@ This module loads no JAX: environment workers and `--help` import it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 # A jax.Array, or what stands in its place in a pytree of the same structure: a numpy array, a shape, a sharding.
-Array = Any
-Key = Any  # jax.Array, uint32 [2]
+Array: TypeAlias = Any
+Key: TypeAlias = Any  # jax.Array, uint32 [2]
 Params = Any  # pytree of arrays
 Carry = Any  # pytree of arrays, leading axis B or N
 Mode = Literal["sample", "greedy"]

@@ -91,6 +91,13 @@ def test_pooling_of_phases_equals_max_pool_with_ties():
     assert_equal(lambda x: ops.max_phases(ops.to_phases(x)), plain_pool, x)
 
 
+@pytest.mark.parametrize("phases", [True, False])
+def test_conv_and_pool_equal_lax(phases):
+    fast = lambda x, kernel: ops.conv_pool(x, kernel, phases=phases)
+    plain = lambda x, kernel: plain_pool(plain_conv(x, kernel))
+    assert_equal(fast, plain, normals(0, 6, 8, 4, 3), normals(1, 5, 5, 3, 4))
+
+
 def test_pooling_passes_nan_on():
     x = normals(0, 1, 2, 2, 3).at[0, 1, 0, 1].set(jnp.nan)
     np.testing.assert_array_equal(np.isnan(ops.max_phases(ops.to_phases(x)))[0, 0, 0], [False, True, False])
