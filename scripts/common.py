@@ -22,6 +22,9 @@ def setup_jax(config: Config) -> list[Any]:
 
     Raises UserError when the platform asked for is not there.
     """
+    from dreamworld import launch
+
+    launch.set_xla_flags()
     import jax
 
     run = config.run

@@ -83,3 +83,33 @@ def test_it_is_not_wanted_with_a_c_library_that_cannot_ask(ready, monkeypatch, v
 def test_it_is_not_wanted_without_the_kernel_setting(ready):
     ready.unlink()
     assert not launch.wanted()
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "expected"),
+    [
+        ("0.10.2", "", launch.XLA_FLAG),
+        ("0.10.2", "--xla_dump_to=x", f"--xla_dump_to=x {launch.XLA_FLAG}"),
+        ("0.10.2", "--xla_cpu_use_fusion_emitters=true", "--xla_cpu_use_fusion_emitters=true"),
+        ("0.12.0", "", ""),  # XLA ends a process that sets a flag it has lost
+    ],
+)
+def test_the_xla_flag_is_added_only_where_it_exists(monkeypatch, version, given, expected):
+    monkeypatch.setattr(launch.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setenv("XLA_FLAGS", given)
+    launch.set_xla_flags()
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_the_xla_flag_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv(launch.XLA_SWITCH, "0")
+    launch.set_xla_flags()
+    assert os.environ["XLA_FLAGS"] == ""
+
+
+def test_the_installed_jax_starts_with_the_flag_of_its_version():
+    code = "from dreamworld import launch; launch.set_xla_flags(); import jax; print(jax.device_count())"
+    clean = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
+    assert result.returncode == 0, result.stderr
