@@ -40,18 +40,15 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     from dreamworld.agents.dreamerv3 import precision_name
     from dreamworld.logging.progress import Progress
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import common, session
+    from dreamworld.scripts import common
 
     common.setup_jax(config)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         config = dataclasses.replace(config, logdir=folder)
         rundir = RunDir(folder)
         rundir.begin(config)
-        env = common.make_train_env(config)
-        stack.callback(env.close)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
         progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = session.build_loop(rundir, config, agent, env, progress, None, stack)
+        loop = build(rundir, config, progress, stack)
         loop.begin()
         while loop.counters.updates < 2:
             loop.iterate()
@@ -70,10 +67,22 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
             "replay_wait_fraction": round((loop.pipeline.waited_s - mark[2]) / duration, 4),
             "cpu_s_per_s": round((time.process_time() - cpu) / duration, 2),
             "seconds": round(duration, 1),
-            "num_envs": env.num_envs,
-            "engine": env.engine,
+            "num_envs": loop.env.num_envs,
+            "engine": loop.env.engine,
             "train_ratio": config.run.train_ratio,
             "dtype": precision_name(config.agent),
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
         }
+
+
+def build(rundir: Any, config: Config, progress: Any, stack: contextlib.ExitStack) -> Any:
+    """The host loop or the fused one, as `dreamworld train` builds them."""
+    from dreamworld.scripts import common, session, session_fused
+
+    if config.run.mode == "fused":
+        return session_fused.build_fused(rundir, config, progress, None, stack)
+    env = common.make_train_env(config)
+    stack.callback(env.close)
+    agent = common.build_agent(config, env.obs_space, env.act_space)
+    return session.build_loop(rundir, config, agent, env, progress, None, stack)
