@@ -2,7 +2,8 @@
 
 Batches are split on `data`, large tensors of the train state on `fsdp`, independent seeds lie on `seed`.
 Everything is a global array under `jax.jit`: means and percentiles are those of the whole batch, and random
-bits do not depend on the mesh (jax_threefry_partitionable). https://docs.jax.dev/en/latest/migrate_pmap.html
+bits do not depend on the mesh (jax_threefry_partitionable). Only recurrences run shard by shard (`shard_rows`).
+https://docs.jax.dev/en/latest/migrate_pmap.html
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -137,6 +138,15 @@ class Layout:
         """The devices of this process."""
         return _submesh(self.mesh, self._local_devices())
 
+    def known_to(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, with the mesh as JAX's context while it is traced: `shard_rows` in it sees the mesh."""
+
+        def traced(*args: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                return function(*args)
+
+        return traced
+
     def _local_devices(self) -> np.ndarray:
         mine = [device.process_index == jax.process_index() for device in self.mesh.devices[0, :, 0]]
         return self.mesh.devices[:, np.asarray(mine)]
@@ -159,6 +169,36 @@ def make_layout(config: ParallelConfig, *, batch_size: int, seeds: int = 0, devi
     if seeds and seeds % shape["seed"]:
         raise UserError(f"{seeds} seeds can't be divided by parallel.seed {shape['seed']}")
     return Layout(mesh, config.fsdp_threshold, seeds)
+
+
+def shard_rows(function: Callable[..., Any], params: Any, rows: Sequence[Any], axes: Sequence[int]) -> Any:
+    """`function(params, *rows)` where each device on `data` computes its own rows of the batch.
+
+    For recurrences. The compiler sums the gradient of a replicated weight over `data` where the gradient is
+    computed: for a weight used in a scan that is in the backward scan, once per time step. Here every device
+    keeps a gradient of its own until the backward scan is over, and they are summed once.
+
+    Without a mesh in JAX's context (`Layout.known_to`), or with one device on `data`, it is a plain call.
+
+    Args:
+      params: weights, the same for all rows.
+      rows: pytrees whose axis `axes[i]` is B. Rows must not depend on each other.
+
+    Returns: what `function` does; its results must lead with B.
+    """
+    if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
+        return function(params, *rows)
+
+    def local(params: Any, *rows: Any) -> Any:
+        # The sum over devices is the gradient of this cast, which is outside of the scan.
+        own = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, "data", to="varying"), params)
+        return function(own, *rows)
+
+    specs = [PartitionSpec(*(None,) * axis, "data") for axis in axes]
+    split = jax.shard_map(
+        local, in_specs=(PartitionSpec(), *specs), out_specs=PartitionSpec("data"), axis_names={"data"}
+    )
+    return split(params, *rows)
 
 
 def view(tree: Any, mesh: Mesh) -> Any:

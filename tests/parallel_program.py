@@ -85,6 +85,25 @@ def transfers(text):
     return sorted(set(re.findall(r"[^\w-]" + names, text))) + calls
 
 
+def collectives(text):
+    """Operations of an optimised program that talk to other devices: all of them, and those inside of loops."""
+    computations: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if head := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
+            lines = computations[head[1]] = []
+        elif line.startswith(" "):
+            lines.append(line)
+    kinds = r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+    found = {name: re.findall(kinds, "\n".join(lines)) for name, lines in computations.items()}
+    calls = {name: set(re.findall(r"%([\w.-]+)", "\n".join(lines))) for name, lines in computations.items()}
+    inside, new = set(), set(re.findall(r"body=%?([\w.-]+)", text))
+    while new:
+        inside |= new
+        new = {call for name in new for call in calls[name] if call in computations} - inside
+    listed = lambda names: [kind for name in names for kind in found[name]]
+    return listed(found), listed(sorted(inside))
+
+
 def check_meshes(agent, batches):
     single = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
     placed = [single.layout.put(batch) for batch in batches]
@@ -103,6 +122,7 @@ def check_meshes(agent, batches):
             "losses": max(distance(got, want) for got, want in zip(losses, want_losses)),
             "moved": distance(state.params, jax.device_get(agent.init(jax.random.PRNGKey(0)).params)),
             "gathers": gathers(text),
+            "collectives": collectives(text),
             "transfers": transfers(text),
             "split": sum(split),
             "aliased": "input_output_alias" in text,

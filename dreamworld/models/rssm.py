@@ -199,11 +199,14 @@ class RSSM:
         keys = jax.random.split(key, is_first.shape[1])
         noise = jax.vmap(lambda key: _gumbel(key, state.stoch))(keys)
 
-        def step(state: Latent, row: Known, noise: Array) -> tuple[Latent, tuple[Latent, Array]]:
-            state, post = self._observe(params, state, row, noise)
+        def step(
+            dynamics: Params, state: Latent, row: Known, noise: Array
+        ) -> tuple[Latent, tuple[Latent, Array]]:
+            state, post = self._observe({"dynamics": dynamics}, state, row, noise)
             return state, (state, post)
 
-        return rollout.scan_rows(step, state, known, noise)[1]
+        used = {name: params["dynamics"][name] for name in ("recurrent", "posterior")}
+        return rollout.scan_batch(step, used, state, known, noise)[1]
 
     def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
         """The next state [B, ...] as the prior dreams it."""

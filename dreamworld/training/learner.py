@@ -72,7 +72,7 @@ class Learner:
         self.guard: guard.GuardState | None = None
         self.batch: Batch | None = None  # the last one trained on, for reports
         self._make_acting()
-        self._step = lift(guard.guarded(agent.update, nan_policy, nan_limit))
+        self._step = layout.known_to(lift(guard.guarded(agent.update, nan_policy, nan_limit)))
         self._update: Any = None
 
     def _make_acting(self) -> None:
