@@ -184,7 +184,10 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         return int(Exit.PREEMPTED)
     loop.write_status("finished")
     if loop.team.leads:
-        plots.learning_curve(loop.rundir)
+        with loop.logger.told(str(loop.rundir.learning_curve)):
+            plots.learning_curve(loop.rundir)
+    for problem in loop.logger.take_problems():
+        loop.progress.message(problem)
     loop.progress.message(
         f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
     )
@@ -212,7 +215,8 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
             step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, found.log
         )
         if found.frames is not None:
-            loop.logger.eval_video(step, found.frames, fps=30)
+            with loop.logger.told(f"the video of the evaluation at step {step:,}"):
+                loop.logger.eval_video(step, found.frames, fps=30)
         loop.progress.message(
             f"evaluation at step {step:,}: {row['mean']:.4g} mean return of {len(found.returns)} episodes"
         )

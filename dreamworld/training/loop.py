@@ -196,7 +196,8 @@ class Loop:
         self._mark = (now, counters.step, counters.updates, waited_s)
         self.logger.scalars(counters.step, counters.updates, counters.step * self.frames_per_step, values)
         self.write_status("running", fps=values["fps/env"])
-        for problem in filter(None, [self.checkpointer.poll(), *self.replay.take_problems()]):
+        problems = [self.checkpointer.poll(), *self.replay.take_problems(), *self.logger.take_problems()]
+        for problem in filter(None, problems):
             self.progress.message(problem)
         self.check()
 
@@ -212,10 +213,13 @@ class Loop:
                 raise NumericalStop(report.text)
             self.learner.guard = release(self.learner.guard)
             return
-        folder = save_bad_batch(
-            self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
-        )
-        text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
+        try:
+            folder = save_bad_batch(
+                self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
+            )
+            text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
+        except OSError as error:
+            text = f"{report.text}. The batch could not be kept: {error}"
         if report.frozen:
             raise NumericalStop(text)
         self.progress.message(text)
@@ -224,25 +228,26 @@ class Loop:
     def report(self) -> None:
         """Open-loop predictions as pictures."""
         if self.team.leads and (report := self.learner.report(self.counters.step)):
-            self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
+            with self.logger.told(f"the report of step {self.counters.step:,}"):
+                self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""
         if not self.team.leads:
             return
         left = max(0.0, self.config.run.steps - self.counters.step) * self.frames_per_step
-        self.rundir.write_status(
-            state,
-            task=self.config.task,
-            seed=self.config.seed,
-            step=self.counters.step,
-            steps=int(self.config.run.steps),
-            updates=self.counters.updates,
-            fps=fps,
-            eta_s=left / fps if fps else None,
-            **{"return": self.episodes.mean},
-            **fields,
-        )
+        row = {
+            "task": self.config.task,
+            "seed": self.config.seed,
+            "step": self.counters.step,
+            "steps": int(self.config.run.steps),
+            "updates": self.counters.updates,
+            "fps": fps,
+            "eta_s": left / fps if fps else None,
+            "return": self.episodes.mean,
+        }
+        with self.logger.told(str(self.rundir.status)):
+            self.rundir.write_status(state, **row, **fields)
 
     # --- stopping and going on ---------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What lands in JSONL, TensorBoard and pictures, and what a continued run drops."""
 
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -111,6 +112,12 @@ def test_without_a_step_every_complete_row_stays(rundir):
         (b'{"step": 1}\n{"step": 3}\n', 2, b'{"step": 1}\n', 1),
         (b'{"step": 1}\n\x00\x00\n{"step": 2}\n', None, b'{"step": 1}\n{"step": 2}\n', 1),
         (b'{"step": 1}\n{"step": 1', 1, b'{"step": 1}\n', 1),
+        (
+            b'{"step": 1}\n{"st\xe5p": 2}\n{"stdp": 2}\n[3]\n{"step": 4}\n',
+            9,
+            b'{"step": 1}\n{"step": 4}\n',
+            3,
+        ),
     ],
 )
 def test_repair(content, step, left, dropped, tmp_path):
@@ -125,6 +132,37 @@ def test_a_sound_file_is_not_rewritten(tmp_path):
     append_jsonl(path, {"step": 1})
     inode = path.stat().st_ino
     assert repair_jsonl(path, 5) == 0 and path.stat().st_ino == inode
+
+
+def test_damage_is_told_and_a_line_cut_by_a_kill_is_not(tmp_path, caplog):
+    (tmp_path / "x.jsonl").write_bytes(b'{"step": 1}\n{"st')
+    repair_jsonl(tmp_path / "x.jsonl", None)
+    assert not caplog.text
+    (tmp_path / "x.jsonl").write_bytes(b'{"step": 1}\n{"s\n{"step": 2}\n')
+    assert read_jsonl(tmp_path / "x.jsonl") == [{"step": 1}, {"step": 2}]
+    repair_jsonl(tmp_path / "x.jsonl", None)
+    assert "x.jsonl: 1 damaged lines were dropped" in caplog.text
+
+
+def test_what_a_full_disk_does_not_take_comes_later_and_nothing_raises(rundir):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with logger_of(rundir) as logger:
+        logger.scalars(1, 1, 1, {"a/b": 1})
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (rundir.metrics.stat().st_size + 7, hard))
+            for step in range(2, 60):  # more than a writer's queue would hold
+                logger.scalars(step, step, step, {"a/b": step})
+                logger.episode(step, step, {"env": 0, "return": 1.0, "length": 1})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [row["step"] for row in read_jsonl(rundir.metrics)] == [1]
+        told = logger.take_problems()
+        assert len(told) == len(set(told)) and not logger.take_problems()
+        assert any("metrics.jsonl (its rows wait in memory): File too large" in text for text in told)
+        logger.scalars(60, 60, 60, {"a/b": 60})
+    assert [row["step"] for row in read_jsonl(rundir.metrics)] == list(range(1, 61))
+    assert [row["step"] for row in read_jsonl(rundir.episodes)] == list(range(2, 60))
+    assert {step for tag, step in tags(rundir) if tag == "a/b"} == set(range(1, 61))
 
 
 def test_two_processes_append_whole_lines(tmp_path):
