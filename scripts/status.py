@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dreamworld import cli
 from dreamworld.errors import UserError
+from dreamworld.logging.progress import format_duration
 from dreamworld.sweep.status import STALE_S, Row, is_over, rows, summary
 
 if TYPE_CHECKING:
@@ -103,17 +104,7 @@ def _return(value: float | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    """A duration in its largest two units."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours:02}h"
-    if hours:
-        return f"{hours}h {minutes:02}m"
-    return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
+    return "" if seconds is None else format_duration(seconds)
 
 
 if __name__ == "__main__":

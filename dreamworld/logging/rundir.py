@@ -199,39 +199,50 @@ class RunDir:
         write_json(self.status, row)
 
     def read_status(self) -> dict[str, Any]:
-        """The last status, {} when there is none."""
+        """The last status, {} when there is none that can be read."""
         try:
-            return json.loads(self.status.read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            status = json.loads(self.status.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
             return {}
+        return status if isinstance(status, dict) else {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the directory against a second training; UserError when another process has it.
-
-        The lock is the kernel's: it goes with the process, so that a killed run leaves nothing to clean up.
-        """
-        file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
-                raise UserError(
-                    f"--logdir {self.path}: in use by a training ({holder}); wait, or stop it"
-                ) from None
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        """Holds the directory against a second training; UserError when another process has it."""
+        refused = f"--logdir {self.path}: in use by a training ({{holder}}); wait, or stop it"
+        with hold(self.path / ".lock", refused):
             yield
-        finally:
-            os.close(file)
+
+
+@contextmanager
+def hold(path: Path, refused: str) -> Iterator[None]:
+    """Holds a lock file; UserError `refused`, with {holder} filled in, when another process has it.
+
+    The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+            raise UserError(refused.replace("{holder}", holder)) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
 
 
 def write_json(path: Path, row: dict[str, Any]) -> None:
     """Replaces a JSON file atomically; non-finite floats become null."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(dumps(row) + "\n", "utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(dumps(row) + "\n", "utf-8")
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def dumps(row: Any) -> str:

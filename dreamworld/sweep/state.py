@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, Literal
 
 from dreamworld import presets
 from dreamworld.errors import UserError
-from dreamworld.logging.rundir import SILENT, RunDir, write_json
+from dreamworld.logging.rundir import SILENT, RunDir, hold, write_json
 from dreamworld.sweep.plan import Job
 
 State = Literal["new", "unfinished", "finished"]
@@ -23,28 +21,17 @@ PLAN, EVENTS = "sweep.json", "sweep.jsonl"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a sweep's directory against a second sweep; UserError where one is at work.
-
-    The kernel's lock: it goes with the process, so that a killed sweep leaves nothing to clean up.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / ".sweep.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"logdir {folder}: can't be written to ({error.strerror}); choose another") from None
-    try:
+    """Holds a sweep's directory against a second sweep; UserError where one is at work."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+            folder.mkdir(parents=True, exist_ok=True)
+            refused = f"logdir {folder}: a sweep is at work there ({{holder}}); wait, or stop it"
+            stack.enter_context(hold(folder / ".sweep.lock", refused))
+        except OSError as error:
             raise UserError(
-                f"logdir {folder}: a sweep is at work there ({holder}); wait, or stop it"
+                f"logdir {folder}: can't be written to ({error.strerror}); choose another"
             ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
-    finally:
-        os.close(file)
 
 
 def state_of(job: Job) -> State:

@@ -80,7 +80,7 @@ def test_json_and_table_show_the_same_runs(heartbeat, tmp_path, capsys):
     assert found["a"]["mean_return"] == 12.5 and found["b"]["error"] == "RuntimeError: NaN in loss/dyn"
     assert command.main([str(tmp_path)]) == 0
     table = capsys.readouterr().out
-    for words in ("running", "50%", "250", "12.5", "1h 01m", "elsewhere", "b: RuntimeError: NaN in loss/dyn"):
+    for words in ("running", "50%", "250", "12.5", "1h 1m", "elsewhere", "b: RuntimeError: NaN in loss/dyn"):
         assert words in table
 
 
