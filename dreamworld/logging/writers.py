@@ -8,7 +8,6 @@ What a full disk does not take waits in memory for the next write; training goes
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging as std_logging
 import os
@@ -299,12 +298,15 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Appends all of `data` in a single write, or nothing and raises OSError."""
+    """Appends all of `data`, in a single write unless the disk fills up; or nothing, and raises OSError."""
     with open(path, "ab", buffering=0) as file:
-        written = file.write(data) or 0
-        if written < len(data):  # the disk filled up
+        written = 0
+        try:
+            while written < len(data):
+                written += file.write(data[written:]) or 0
+        except OSError:
             os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
