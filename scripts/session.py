@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from dreamworld import parallel
+from dreamworld import flops, parallel
+from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
@@ -152,7 +153,15 @@ def assemble(
         common.frames_per_step(config),
         team=team,
         metrics=metrics or Metrics(),
+        peak_flops=peak_flops(config, learner, team),
     )
+
+
+def peak_flops(config: Config, learner: Any, team: Team) -> float | None:
+    """Of the devices that this run trains on, all processes together; None when not known."""
+    peak = flops.peak(precision_name(config.agent))
+    on_cpu = jax.default_backend() == "cpu"  # whose devices are threads of one machine
+    return peak and peak * (team.count if on_cpu else learner.layout.mesh.size)
 
 
 def resume(loop: Loop, step: int | None = None) -> None:

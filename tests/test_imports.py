@@ -25,6 +25,7 @@ ALLOWED = {
     "testing": {"types", "config"},
     "cli": BASE,
     "launch": set(),
+    "flops": set(),
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,
     "models": MODEL,
@@ -33,7 +34,7 @@ ALLOWED = {
     "logging": BASE,
     "envs": BASE,
     "stats": SHELL,
-    "training": MODEL | SHELL | {"training"},
+    "training": MODEL | SHELL | {"training", "flops"},
     "training.step": MODEL | {"models", "behaviours"},
     "agents": MODEL | {"models", "behaviours", "training.step"},
 }

@@ -53,7 +53,8 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
         while loop.counters.updates < 2:
             loop.iterate()
         jax.block_until_ready(loop.learner.state)
-        mark = (loop.counters.step, loop.counters.updates, loop.pipeline.waited_s)
+        watch, phases = loop.watch, dict(loop.phases.seconds)
+        mark = (loop.counters.step, loop.counters.updates, watch.starved_s, watch.idle_s)
         began, cpu = time.perf_counter(), time.process_time()
         while time.perf_counter() - began < seconds:
             loop.iterate()
@@ -64,7 +65,12 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
             "task": config.task,
             "frames_per_s": round(frames / duration, 2),
             "updates_per_s": round((loop.counters.updates - mark[1]) / duration, 3),
-            "replay_wait_fraction": round((loop.pipeline.waited_s - mark[2]) / duration, 4),
+            "replay_wait_fraction": round((watch.starved_s - mark[2]) / duration, 4),
+            "device_idle_fraction": round((watch.idle_s - mark[3]) / duration, 4),
+            **{
+                f"{name}_fraction": round((spent - phases.get(name, 0.0)) / duration, 4)
+                for name, spent in loop.phases.seconds.items()
+            },
             "cpu_s_per_s": round((time.process_time() - cpu) / duration, 2),
             "seconds": round(duration, 1),
             "num_envs": loop.env.num_envs,

@@ -104,8 +104,8 @@ def measure(config: Config, agent: Agent, updates: int) -> dict[str, Any]:
     """Compiles, warms up, times `updates` steps one by one."""
     import jax
 
+    from dreamworld import flops
     from dreamworld.agents.dreamerv3 import precision_name
-    from dreamworld.benchmarks import flops
 
     run = config.run
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
@@ -132,29 +132,13 @@ def measure(config: Config, agent: Agent, updates: int) -> dict[str, Any]:
         "params": count_parameters(agent)["params"],
         "gflop": round(gflop, 2),
         "gflops": round(gflop / float(np.median(wall)), 1),
-        "matmul_peak_gflops": round(matmul_peak(precision_name(config.agent)), 1),
+        "matmul_peak_gflops": round(flops.matmul_peak(precision_name(config.agent)), 1),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "batch": [run.batch_size, run.batch_length, run.replay_context],
         "device": jax.devices()[0].device_kind,
         "dtype": precision_name(config.agent),
         "jax": jax.__version__,
     }
-
-
-def matmul_peak(dtype: str, size: int = 2048, repeats: int = 5) -> float:
-    """GFLOP/s of the best of a few large square matrix products."""
-    import jax
-    import jax.numpy as jnp
-
-    x = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda x: x @ x)
-    jax.block_until_ready(product(x))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(product(x))
-        times.append(time.perf_counter() - began)
-    return 2 * size**3 / min(times) / 1e9
 
 
 def _dtype(name: str) -> Any:

@@ -40,6 +40,8 @@ class FusedLearner:
             )
         )
 
+    update_flops = 0  # not counted: updates have no time of their own in a chunk
+
     @property
     def state(self) -> Any:
         """The train state; settable, for `--init_from`."""

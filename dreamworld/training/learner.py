@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import parallel
+from dreamworld import flops, parallel
 from dreamworld.config import ParallelConfig
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
@@ -74,6 +74,7 @@ class Learner:
         self._make_acting()
         self._step = layout.known_to(lift(guard.guarded(agent.update, nan_policy, nan_limit)))
         self._update: Any = None
+        self._flops = 0
 
     def _make_acting(self) -> None:
         """Acting runs in this process alone, on the devices that hold one copy of the parameters."""
@@ -133,6 +134,14 @@ class Learner:
                 priorities=parallel.view(output.priorities, mesh),
             )
         return output
+
+    @property
+    def update_flops(self) -> int:
+        """Floating-point operations of an update, of all rows and seeds; 0 before the first."""
+        if self._flops == 0 and self.batch is not None and hasattr(self._update, "trace"):
+            traced = self._update.trace(self.guard, self.state, self.carry, self.batch)  # cached by its first call
+            self._flops = flops.count_jaxpr(traced.jaxpr.jaxpr)
+        return self._flops
 
     def report(self, step: int) -> dict[str, np.ndarray]:
         """Open-loop predictions on the last batch; empty before the first update."""

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from dreamworld.training.guard import release
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.stops import Stop
+from dreamworld.training.timing import Phases, UpdateWatch
 from dreamworld.types import Output, TimeStep, VectorEnv
 
 
@@ -43,6 +44,18 @@ class Counters:
     updates: int = 0
     first_update: int = -1  # step at which replay became ready; -1 before
     seconds: float = 0.0  # wall time of training, all sessions together
+
+
+class Mark(NamedTuple):
+    """Clocks and counts at a log row."""
+
+    time: float
+    step: int
+    updates: int
+    watched: int
+    idle_s: float
+    starved_s: float
+    phases: dict[str, float]
 
 
 @dataclasses.dataclass
@@ -64,13 +77,16 @@ class Loop:
     ready: Callable[[], bool] | None = None  # whether updates may begin; default: once replay is ready
     counters: Counters = dataclasses.field(default_factory=Counters)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    watch: UpdateWatch = dataclasses.field(default_factory=UpdateWatch)
+    peak_flops: float | None = None  # per second, of all devices; None: not known
 
     def __post_init__(self) -> None:
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
         self.score: float | None = None
+        self.phases = Phases()
         self._began = time.monotonic()
-        self._mark = (self._began, 0, 0, 0.0)
+        self._mark = self._now()
 
     # --- training ----------------------------------------------------------------------------------------
 
@@ -94,21 +110,22 @@ class Loop:
         if self.timestep is None:
             self.timestep = self.env.reset(self.env_seed())
             self._observe(self.timestep)
-        now = time.monotonic()
-        self._began = now - counters.seconds
-        self._mark = (now, counters.step, counters.updates, self.pipeline.waited_s)
+        self._began = time.monotonic() - counters.seconds
+        self._mark = self._now()
 
     def end(self) -> None:
         """After the last iteration of a session: a complete checkpoint."""
         # A run that is stopped keeps its averages for the log row that is due after it goes on.
-        if self.finished and self.counters.step > self._mark[1]:
+        if self.finished and self.counters.step > self._mark.step:
             self.log()
         self.save(block=True)
+        self.watch.close()
 
     def iterate(self) -> None:
         """One row of every environment, and the updates owed for it."""
         assert self.timestep is not None
-        action, entries = self.learner.act(self.timestep, self.counters.iteration)
+        with self.phases("act"):
+            action, entries = self.learner.act(self.timestep, self.counters.iteration)
         for _ in range(self.owed()):
             self.learn()
         self.advance(action, entries)
@@ -117,12 +134,15 @@ class Loop:
         """Stores the current rows with the actions chosen for them, and steps the environments."""
         counters, step = self.counters, self.timestep
         assert step is not None
-        action = {key: mask(np.asarray(value), ~step.is_last) for key, value in action.items()}
-        self.pipeline.add(make_rows(step, action, entries))
+        with self.phases("act"):  # waits for the actions
+            action = {key: mask(np.asarray(value), ~step.is_last) for key, value in action.items()}
+        with self.phases("add"):
+            self.pipeline.add(make_rows(step, action, entries))
         counters.iteration += 1
         counters.step += self.env.num_envs * self.team.count
-        self.timestep = self.env.step(action)
-        self._observe(self.timestep)
+        with self.phases("env"):
+            self.timestep = self.env.step(action)
+            self._observe(self.timestep)
 
     def owed(self) -> int:
         """Updates due: one when replay becomes ready, then train_ratio / (batch_size * batch_length) per agent step."""
@@ -139,8 +159,14 @@ class Loop:
 
     def learn(self) -> None:
         """One update on the oldest prefetched batch; its write-back is queued behind the draws made so far."""
-        drawn = self.pipeline.next()
-        self.learned(drawn, self.learner.update(drawn.batch))
+        asked = time.perf_counter()
+        with self.phases("sample"):
+            drawn = self.pipeline.next()
+        got = time.perf_counter()
+        with self.phases("update"):  # its dispatch; what the device does meanwhile shows in no phase
+            output = self.learner.update(drawn.batch)
+            self.watch.dispatched(output.metrics["loss/total"], asked, got)
+            self.learned(drawn, output)
 
     def learned(self, drawn: Prefetched, output: Output) -> None:
         """Hands on what an update returned."""
@@ -170,36 +196,64 @@ class Loop:
         due = lambda every: every > 0 and step // every > previous // every
         self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
         if due(run.log_every):
-            self.log()
+            with self.phases("log"):
+                self.log()
         if due(run.report_every):
-            self.report()
+            with self.phases("report"):
+                self.report()
         if self.evaluate and due(self.config.eval.every):
-            self.score = self.evaluate(step)
+            with self.phases("eval"):
+                self.score = self.evaluate(step)
         if due(run.save_every):
-            self.save()
+            with self.phases("save"):
+                self.save()
 
     def log(self) -> None:
         """Writes averages since the last log row; here, and only here, the loop waits for metrics."""
         self.pipeline.drain()  # what replay counts must not depend on how far its thread is
         counters = self.counters
-        now, began = time.monotonic(), self._mark
-        duration_s = max(now - began[0], 1e-9)
-        waited_s = self.pipeline.waited_s
         values = self.metrics.result()
         values |= {f"replay/{key}": value for key, value in self.replay.stats().items()}
-        values |= {
-            "fps/env": (counters.step - began[1]) * self.frames_per_step / duration_s,
-            "fps/updates": (counters.updates - began[2]) / duration_s,
-            "time/replay_wait_fraction": (waited_s - began[3]) / duration_s,
-            "time/seconds": counters.seconds,
-        }
-        self._mark = (now, counters.step, counters.updates, waited_s)
+        values |= self._speed() | {"time/seconds": counters.seconds}
         self.logger.scalars(counters.step, counters.updates, counters.step * self.frames_per_step, values)
         self.write_status("running", fps=values["fps/env"])
         problems = [self.checkpointer.poll(), *self.replay.take_problems(), *self.logger.take_problems()]
         for problem in filter(None, problems):
             self.progress.message(problem)
         self.check()
+
+    def _now(self) -> Mark:
+        counters, watch = self.counters, self.watch
+        return Mark(
+            time.monotonic(),
+            counters.step,
+            counters.updates,
+            watch.updates,
+            watch.idle_s,
+            watch.starved_s,
+            dict(self.phases.seconds),
+        )
+
+    def _speed(self) -> dict[str, float]:
+        """Rates and shares of wall time since the last log row."""
+        before, now = self._mark, self._now()
+        self._mark = now
+        duration_s = max(now.time - before.time, 1e-9)
+        updates = (now.updates - before.updates) / duration_s
+        values = {
+            "fps/env": (now.step - before.step) * self.frames_per_step / duration_s,
+            "fps/updates": updates,
+        }
+        for name, seconds in now.phases.items():
+            values[f"time/{name}_fraction"] = (seconds - before.phases.get(name, 0.0)) / duration_s
+        if now.watched > before.watched:
+            values["time/device_idle_fraction"] = (now.idle_s - before.idle_s) / duration_s
+            values["time/replay_wait_fraction"] = (now.starved_s - before.starved_s) / duration_s
+        if update_flops := self.learner.update_flops:
+            values["fps/tflops"] = update_flops * updates / 1e12
+            if self.peak_flops:
+                values["fps/mfu"] = update_flops * updates / self.peak_flops
+        return values
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -65,7 +67,8 @@ class SeedView:
 
     def __init__(self, learner: Learner, index: int, take: Callable[[Any, int], Any]):
         self._learner, self._index, self._take = learner, index, take
-        self._layout = learner.layout.seed_row(index)
+        self.layout = learner.layout  # of all seeds
+        self._layout = self.layout.seed_row(index)
         self._loaded: dict[str, Any] | None = None
         self.agent: Agent = learner.agent
 
@@ -82,6 +85,11 @@ class SeedView:
     def act_params(self) -> Any:
         """A copy of this seed's parameters on one device."""
         return jax.device_put(self.state.params, self._layout.acting().devices.flat[0])
+
+    @property
+    def update_flops(self) -> float:
+        """Floating-point operations of an update of this seed."""
+        return self._learner.update_flops / self._learner.layout.seeds
 
     def snapshot(self) -> dict[str, Any]:
         """This seed alone, as a run of one seed saves it."""
@@ -224,6 +232,15 @@ class Lockstep:
         self._sums = _Sums([loop.metrics for loop in loops])
         for loop in loops:
             loop.ready = self._ready
+            loop.watch = loops[0].watch  # one program for all
+
+    @contextlib.contextmanager
+    def phases(self, name: str) -> Iterator[None]:
+        """Time that all seeds spend together."""
+        with contextlib.ExitStack() as stack:
+            for loop in self.loops:
+                stack.enter_context(loop.phases(name))
+            yield
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint of every seed is complete when this returns, also by NumericalStop."""
@@ -238,10 +255,12 @@ class Lockstep:
         """One row of every environment of every seed, and the updates owed for it."""
         loops = self.loops
         step = stack_steps([loop.timestep for loop in loops if loop.timestep is not None])
-        action, entries = self.learner.act(step, loops[0].counters.iteration)
+        with self.phases("act"):
+            action, entries = self.learner.act(step, loops[0].counters.iteration)
         for _ in range(max([loop.owed() for loop in loops])):
             self._learn()
-        chosen = {key: np.asarray(value) for key, value in action.items()}
+        with self.phases("act"):
+            chosen = {key: np.asarray(value) for key, value in action.items()}
 
         def advance(index: int) -> None:
             own = {key: value[index] for key, value in chosen.items()}
@@ -251,9 +270,14 @@ class Lockstep:
         list(run(advance, range(len(loops))))
 
     def _learn(self) -> None:
-        drawn = [loop.pipeline.next() for loop in self.loops]
-        output = self.learner.update(parallel.join([item.batch for item in drawn], self.learner.layout))
-        self._sums.add(output.metrics)
+        asked = time.perf_counter()
+        with self.phases("sample"):
+            drawn = [loop.pipeline.next() for loop in self.loops]
+        got = time.perf_counter()
+        with self.phases("update"):
+            output = self.learner.update(parallel.join([item.batch for item in drawn], self.learner.layout))
+            self.loops[0].watch.dispatched(output.metrics["loss/total"], asked, got)
+            self._sums.add(output.metrics)
         for index, (loop, item) in enumerate(zip(self.loops, drawn)):
             writeback = {key: Part(value, index) for key, value in output.writeback.items()}
             priorities: Any = None if output.priorities is None else Part(output.priorities, index)

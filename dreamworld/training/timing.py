@@ -1,0 +1,76 @@
+"""Where the time of a training loop goes: by phase of the loop, and whether the device had anything to do."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+
+class Phases:
+    """Seconds of the training thread by phase: `with phases("act"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - began
+
+
+class UpdateWatch:
+    """How long the device had no update to work on, and how much of that because no batch was there.
+
+    Updates are dispatched ahead of the device, so that waiting for a batch costs nothing while an earlier update
+    still runs. When each one ends is seen by a thread that does nothing but wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.idle_s = 0.0  # between the end of an update and the dispatch of the next
+        self.starved_s = 0.0  # the part of `idle_s` in which the loop waited for a batch
+        self.updates = 0
+        self._running = 0
+        self._ended: float | None = None
+        self._lock = threading.Lock()
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def dispatched(self, result: Any, asked: float, got: float) -> None:
+        """An update was dispatched that returns `result`; its batch was asked for and got at these times.
+
+        `result` is an array that nobody donates; times are those of `time.perf_counter`.
+        """
+        with self._lock:
+            if self._running == 0 and self._ended is not None:
+                self.idle_s += time.perf_counter() - self._ended
+                self.starved_s += max(0.0, got - max(asked, self._ended))
+            self._running += 1
+            self.updates += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="update-watch", daemon=True)
+            self._thread.start()
+        self._results.put(result)
+
+    def close(self) -> None:
+        """Ends the thread, after the updates that still run; the next `dispatched` starts another."""
+        if self._thread is not None:
+            self._results.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (result := self._results.get()) is not None:
+            jax.block_until_ready(result)
+            with self._lock:
+                self._running -= 1
+                self._ended = time.perf_counter()

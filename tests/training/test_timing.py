@@ -1,0 +1,87 @@
+"""What counts as waiting: only time in which the device had nothing to do."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dreamworld.training.timing import Phases, UpdateWatch
+
+
+@jax.jit
+def multiply(x, count):
+    """`count` matrix products; its dispatch returns at once."""
+    return jax.lax.fori_loop(0, count, lambda _, x: x @ x / x.shape[0], x).sum()
+
+
+@pytest.fixture(scope="module")
+def slow_update():
+    """A program that takes at least half a second."""
+    x, count = jnp.ones((256, 256)), 64
+    while True:
+        began = time.perf_counter()
+        jax.block_until_ready(multiply(x, count))
+        if time.perf_counter() - began > 0.5:
+            return lambda: multiply(x, count)
+        count *= 2
+
+
+@pytest.fixture
+def watch():
+    watch = UpdateWatch()
+    yield watch
+    watch.close()
+
+
+def dispatch(watch, update, wait_s):
+    """Waits for a batch, then dispatches an update."""
+    asked = time.perf_counter()
+    time.sleep(wait_s)
+    got = time.perf_counter()
+    result = update()
+    watch.dispatched(result, asked, got)
+    return result
+
+
+def test_waiting_behind_a_running_update_is_not_starvation(watch, slow_update):
+    dispatch(watch, slow_update, 0)
+    dispatch(watch, slow_update, 0.1)
+    assert watch.starved_s == watch.idle_s == 0
+    assert watch.updates == 2
+
+
+def test_waiting_with_an_idle_device_is_starvation(watch, slow_update):
+    jax.block_until_ready(dispatch(watch, slow_update, 0))
+    time.sleep(0.2)  # something else than a batch
+    dispatch(watch, slow_update, 0.25)
+    assert 0.2 < watch.starved_s < 0.35
+    assert watch.idle_s - watch.starved_s == pytest.approx(0.2, abs=0.1)
+
+
+def test_only_the_part_after_the_update_counts(watch, slow_update):
+    began = time.perf_counter()
+    jax.block_until_ready(dispatch(watch, slow_update, 0))
+    took = time.perf_counter() - began
+    dispatch(watch, slow_update, 0)
+    dispatch(watch, slow_update, 3 * took)
+    assert 0 < watch.starved_s < 3 * took
+
+
+def test_the_watch_goes_on_after_close(watch, slow_update):
+    dispatch(watch, slow_update, 0)
+    watch.close()
+    dispatch(watch, slow_update, 0.1)
+    assert watch.starved_s > 0.09
+
+
+def test_phases_add_up_also_through_exceptions():
+    phases = Phases()
+    for _ in range(2):
+        with phases("env"):
+            time.sleep(0.02)
+    with pytest.raises(ValueError), phases("env"):
+        time.sleep(0.02)
+        raise ValueError
+    assert 0.06 <= phases.seconds["env"] < 0.5
+    assert set(phases.seconds) == {"env"}
