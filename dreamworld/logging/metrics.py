@@ -127,6 +127,26 @@ class EpisodeStats:
             self._sums[key] = np.where(started, 0.0, before + value)
         return [self._finish(int(env), step) for env in np.flatnonzero(step.is_last)]
 
+    def add_steps(
+        self, reward: np.ndarray, is_first: np.ndarray, is_last: np.ndarray
+    ) -> list[tuple[int, dict[str, float]]]:
+        """`add` of T vector steps without `log/` values at once, to the same bits: (t, row) per ended episode.
+
+        Arguments are [T, N]; the row after an `is_last` row must be `is_first`.
+        """
+        episode = np.cumsum(np.insert(is_first, 0, False, 0), 0)  # [1 + T, N]: which one of its environment
+        episode += np.cumsum(np.insert(episode[-1, :-1] + 1, 0, 0))
+        counted = np.where(is_first, 0, reward)
+        # bincount adds one by one, in this order: what was there before, then the rewards of the episode.
+        sums = np.bincount(episode.ravel(), np.concatenate([self._return[None], counted]).ravel())
+        lengths = np.bincount(episode.ravel(), np.concatenate([self._length[None], ~is_first]).ravel())
+        rows = []
+        for t, env in np.argwhere(is_last).tolist():
+            at = episode[1 + t, env]
+            rows.append((t, self._end({"env": env, "return": float(sums[at]), "length": int(lengths[at])})))
+        self._return, self._length = sums[episode[-1]], lengths[episode[-1]].astype(np.int64)
+        return rows
+
     def _finish(self, env: int, step: TimeStep) -> dict[str, float]:
         length = int(self._length[env])
         row: dict[str, float] = {"env": env, "return": float(self._return[env]), "length": length}
@@ -134,6 +154,9 @@ class EpisodeStats:
             if key in step.log:
                 row[f"log/{key}"] = float(step.log[key][env])
             row[f"log/{key}/mean"] = float(sums[env]) / max(1, length)
+        return self._end(row)
+
+    def _end(self, row: dict[str, float]) -> dict[str, float]:
         self._recent.append(row["return"])
         self.episodes += 1
         return row

@@ -93,6 +93,29 @@ def test_an_episode_counts_its_actions_and_their_rewards():
     assert stats.last == 100.0 and stats.mean == pytest.approx((3 + 4 + 100) / 3) and stats.episodes == 3
 
 
+@pytest.mark.parametrize("chunks", [(60,), (1,) * 60, (7, 23, 30)])
+def test_steps_added_at_once_count_as_those_added_one_by_one_to_the_bit(chunks):
+    random = np.random.default_rng(0)
+    is_last = random.uniform(size=(60, 3)) < 0.2
+    is_first = np.insert(is_last[:-1], 0, True, axis=0)
+    is_last &= ~is_first
+    is_first = np.insert(is_last[:-1], 0, True, axis=0)
+    reward = np.where(is_first, 5, random.normal(size=(60, 3)) * 1e3).astype(np.float32)
+    single, many = EpisodeStats(3), EpisodeStats(3)
+    want, got, at = [], [], 0
+    for t in range(60):
+        want += [(t, row) for row in single.add(TimeStep({}, reward[t], is_first[t], is_last[t], is_last[t]))]
+    for length in chunks:
+        part = slice(at, at + length)
+        got += [(at + t, row) for t, row in many.add_steps(reward[part], is_first[part], is_last[part])]
+        at += length
+    assert got == want and len(want) > 15
+    assert all(type(a) is type(b) for x, y in zip(got, want) for a, b in zip(x[1].values(), y[1].values()))
+    for key, value in single.state().items():
+        np.testing.assert_array_equal(many.state()[key], value)
+        assert many.state()[key].dtype == value.dtype
+
+
 def test_the_mean_is_over_the_last_100_episodes():
     stats = EpisodeStats(2)
     assert np.isnan(stats.mean) and np.isnan(stats.last)

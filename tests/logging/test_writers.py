@@ -1,6 +1,7 @@
 """What lands in JSONL, TensorBoard and pictures, and what a continued run drops."""
 
 import json
+import pathlib
 import resource
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from dreamworld import cli
+from dreamworld.logging import writers
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger, append_jsonl, read_jsonl, repair_jsonl
 
@@ -80,6 +82,30 @@ def test_episodes_and_evaluations_go_to_their_own_files(rundir):
     assert (evaluation["mean"], evaluation["std"], evaluation["log/coins"]) == (2.0, 1.0, 9.0)
     found = tags(rundir)
     assert found["episode/return", 7].simple_value == 3.0 and found["eval/return", 8].simple_value == 2.0
+
+
+def test_episodes_given_together_are_those_given_one_by_one_in_one_write_a_file(tmp_path, monkeypatch):
+    rows = [(7, 14, {"env": env, "return": env / 3, "length": env}) for env in range(5)]
+    single, many = RunDir(tmp_path / "single"), RunDir(tmp_path / "many")
+    writes: list[pathlib.Path] = []
+    append = writers.append_bytes
+    for rundir in (single, many):
+        rundir.create()
+        with logger_of(rundir) as logger:
+            writes.clear()
+            monkeypatch.setattr(
+                writers, "append_bytes", lambda path, data: (writes.append(path), append(path, data))
+            )
+            if rundir is many:
+                logger.episodes(rows)
+                logger.episodes([])
+                assert len(writes) == len(set(writes)) == 2
+            else:
+                [logger.episode(*row) for row in rows]
+    without_time = lambda rundir: [{**row, "time": 0} for row in read_jsonl(rundir.episodes)]
+    assert without_time(many) == without_time(single) and len(without_time(many)) == 5
+    values = lambda rundir: [(e.step, str(e.summary)) for e in events(rundir) if e.summary.value]
+    assert values(many) == values(single) and len(values(many)) == 5
 
 
 def test_a_continued_run_drops_later_rows_everywhere(rundir):
