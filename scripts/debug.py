@@ -37,7 +37,7 @@ def explain(directory: Path, update: int | None = None) -> list[str]:
     agent = common.build_agent(config)
     state, source = load_state(rundir.checkpoints, agent, bad)
     carry = load_carry(agent, state, bad)
-    lines = [f"{folder}: {bad.summary['text']}", source]
+    lines = [f"{folder}: {bad.summary['text']}", source, describe_size(state.params)]
     return lines + debug_batch(agent, state, carry, bad.batch)
 
 
@@ -73,6 +73,23 @@ def load_state(checkpoints: Path, agent: Agent, bad: Any) -> tuple[TrainState, s
     near = "exactly those of the failure" if exact else f"of update {updates}, the failure was at {bad.step}"
     line = f"parameters of checkpoint {restored.meta['step']}, {near}"
     return state._replace(step=jax.numpy.int32(bad.step), key=jax.numpy.asarray(bad.key)), line
+
+
+def describe_size(params: Any) -> str:
+    """A line on the size of the parameters: what an exploding training shows first."""
+    import jax
+    import numpy as np
+
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.abs(np.asarray(leaf, np.float32))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if leaf.size
+    }
+    bad = [name for name, values in named.items() if not np.isfinite(values).all()]
+    if bad:
+        return f"parameters that are not finite: {len(bad)} of {len(named)}: {', '.join(bad[:5])}"
+    largest = max(named, key=lambda name: named[name].max())
+    return f"parameters are finite; the largest value is {named[largest].max():.4g}, in {largest}"
 
 
 def load_carry(agent: Agent, state: TrainState, bad: Any) -> Carry:

@@ -178,6 +178,10 @@ def run_loop(loop: Loop, stop: Stop) -> int:
     except NumericalStop as error:
         loop.write_status("failed", error=str(error))
         loop.progress.message(str(error))
+        loop.progress.message(
+            f"stopped with exit code {Exit.NUMERICAL:d}; the last finite state is saved at step "
+            f"{loop.counters.step:,}. Mend the cause, or go on with --run.nan_policy skip --run.nan_limit N."
+        )
         return int(Exit.NUMERICAL)
     except Exception as error:
         if isinstance(error, EnvFailure):
