@@ -11,6 +11,8 @@ from dreamworld.presets import nearest
 
 BENCHMARKS = {
     "update": "one full learning step on a synthetic batch",
+    "growth": "updates of growing size, batch, length and horizon",
+    "act": "latency of the policy",
     "env": "environment steps per second, against gymnasium's async vector",
     "replay": "inserts, batches and saves of replay",
     "loop": "a whole training loop: frames per second, and how long it waits for data",

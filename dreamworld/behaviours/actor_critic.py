@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, math, nets, rollout
+from dreamworld import dists, math, nets, parallel, rollout
 from dreamworld.config import ActorCriticConfig
 from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, WorldModel, WorldOut
 
@@ -91,7 +91,21 @@ class ActorCritic:
         Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches
         the world model; that of `replay_value` does, through `out.features`.
         """
-        features, actions = self._dream(params, world, out, key)
+        features, actions = self.dream(params, world, out, key)
+        return self.learn(params, slow, stats, world, out, batch, features, actions)
+
+    def learn(
+        self,
+        params: Params,
+        slow: Params,
+        stats: math.Percentiles,
+        world: WorldModel,
+        out: WorldOut,
+        batch: Batch,
+        features: Array,
+        actions: dict[str, Array],
+    ) -> tuple[dict[str, Array], math.Percentiles, dict[str, Array]]:
+        """`loss` on trajectories of `dream`."""
         reward, cont = world.predict(sg(params), features)
         r, c = reward.mean(), cont.mean()
         critic = self.value(params, features)
@@ -99,14 +113,16 @@ class ActorCritic:
         value = slow_value if self.config.slow_target else sg(critic.mean())
         weight = sg(jnp.cumprod(c, 0))[:-1]
         returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
+        all_returns, all_values = parallel.all_rows((returns, value[:-1]), axis=1)
         stats = math.update_percentiles(
             stats,
-            returns,
+            all_returns,
             rate=self.config.return_rate,
             low=self.config.return_low,
             high=self.config.return_high,
         )
-        advantage = (returns - value[:-1]) / math.percentile_scale(stats, self.config.return_limit)
+        scale = math.percentile_scale(stats, self.config.return_limit)
+        advantage = (returns - value[:-1]) / scale
         log_prob, entropy = self._evaluate(params, features[:-1], jax.tree.map(lambda a: a[:-1], actions))
         actor = weight * -(log_prob * sg(advantage) + self.config.entropy * entropy)
         losses = {
@@ -120,14 +136,14 @@ class ActorCritic:
             "imagined_return": returns.mean(),
             "imagined_reward": r.mean(),
             "value": value.mean(),
-            "advantage_std": advantage.std(),
+            "advantage_std": ((all_returns - all_values) / scale).std(),
             "return_scale": stats.high - stats.low,
             "actor_entropy": entropy.mean(),
             "continue": c.mean(),
         }
         return losses, stats, sg(metrics)
 
-    def _dream(self, params: Params, world: WorldModel, out: WorldOut, key: Key) -> tuple[Array, Any]:
+    def dream(self, params: Params, world: WorldModel, out: WorldOut, key: Key) -> tuple[Array, Any]:
         """Features [H+1, B*T, F] and actions of trajectories from every posterior state; no gradients."""
         frozen = sg(params)
         start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)

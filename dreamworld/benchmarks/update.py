@@ -7,7 +7,7 @@ import json
 import re
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ class Flags:
     """Actions: continuous:6 or discrete:18."""
     updates: int = 10
     """Timed updates, after one that is not."""
+    breakdown: bool = False
+    """Time and operations by part of the update, too."""
+    profile: str = ""
+    """Folder for a profile of three updates, for TensorBoard or ui.perfetto.dev."""
+    compile_only: bool = False
+    """Compile, print what the compiler says of memory, and stop: for sizes that don't fit here."""
     params_only: bool = False
     """Print parameters by module and stop; compiles nothing."""
     json: bool = False
@@ -38,10 +44,21 @@ def main(argv: Sequence[str]) -> int:
         argv, Flags(), prog="dreamworld benchmark update", description="Time one full learning step."
     )
     agent = make_synthetic_agent(config, flags)
-    row = count_parameters(agent) if flags.params_only else measure(config, agent, flags.updates)
-    row = {"obs": flags.obs, "act": flags.act, **row}
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:20} {value}" for key, value in row.items()))
+    row = count_parameters(agent) if flags.params_only else measure(config, agent, flags)
+    print_row({"obs": flags.obs, "act": flags.act, **row}, as_json=flags.json)
     return 0
+
+
+def print_row(row: dict[str, Any], *, as_json: bool) -> None:
+    """One JSON line, or one line per key and, below it, per entry of a table."""
+    if as_json:
+        print(json.dumps(row))
+        return
+    for key, value in row.items():
+        print(f"{key:20} {'' if isinstance(value, dict) else value}".rstrip())
+        for name, entry in value.items() if isinstance(value, dict) else ():
+            text = "  ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
+            print(f"  {name:18} {text}")
 
 
 def parse_spaces(text: str, kinds: str) -> Spaces:
@@ -100,45 +117,84 @@ def count_parameters(agent: Agent) -> dict[str, Any]:
     return {"params": sum(counts.values()), "modules": counts}
 
 
-def measure(config: Config, agent: Agent, updates: int) -> dict[str, Any]:
-    """Compiles, warms up, times `updates` steps one by one."""
+def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
+    """Compiles, warms up, times updates one by one."""
     import jax
 
     from dreamworld import flops
     from dreamworld.agents.dreamerv3 import precision_name
 
     run = config.run
-    state = jax.jit(agent.init)(jax.random.PRNGKey(0))
-    carry = agent.initial_train(state.params, run.batch_size)
-    batch = jax.device_put(synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context))
-    gflop = flops.count(agent.update, state, carry, batch) / 1e9
+    shapes = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+    shape_carry = jax.eval_shape(lambda params: agent.initial_train(params, run.batch_size), shapes.params)
+    host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
+    gflop = flops.count(agent.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
-    update = jax.jit(agent.update, donate_argnums=(0, 1)).lower(state, carry, batch).compile()
-    compile_s = time.perf_counter() - began
-    state, carry, output = update(state, carry, batch)
-    jax.block_until_ready((state, output))
-    wall, cpu = [], []
-    for _ in range(updates):
-        began, began_cpu = time.perf_counter(), time.process_time()
-        state, carry, output = update(state, carry, batch)
-        jax.block_until_ready((state, output))
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - began_cpu)
-    return {
-        "update_s": round(float(np.median(wall)), 5),
-        "update_s_min": round(min(wall), 5),
-        "cpu_s": round(float(np.median(cpu)), 5),
-        "compile_s": round(compile_s, 2),
+    jitted = jax.jit(agent.update, donate_argnums=(0, 1))
+    update = jitted.lower(shapes, shape_carry, host_batch).compile()
+    row = {
+        "compile_s": round(time.perf_counter() - began, 2),
         "params": count_parameters(agent)["params"],
         "gflop": round(gflop, 2),
-        "gflops": round(gflop / float(np.median(wall)), 1),
-        "matmul_peak_gflops": round(flops.matmul_peak(precision_name(config.agent)), 1),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "batch": [run.batch_size, run.batch_length, run.replay_context],
-        "device": jax.devices()[0].device_kind,
+        "imag_length": config.agent.behaviour.imag_length,
         "dtype": precision_name(config.agent),
+        "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
+        **memory(update),
     }
+    if flags.compile_only:
+        return row
+    batch = jax.device_put(host_batch)
+    state = jax.jit(agent.init)(jax.random.PRNGKey(0))
+    learning = [state, agent.initial_train(state.params, run.batch_size)]
+    del state
+
+    def step() -> Any:
+        learning[0], learning[1], output = update(learning[0], learning[1], batch)
+        return learning, output
+
+    seconds, cpu_s = time_calls(step, flags.updates)
+    peak = flops.matmul_peak(precision_name(config.agent))
+    row = {
+        "update_s": round(seconds, 5),
+        "cpu_s": round(cpu_s, 5),
+        "gflops": round(gflop / seconds, 1),
+        "matmul_peak_gflops": round(peak, 1),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **row,
+    }
+    if flags.profile:
+        with jax.profiler.trace(flags.profile, create_perfetto_trace=True):
+            time_calls(step, 3)
+        row["profile"] = flags.profile
+    if flags.breakdown:
+        from dreamworld.benchmarks import breakdown
+
+        learning.clear()  # makes room
+        row["breakdown"] = breakdown.measure(config, agent, batch, seconds, gflop, flags.updates)
+    return row
+
+
+def time_calls(call: Callable[[], Any], count: int) -> tuple[float, float]:
+    """Median wall and CPU seconds until the results of a call are there, after one that is not counted."""
+    import jax
+
+    jax.block_until_ready(call())
+    wall, cpu = [], []
+    for _ in range(count):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(call())
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - began_cpu)
+    return float(np.median(wall)), float(np.median(cpu))
+
+
+def memory(program: Any) -> dict[str, int]:
+    """What the compiler says: bytes of the arguments (state and batch), and of everything else at the worst moment."""
+    found = program.memory_analysis()
+    kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return {"state_bytes": int(kept), "temporary_bytes": int(found.temp_size_in_bytes)}
 
 
 def _dtype(name: str) -> Any:

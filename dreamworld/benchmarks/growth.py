@@ -1,0 +1,76 @@
+"""`dreamworld benchmark growth`: how the cost of an update grows with size, batch, length and horizon."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dreamworld import cli, limits, presets
+from dreamworld.benchmarks import update
+from dreamworld.config import Config
+
+AXES = {
+    "batch": "run.batch_size",
+    "length": "run.batch_length",
+    "horizon": "agent.behaviour.imag_length",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    obs: str = "vector:24"
+    """Observations, as of `dreamworld benchmark update`."""
+    act: str = "continuous:6"
+    """Actions, as of `dreamworld benchmark update`."""
+    size: tuple[str, ...] = ()
+    """Presets laid over the other options, such as size1m size12m."""
+    batch: tuple[int, ...] = (4, 8, 16, 32)
+    """Values of run.batch_size."""
+    length: tuple[int, ...] = (16, 32, 64, 128)
+    """Values of run.batch_length."""
+    horizon: tuple[int, ...] = (5, 15, 30)
+    """Values of agent.behaviour.imag_length."""
+    updates: int = 5
+    """Timed updates for each."""
+    compile_only: bool = False
+    """Compile and print memory, without running."""
+    json: bool = False
+    """One JSON line for each instead of a table."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses, measures, prints."""
+    config, flags = cli.parse_with(
+        argv, Flags(), prog="dreamworld benchmark growth", description="Time updates of growing cost."
+    )
+    options = update.Flags(
+        obs=flags.obs, act=flags.act, updates=flags.updates, compile_only=flags.compile_only
+    )
+    cases = [("size", name, presets.apply(config, [name])) for name in flags.size]
+    for axis, key in AXES.items():
+        for value in getattr(flags, axis):
+            limits.check(key, value, f"--{axis}")
+            cases.append((axis, value, presets.replace(config, {key: value})))
+    for axis, value, case in cases:
+        row = {"axis": axis, "value": value, **measure(case, options)}
+        print(json.dumps(row) if flags.json else describe(row), flush=True)
+    return 0
+
+
+def measure(config: Config, flags: update.Flags) -> dict[str, Any]:
+    """What `dreamworld benchmark update` measures, but for the peak memory of the process, which only grows."""
+    import jax
+
+    jax.clear_caches()
+    row = update.measure(config, update.make_synthetic_agent(config, flags), flags)
+    row.pop("peak_rss_bytes", None)
+    return row
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of the table."""
+    names = ("update_s", "cpu_s", "gflop", "gflops", "state_bytes", "temporary_bytes", "compile_s")
+    cells = "  ".join(f"{name} {row[name]}" for name in names if name in row)
+    return f"{row['axis']:8} {row['value']:<8} {cells}"

@@ -1,0 +1,57 @@
+"""The update benchmark and its parts; that they run, that their figures fit together, and bad input."""
+
+import json
+
+import pytest
+
+from dreamworld.benchmarks import act, growth, update
+from dreamworld.errors import UserError
+
+DEBUG = ["--configs", "debug", "--obs", "vector:4", "--act", "discrete:2", "--json"]
+
+
+def rows(main, words, capsys):
+    assert main([*DEBUG, *words]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_breakdown_has_every_operation_once_and_the_profile_is_written(tmp_path, capsys):
+    (row,) = rows(update.main, ["--updates", "2", "--breakdown", "--profile", str(tmp_path)], capsys)
+    parts = row["breakdown"]
+    assert set(parts) == {
+        "encoder", "observe_scan", "decoder", "heads", "imagination", "behaviour_losses", "optimizer", "rest",
+    }  # fmt: skip
+    assert sum(part["gflop"] for part in parts.values()) == pytest.approx(row["gflop"], abs=0.02)
+    assert sum(part["seconds"] for part in parts.values()) == pytest.approx(row["update_s"], rel=0.01)
+    named = [name for name in parts if name not in ("optimizer", "rest")]
+    assert all(parts[name]["seconds"] > 0 for name in named)
+    assert [*tmp_path.rglob("*.xplane.pb")] and [*tmp_path.rglob("perfetto_trace.json.gz")]
+
+
+def test_compile_only_says_what_the_compiler_knows(capsys):
+    (row,) = rows(update.main, ["--compile_only"], capsys)
+    assert "update_s" not in row
+    # Parameters, two moments and the slow critic in float32, at least.
+    assert row["state_bytes"] > 3 * 4 * row["params"]
+    assert row["temporary_bytes"] > 0
+
+
+def test_longer_batches_cost_more_operations(capsys):
+    words = ["--batch", "2", "4", "--length", "16", "--horizon", "8", "--compile_only"]
+    found = rows(growth.main, words, capsys)
+    assert [(row["axis"], row["value"]) for row in found] == [
+        ("batch", 2), ("batch", 4), ("length", 16), ("horizon", 8),
+    ]  # fmt: skip
+    assert [row["batch"][:2] for row in found] == [[2, 8], [4, 8], [4, 16], [4, 8]]
+    assert found[0]["temporary_bytes"] < found[1]["temporary_bytes"] < found[2]["temporary_bytes"]
+
+
+def test_growth_refuses_what_no_run_would_take():
+    with pytest.raises(UserError, match="--batch: got 0"):
+        growth.main([*DEBUG, "--batch", "0"])
+
+
+def test_the_latency_of_every_number_of_environments(capsys):
+    (row,) = rows(act.main, ["--envs", "1", "3", "--calls", "2"], capsys)
+    assert set(row["latency"]) == {"1", "3"}
+    assert all(0 < entry["ms"] < 1000 for entry in row["latency"].values())
