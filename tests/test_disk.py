@@ -1,20 +1,33 @@
 """Real trainings on a disk that fills up, and runs whose files were damaged."""
 
 import contextlib
+import io
 import queue
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import pytest
 
+from dreamworld import cli
+from dreamworld.errors import UserError
+from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
+from dreamworld.replay.persist import read_rows
+from dreamworld.scripts import common, session
+from dreamworld.scripts.train import train
 from dreamworld.training import snapshot
+from dreamworld.training.hosts import Team
+from dreamworld.training.learner import Learner
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--eval.every", "0", "--run.report_every", "60"]
 WORDS += ["--run.save_every", "60", "--run.log_every", "20"]
@@ -116,3 +129,137 @@ def test_a_full_disk_stops_no_training_and_later_saves_work(tmp_path, disk):
         last = complete()[-1]
         again = Training(rundir.path, last + 20)
         assert again.process.wait(PATIENCE_S) == 0
+
+
+# --- damaged files ---------------------------------------------------------------------------------------
+
+STEPS = 240
+QUIET = ["--configs", "debug", "--task", "jax_catch", "--eval.every", "0", "--run.report_every", "0"]
+QUIET += ["--run.save_every", "120", "--run.log_every", "20", "--run.progress", "False"]
+
+
+def config_of(logdir, steps=STEPS):
+    return cli.parse([*QUIET, "--logdir", str(logdir), "--run.steps", str(steps)])
+
+
+class Content(NamedTuple):
+    """What a run goes on with."""
+
+    step: int
+    agent: Any
+    rows: dict[
+        tuple[int, int], tuple[list[np.ndarray], list[np.ndarray]]
+    ]  # observations and latents of a chunk
+    said: str
+
+
+def go_on(logdir, step=None):
+    """Restores as `dreamworld train` does, from `step` or the newest snapshot."""
+    config, said = config_of(logdir), io.StringIO()
+    rundir = RunDir(logdir)
+    rundir.begin(config)
+    with contextlib.ExitStack() as stack:
+        env = common.make_train_env(config)
+        stack.callback(env.close)
+        agent = common.build_agent(config, env.obs_space, env.act_space)
+        learner = Learner(agent, config.seed, num_envs=env.num_envs, batch_size=config.run.batch_size)
+        progress = Progress(config.run.steps, show=False, file=said)
+        loop = session.assemble(rundir, config, learner, env, progress, stack, Team())
+        session.resume(loop, step)
+        columns = list(enumerate(loop.replay.layout.obs))
+        rows = {
+            (chunk.stream, chunk.start): (
+                [np.array(read_rows(chunk, index, 0, chunk.rows, column)) for index, column in columns],
+                [array[: chunk.rows].copy() for array in chunk.latents],
+            )
+            for chunk in loop.replay.chunks
+        }
+        state = jax.device_get(loop.learner.snapshot())
+        return Content(loop.counters.step, state, rows, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with two snapshots: (its folder, what each of them holds)."""
+    logdir = tmp_path_factory.mktemp("damage") / "run"
+    assert train(config_of(logdir)) == 0
+    assert snapshot.snapshot_steps(RunDir(logdir).checkpoints) == [120, STEPS]
+    return logdir, {step: go_on(logdir, step) for step in (120, STEPS)}
+
+
+# What is damaged, and what becomes of the run: the snapshot before is used, rows are left out, nothing changes
+# (told or not), or the command is refused.
+KINDS = {
+    "checkpoints/240/snapshot.json": "before",
+    "checkpoints/240/agent/**/d/*": "before",
+    "checkpoints/240/agent/**/_METADATA": "before",
+    "checkpoints/240/host_0/0.npy": "before",
+    "checkpoints/240/host_0/tree.json": "before",
+    "replay/rows-*.dwr": "rows",
+    "replay/latents-*.dwl": "rows",
+    "config.yaml": "refused",
+    "metrics.jsonl": "told",
+    "episodes.jsonl": "told",
+    "status.json": "same",
+    "tensorboard/*": "same",
+}
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[len(data) // 2] ^= 0x80  # in text: no longer UTF-8
+    else:
+        del data[len(data) * 2 // 3 :]
+    path.write_bytes(data)
+
+
+def assert_rows_are_those_of(found, want):
+    """Every row left is as it was written; latents of damaged files start again from zero."""
+    for place, (obs, latents) in found.rows.items():
+        want_obs, want_latents = want.rows[place]
+        jax.tree.map(np.testing.assert_array_equal, obs, want_obs)
+        for got, expected in zip(latents, want_latents, strict=True):
+            assert ((got == expected).all(1) | (got == 0).all(1)).all()
+
+
+def size(rows):
+    return sum(len(obs[0]) for obs, _ in rows.values())
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate"])
+@pytest.mark.parametrize("pattern", KINDS)
+def test_a_damaged_file_is_named_and_gives_no_wrong_row(finished, tmp_path, caplog, pattern, how):
+    logdir, contents = finished
+    shutil.copytree(logdir, tmp_path / "run")
+    path = max(tmp_path.glob(f"run/{pattern}"), key=lambda path: (path.stat().st_size, path.name))
+    damage(path, how)
+    effect = KINDS[pattern]
+    if effect == "refused":
+        with pytest.raises(UserError, match=re.escape(str(tmp_path / "run"))):
+            go_on(tmp_path / "run")
+        return
+    found = go_on(tmp_path / "run")
+    want = contents[120 if effect == "before" else STEPS]
+    assert found.step == want.step
+    jax.tree.map(np.testing.assert_array_equal, found.agent, want.agent)
+    assert_rows_are_those_of(found, want)
+    lost = size(want.rows) - size(found.rows)
+    if effect == "rows":
+        assert path.name in found.said and (lost > 0) == path.name.startswith("rows")
+    else:
+        assert lost == 0
+    if effect == "before" or (effect == "told" and how == "flip"):
+        assert path.name in caplog.text  # a line cut short is what every kill leaves
+
+
+def test_a_run_that_lost_all_its_rows_collects_new_ones(finished, tmp_path, capsys):
+    logdir, _ = finished
+    shutil.copytree(logdir, tmp_path / "run")
+    for path in tmp_path.glob("run/replay/rows-*.dwr"):
+        damage(path, "truncate")
+    assert train(config_of(tmp_path / "run", STEPS + 120)) == 0
+    said = capsys.readouterr().err
+    assert "is truncated or its end is damaged; moved to quarantine/" in said
+    last = read_jsonl(RunDir(tmp_path / "run").metrics)[-1]
+    assert last["step"] == STEPS + 120 and last["replay/size_steps"] == 120

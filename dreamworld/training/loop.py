@@ -375,6 +375,8 @@ class Loop:
                 return []
         self.episodes.restore(host["episodes"])
         problems = self.replay.load(self.replay_folder, meta["replay"])
+        if not self.replay.ready:  # damage took its rows: collect again before the next update
+            self.counters.first_update = -1
         if not resized:
             self.pipeline.restore_pending(host["pending"])
         if host["env"]:
