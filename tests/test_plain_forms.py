@@ -1,0 +1,78 @@
+"""What was rewritten for speed learns what its plain form learns: the same update, and the same curves."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from dreamworld import cli
+from dreamworld.benchmarks import update
+from dreamworld.logging.rundir import RunDir
+
+PROGRAM = pathlib.Path(__file__).with_name("plain_forms.py")
+specification = importlib.util.spec_from_file_location("plain_forms", PROGRAM)
+plain_forms = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(plain_forms)
+SEEDS = 5
+COMMON = ["--run.report_every", "0", "--run.save_every", "0", "--logger.tensorboard", "False"]
+TASKS = {
+    "cartpole": ["--configs", "demo", "--run.steps", "6000"],
+    "catch": [
+        *("--configs", "demo", "--task", "jax_catch", "--env.options", "obs=image,rows=6", "--env.num", "8"),
+        *("--agent.encoder.depth", "8", "--agent.behaviour.entropy", "5e-2", "--run.steps", "2600"),
+    ],
+}
+
+
+@pytest.mark.parametrize("obs", ["vector:4", "image:16x16x3"])
+def test_one_update_equals_that_of_the_plain_forms(obs, monkeypatch):
+    config, flags = cli.parse_with(
+        ["--configs", "debug"], update.Flags(obs=obs, act="discrete:3"), prog="", description=""
+    )
+    agent = update.make_synthetic_agent(config, flags)
+    batch = update.synthetic_batch(agent, config.run.batch_size, config.run.batch_length + 1)
+    state = jax.jit(agent.init)(jax.random.PRNGKey(0))
+    carry = agent.initial_train(state.params, config.run.batch_size)
+    fast, _, fast_out = jax.jit(agent.update)(state, carry, batch)
+    plain_forms.install(monkeypatch.setattr)
+    jax.clear_caches()
+    plain, _, plain_out = jax.jit(lambda *inputs: agent.update(*inputs))(state, carry, batch)
+    for name, value in plain_out.metrics.items():
+        np.testing.assert_allclose(fast_out.metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    # After one step the optimiser's second moments are the squared gradients.
+    for one, two in zip(jax.tree.leaves(fast.opt_state), jax.tree.leaves(plain.opt_state), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-3, atol=1e-5 * np.abs(two).max() + 1e-30)
+
+
+def train(folder, name, *, plain):
+    """Returns of the last 50 episodes and of all, of every seed, in one process for all of them."""
+    program = [str(PROGRAM)] if plain else ["-m", "dreamworld"]
+    words = ["train", *TASKS[name], *COMMON, "--seeds", f"0:{SEEDS}", "--logdir", str(folder)]
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, *program, *words], env=environment, capture_output=True, text=True, timeout=3600
+    )
+    assert done.returncode == 0, done.stderr
+    found = []
+    for run in sorted(folder.glob("*/")):
+        rows = [json.loads(row) for row in RunDir(run).episodes.read_text().splitlines()]
+        found.append([row["return"] for row in rows])
+    assert len(found) == SEEDS
+    return np.array([np.mean(returns[-50:]) for returns in found]), np.array(list(map(np.mean, found)))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", list(TASKS))
+def test_learning_curves_coincide_within_the_spread_of_seeds(name, tmp_path):
+    fast, plain = (train(tmp_path / str(form), name, plain=form) for form in (False, True))
+    for what, one, two in zip(("last 50 episodes", "all episodes"), fast, plain):
+        print(f"{name}, {what}: rewritten {one.round(2).tolist()}, plain {two.round(2).tolist()}")
+        # Rounding makes pairs of equal seeds drift apart, so that they are samples of one distribution.
+        assert scipy.stats.ttest_rel(one, two).pvalue > 0.05
