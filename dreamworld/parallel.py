@@ -1,9 +1,9 @@
 """One mesh (seed, data, fsdp) and the shardings on it; what `jax.pmap` is made of today, without pmap.
 
 Batches are split on `data`, large tensors of the train state on `fsdp`, independent seeds lie on `seed`.
-Everything is a global array under `jax.jit`: means and percentiles are those of the whole batch, and random
-bits do not depend on the mesh (jax_threefry_partitionable). Only recurrences run shard by shard (`shard_rows`).
-https://docs.jax.dev/en/latest/migrate_pmap.html
+Everything is a global array under `jax.jit`, but for the loss and its gradient: each device on `data` computes
+those of its own rows (`per_shard`), and they are averaged once. Random bits do not depend on the mesh, and
+percentiles are those of the whole batch. https://docs.jax.dev/en/latest/migrate_pmap.html
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
-from dreamworld.types import Batch, Output, TrainState
+from dreamworld.types import Batch, Key, Output, TrainState
 
 AXES = ("seed", "data", "fsdp")
+BUCKET = 1 << 20  # elements below which arrays are summed over devices as one; copying larger ones costs more
 
 
 def axis_sizes(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
@@ -139,7 +141,7 @@ class Layout:
         return _submesh(self.mesh, self._local_devices())
 
     def known_to(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, with the mesh as JAX's context while it is traced: `shard_rows` in it sees the mesh."""
+        """`function`, with the mesh as JAX's context while it is traced: `per_shard` in it sees the mesh."""
 
         def traced(*args: Any) -> Any:
             with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
@@ -171,34 +173,66 @@ def make_layout(config: ParallelConfig, *, batch_size: int, seeds: int = 0, devi
     return Layout(mesh, config.fsdp_threshold, seeds)
 
 
-def shard_rows(function: Callable[..., Any], params: Any, rows: Sequence[Any], axes: Sequence[int]) -> Any:
-    """`function(params, *rows)` where each device on `data` computes its own rows of the batch.
+def per_shard(function: Callable[[Any, Any], tuple[Any, Any]], same: Any, rows: Any) -> tuple[Any, Any]:
+    """`function(same, rows) -> (same, rows)` where each device on `data` has its own rows of the batch.
 
-    For recurrences. The compiler sums the gradient of a replicated weight over `data` where the gradient is
-    computed: for a weight used in a scan that is in the backward scan, once per time step. Here every device
-    keeps a gradient of its own until the backward scan is over, and they are summed once.
+    For gradients. Left to itself the compiler sums the gradient of a replicated weight over devices wherever it
+    is computed: for a weight used in a scan, in every step of the backward scan. Here each device has a gradient
+    of its own, which `function` averages with `mean_over_shards` when it is complete.
 
     Without a mesh in JAX's context (`Layout.known_to`), or with one device on `data`, it is a plain call.
 
     Args:
-      params: weights, the same for all rows.
-      rows: pytrees whose axis `axes[i]` is B. Rows must not depend on each other.
-
-    Returns: what `function` does; its results must lead with B.
+      same: pytree that is equal for all rows, such as parameters; the first result must be, too.
+      rows: pytree whose leaves lead with B; so do those of the second result.
     """
     if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
-        return function(params, *rows)
-
-    def local(params: Any, *rows: Any) -> Any:
-        # The sum over devices is the gradient of this cast, which is outside of the scan.
-        own = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, "data", to="varying"), params)
-        return function(own, *rows)
-
-    specs = [PartitionSpec(*(None,) * axis, "data") for axis in axes]
-    split = jax.shard_map(
-        local, in_specs=(PartitionSpec(), *specs), out_specs=PartitionSpec("data"), axis_names={"data"}
+        return function(same, rows)
+    specs = (PartitionSpec(), PartitionSpec("data"))
+    # The compiler splits over fsdp. JAX can't check that results computed from gathered rows are equal everywhere.
+    manual = {"seed", "data"}
+    return jax.shard_map(function, in_specs=specs, out_specs=specs, axis_names=manual, check_vma=False)(
+        same, rows
     )
-    return split(params, *rows)
+
+
+def shards() -> int:
+    """Devices among which the batch is split here: 1 outside of `per_shard`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.shape["data"] if "data" in mesh.manual_axes else 1
+
+
+def mean_over_shards(tree: Any) -> Any:
+    """Means over devices; a bool becomes whether it is true on one. Outside of `per_shard` the tree itself.
+
+    Small arrays travel as one: on a slow network each costs a round trip, and between processes on CPUs more.
+    """
+    count = shards()
+    if count == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    small = [leaf.size < BUCKET for leaf in leaves]
+    vector, split = ravel_pytree([leaf for leaf, fits in zip(leaves, small) if fits])
+    large = [leaf for leaf, fits in zip(leaves, small) if not fits]
+    vector, *large = jax.tree.map(lambda x: x / count, jax.lax.psum([vector, *large], "data"))
+    together, alone = iter(split(vector)), iter(large)
+    return jax.tree.unflatten(structure, [next(together if fits else alone) for fits in small])
+
+
+def all_rows(arrays: Sequence[jax.Array], axis: int) -> Sequence[jax.Array]:
+    """Arrays of equal shape with the rows of all devices along `axis`; the arrays themselves outside of `per_shard`."""
+    if shards() == 1:
+        return arrays
+    return list(jax.lax.all_gather(jax.numpy.stack(arrays), "data", axis=axis + 1, tiled=True))
+
+
+def draw(sample: Callable[..., jax.Array], key: Key, shape: tuple[int, ...]) -> jax.Array:
+    """`sample(key, shape)` for rows [N, ...]; inside of `per_shard` this device's part of the draw for all rows."""
+    count = shards()
+    if count == 1:
+        return sample(key, shape)
+    whole = sample(key, (count * shape[0], *shape[1:]))
+    return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index("data") * shape[0], shape[0])
 
 
 def view(tree: Any, mesh: Mesh) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dreamworld import parallel
 from dreamworld.types import Array, Key
 
 
@@ -27,17 +25,6 @@ def scan_rows(
     """
     state, out = jax.lax.scan(lambda state, row: step(state, *row), state, (time_first(rows), noise))
     return state, time_first(out)
-
-
-def scan_batch(
-    step: Callable[[Any, Any, Any, Any], tuple[Any, Any]], params: Any, state: Any, rows: Any, noise: Any
-) -> tuple[Any, Any]:
-    """`scan_rows` of `step(params, state, row, noise) -> (state, out)` in training; `noise` [T, B, ...].
-
-    On a mesh the gradients of `params` are summed over devices once, after the backward scan.
-    """
-    scan = lambda params, *args: scan_rows(functools.partial(step, params), *args)
-    return parallel.shard_rows(scan, params, (state, rows, noise), axes=(0, 0, 1))
 
 
 def imagine(

@@ -61,17 +61,14 @@ def test_the_compiled_update_does_not_talk_to_the_host_and_reuses_its_buffers(re
 def test_gradients_are_summed_over_devices_once_and_not_in_every_step_of_a_loop(report):
     everywhere, in_loops = report["data"]["collectives"]
     assert in_loops == []
-    # Gradients; which of them are finite; means for the log. And the returns for their percentiles.
-    assert everywhere.count("all-reduce") <= 4 and everywhere.count("all-gather") == 1
-    assert len(everywhere) <= 5
+    assert sorted(everywhere) == ["all-gather", "all-reduce"]  # returns, for their percentiles; gradients
 
 
 def test_replicated_parameters_are_not_gathered(report):
     shapes = {f"f32[{','.join(map(str, shape))}]" for shape in report["params"]}
     assert not shapes & set(report["data"]["gathers"])
-    assert report["data"]["gathers"] == [
-        "f32[3,32]"
-    ]  # imagined returns, [H, B*T]: for the percentiles of all
+    # Imagined returns and values, [2, H, B*T]: for the percentiles of all.
+    assert report["data"]["gathers"] == ["f32[2,3,32]"]
 
 
 @pytest.mark.parametrize(

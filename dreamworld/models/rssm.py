@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, nets, rollout
+from dreamworld import dists, nets, parallel, rollout
 from dreamworld.config import AgentConfig, RSSMConfig
 from dreamworld.errors import UserError
 from dreamworld.models import observations
@@ -199,14 +199,11 @@ class RSSM:
         keys = jax.random.split(key, is_first.shape[1])
         noise = jax.vmap(lambda key: _gumbel(key, state.stoch))(keys)
 
-        def step(
-            dynamics: Params, state: Latent, row: Known, noise: Array
-        ) -> tuple[Latent, tuple[Latent, Array]]:
-            state, post = self._observe({"dynamics": dynamics}, state, row, noise)
+        def step(state: Latent, row: Known, noise: Array) -> tuple[Latent, tuple[Latent, Array]]:
+            state, post = self._observe(params, state, row, noise)
             return state, (state, post)
 
-        used = {name: params["dynamics"][name] for name in ("recurrent", "posterior")}
-        return rollout.scan_batch(step, used, state, known, noise)[1]
+        return rollout.scan_rows(step, state, known, noise)[1]
 
     def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
         """The next state [B, ...] as the prior dreams it."""
@@ -353,7 +350,7 @@ def trained_rows(batch: Batch, context: int) -> Batch:
 
 
 def _gumbel(key: Key, like: Array) -> Array:
-    return jax.random.gumbel(key, like.shape, jnp.float32)
+    return parallel.draw(jax.random.gumbel, key, like.shape)
 
 
 def _flat(stoch: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +59,8 @@ class Learner:
         self.agent = agent
         self.num_envs = num_envs
         self.layout = layout = layout or parallel.make_layout(ParallelConfig(data=1), batch_size=batch_size)
-        self._lift = lift = jax.vmap if layout.seeds else lambda function: function
+        over_seeds = functools.partial(jax.vmap, spmd_axis_name="seed")
+        self._lift = lift = over_seeds if layout.seeds else lambda function: function
         seeds = list(seed) if isinstance(seed, Sequence) else [seed]
         roots = np.stack([np.asarray(jax.random.PRNGKey(number)) for number in seeds])
         root = roots if layout.seeds else roots[0]
@@ -139,7 +141,8 @@ class Learner:
     def update_flops(self) -> int:
         """Floating-point operations of an update, of all rows and seeds; 0 before the first."""
         if self._flops == 0 and self.batch is not None and hasattr(self._update, "trace"):
-            traced = self._update.trace(self.guard, self.state, self.carry, self.batch)  # cached by its first call
+            # Cached by its first call.
+            traced = self._update.trace(self.guard, self.state, self.carry, self.batch)
             self._flops = flops.count_jaxpr(traced.jaxpr.jaxpr)
         return self._flops
 

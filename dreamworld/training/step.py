@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dreamworld import parallel
 from dreamworld.types import Array, Batch, Carry, Key, Output, Params, TrainState
 
 
@@ -36,23 +37,31 @@ def make_update(
     stay as they were, and `output.health` names the culprit.
     """
 
+    def gradient(same: Any, rows: tuple[Carry, Batch]) -> tuple[Any, Any]:
+        """Of the whole batch's mean loss: gradients, metrics, losses that are not finite, statistics."""
+        params, slow, stats, key = same
+        (total, out), grads = jax.value_and_grad(loss, has_aux=True)(params, slow, stats, *rows, key)
+        losses = {f"loss/{name}": value for name, value in out.losses.items()} | {"loss/total": total}
+        means = {name: value.mean() for name, value in losses.items()} | out.metrics
+        broken = {name: ~jnp.isfinite(value).all() for name, value in losses.items()}
+        means = parallel.mean_over_shards((grads, means, broken))
+        return (*means, out.stats), (out.carry, out.entries, out.priorities)
+
     def update(state: TrainState, carry: Carry, batch: Batch) -> tuple[TrainState, Carry, Output]:
         key = jax.random.fold_in(state.key, state.step)
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        (total, out), grads = gradient(state.params, state.slow, state.stats, carry, batch, key)
-        health = _health(total, out.losses, grads)
+        (grads, metrics, broken, stats), (new_carry, entries, priorities) = parallel.per_shard(
+            gradient, (state.params, state.slow, state.stats, key), (carry, batch)
+        )
+        health = {name: ~flag for name, flag in broken.items()} | _health(grads)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        new = TrainState(
-            params, opt_state, update_slow(state.slow, params), out.stats, state.step + 1, state.key
-        )
+        new = TrainState(params, opt_state, update_slow(state.slow, params), stats, state.step + 1, state.key)
         healthy = jnp.stack(list(health.values())).all()
         keep = lambda fresh, old: jnp.where(healthy, fresh, old)
-        metrics = {f"loss/{name}": value.mean() for name, value in out.losses.items()}
-        metrics |= {"loss/total": total, "grad_norm": optax.tree.norm(grads), **out.metrics}
-        writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in out.entries.items()}
-        output = Output(metrics, writeback, out.priorities, health)
-        return jax.tree.map(keep, new, state), jax.tree.map(keep, out.carry, carry), output
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in entries.items()}
+        output = Output(metrics, writeback, priorities, health)
+        return jax.tree.map(keep, new, state), jax.tree.map(keep, new_carry, carry), output
 
     return update
 
@@ -64,13 +73,10 @@ def _stored(batch: Batch, name: str, fresh: Array) -> Array:
     return batch.extras[name][:, -fresh.shape[1] :].astype(fresh.dtype)
 
 
-def _health(total: Array, losses: dict[str, Array], grads: Params) -> dict[str, Array]:
-    """Whether each loss and each tensor's gradient is finite, by name."""
-    finite = lambda x: jnp.isfinite(x).all()
-    health = {"loss/total": finite(total)} | {f"loss/{name}": finite(value) for name, value in losses.items()}
-    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
-        health["grad/" + tensor_name(path)] = finite(grad)
-    return health
+def _health(grads: Params) -> dict[str, Array]:
+    """Whether each tensor's gradient is finite, by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(grads)
+    return {"grad/" + tensor_name(path): jnp.isfinite(grad).all() for path, grad in leaves}
 
 
 def tensor_name(path: tuple[Any, ...]) -> str:
