@@ -16,6 +16,7 @@ BENCHMARKS = {
     "env": "environment steps per second, against gymnasium's async vector",
     "replay": "inserts, batches and saves of replay",
     "loop": "a whole training loop: frames per second, and how long it waits for data",
+    "saves": "what checkpoints cost a training",
     "scale": "the mesh, several processes, several seeds",
 }
 
