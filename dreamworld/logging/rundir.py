@@ -105,6 +105,11 @@ class RunDir:
     @classmethod
     def of(cls, config: Config) -> RunDir:
         """The directory of a config: `logdir` with {task} and {seed} filled in."""
+        if "://" in config.logdir:
+            raise UserError(
+                f"--logdir {config.logdir}: a run directory is a local folder (replay is read and locked in place); "
+                "mount the store (gcsfuse, mountpoint-s3) and give that path"
+            )
         task = config.task.replace("/", "_").replace(":", "_")
         return cls(config.logdir.replace("{task}", task).replace("{seed}", str(config.seed)))
 

@@ -81,6 +81,12 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         RunDir("/proc/run").create()
 
 
+@pytest.mark.parametrize("logdir", ["gs://bucket/run", "s3://bucket/{task}"])
+def test_a_store_is_refused_with_what_to_do_instead(logdir):
+    with pytest.raises(UserError, match=f"--logdir {logdir[:14]}.* a local folder .* mount the store"):
+        RunDir.of(cli.parse(["--logdir", logdir]))
+
+
 def test_a_folder_without_a_run_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no run here \(there is no config.yaml\)"):
         RunDir(tmp_path).require()
