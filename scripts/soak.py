@@ -19,10 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
+    demo: bool = True
+    """Run the demo."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the demo."""
     tests: bool = True
     """Run the tests marked `soak`, too."""
+    logs: tuple[str, ...] = ()
+    """Outputs of `pytest --soak -v -rP` to report instead of running the tests, when these were run in slices."""
     out: str = "docs/soak.md"
     """The report."""
 
@@ -34,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(
         argv, Flags(), prog="scripts/soak.py", description="Run what is longer than CI allows."
     )
-    demos = [run_demo(seed) for seed in flags.seeds]
-    tests = run_tests() if flags.tests else None
+    demos = [run_demo(seed) for seed in flags.seeds] if flags.demo else []
+    tests = read_logs(flags.logs) if flags.logs else run_tests() if flags.tests else None
     (ROOT / flags.out).write_text(describe(demos, tests), "utf-8")
     print(f"wrote {flags.out}")
     return int(any(code for code, *_ in demos) or bool(tests and tests[0]))
@@ -61,6 +65,7 @@ def run_tests() -> tuple[int, str, float]:
         "-m",
         "soak",
         "-v",
+        "-rP",
         "--durations=0",
         "--durations-min=1",
     ]
@@ -68,6 +73,13 @@ def run_tests() -> tuple[int, str, float]:
     found = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     print(found.stdout, flush=True)
     return found.returncode, found.stdout, time.monotonic() - began
+
+
+def read_logs(paths: Sequence[str]) -> tuple[int, str, float]:
+    """What `run_tests` returns, from outputs of earlier runs."""
+    text = "\n".join(Path(path).read_text("utf-8") for path in paths)
+    seconds = sum(float(found) for found in re.findall(r"(?:passed|failed|error)\S* in ([\d.]+)s", text))
+    return int(bool(re.search(r"^=+ .*\d (failed|error)", text, re.M))), text, seconds
 
 
 def describe(demos: list[tuple[int, int, str, float]], tests: tuple[int, str, float] | None) -> str:
@@ -79,11 +91,13 @@ def describe(demos: list[tuple[int, int, str, float]], tests: tuple[int, str, fl
         "",
         f"`make soak`, {date.today()}, {os.cpu_count()} cores ({processor()}), JAX {jax.__version__},",
     ]
-    lines += [f"Python {platform.python_version()}.", "", "## The demo", ""]
-    lines += [
-        "| seed | random policy | trained agent | seconds | threshold reached |",
-        "|---|---|---|---|---|",
-    ]
+    lines.append(f"Python {platform.python_version()}.")
+    if demos:
+        lines += ["", "## The demo", ""]
+        lines += [
+            "| seed | random policy | trained agent | seconds | threshold reached |",
+            "|---|---|---|---|---|",
+        ]
     for code, seed, text, seconds in demos:
         returns = re.findall(r"mean return\s+([-\d.]+)", text)
         random, trained = returns if len(returns) == 2 else ("?", "?")
@@ -91,9 +105,10 @@ def describe(demos: list[tuple[int, int, str, float]], tests: tuple[int, str, fl
     if tests:
         code, text, seconds = tests
         lines += ["", "## Long tests", "", f"{'Failed' if code else 'All passed'}, {seconds:.0f} s.", ""]
-        lines += ["| test | outcome |", "|---|---|"]
+        lines += ["| test | outcome | measured |", "|---|---|---|"]
+        measured = dict(re.findall(r"^_+ (\S+) _+\n-+ Captured stdout call -+\nmeasured: (.*)", text, re.M))
         lines += [
-            f"| `{name}` | {outcome.lower()} |"
+            f"| `{name}` | {outcome.lower()} | {measured.get(name.rpartition('::')[2], '')} |"
             for name, outcome in re.findall(r"^(\S+::\S+) (PASSED|FAILED|ERROR)", text, re.M)
         ]
     return "\n".join(lines) + "\n"

@@ -51,5 +51,6 @@ def test_memory_stays_flat_at_capacity(tmp_path, storage, inserts):
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     before, after, files_after = map(int, done.stdout.split())
+    print(f"measured: {inserts:,} inserts, {before / 1e6:.1f} MB resident before, {after / 1e6:.1f} MB after")
     assert after < 1.02 * before, f"{before / 1e6:.1f} MB grew to {after / 1e6:.1f} MB"
     assert files_after < 3 * 10_000 / 128 + 20  # those in use, and those of the two snapshots kept
