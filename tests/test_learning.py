@@ -55,9 +55,11 @@ def learn(tmp_path, *words, timeout_s=900):
     return np.array([json.loads(row)["return"] for row in rows])
 
 
-def test_image_and_discrete_actions_catch_the_ball(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.soak)])
+def test_image_and_discrete_actions_catch_the_ball(tmp_path, precision):
     returns = learn(
         tmp_path,
+        *("--agent.precision", precision),
         *(
             "--task",
             "jax_catch",
