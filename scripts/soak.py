@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     )
     demos = [run_demo(seed) for seed in flags.seeds] if flags.demo else []
     tests = read_logs(flags.logs) if flags.logs else run_tests() if flags.tests else None
-    (ROOT / flags.out).write_text(describe(demos, tests), "utf-8")
+    (ROOT / flags.out).write_text(describe(demos, tests, sliced=bool(flags.logs)), "utf-8")
     print(f"wrote {flags.out}")
     return int(any(code for code, *_ in demos) or bool(tests and tests[0]))
 
@@ -78,19 +78,19 @@ def run_tests() -> tuple[int, str, float]:
 def read_logs(paths: Sequence[str]) -> tuple[int, str, float]:
     """What `run_tests` returns, from outputs of earlier runs."""
     text = "\n".join(Path(path).read_text("utf-8") for path in paths)
-    seconds = sum(float(found) for found in re.findall(r"(?:passed|failed|error)\S* in ([\d.]+)s", text))
+    seconds = sum(float(found) for found in re.findall(r"^=+ \d.* in ([\d.]+)s", text, re.M))
     return int(bool(re.search(r"^=+ .*\d (failed|error)", text, re.M))), text, seconds
 
 
-def describe(demos: list[tuple[int, int, str, float]], tests: tuple[int, str, float] | None) -> str:
+def describe(
+    demos: list[tuple[int, int, str, float]], tests: tuple[int, str, float] | None, sliced: bool = False
+) -> str:
     """The report as Markdown."""
     import jax
 
-    lines = [
-        "# Soak",
-        "",
-        f"`make soak`, {date.today()}, {os.cpu_count()} cores ({processor()}), JAX {jax.__version__},",
-    ]
+    how = ", its long tests one by one beside other work" if sliced else ""
+    machine = f"{os.cpu_count()} cores ({processor()}), JAX {jax.__version__},"
+    lines = ["# Soak", "", f"`make soak`{how}, {date.today()}, {machine}"]
     lines.append(f"Python {platform.python_version()}.")
     if demos:
         lines += ["", "## The demo", ""]
