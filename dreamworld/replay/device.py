@@ -38,6 +38,13 @@ def add(replay: DeviceReplay, rows: dict[str, Array]) -> DeviceReplay:
     return DeviceReplay({key: put(ring, rows[key]) for key, ring in replay.rows.items()}, replay.count + 1)
 
 
+def resize(replay: DeviceReplay, capacity: int) -> DeviceReplay:
+    """The newest rows in rings of another capacity; they are numbered anew when some are lost."""
+    kept = jnp.minimum(replay.count, min(capacity, replay.capacity))
+    source = (replay.count - kept + jnp.arange(capacity)) % replay.capacity
+    return DeviceReplay({key: ring[:, source] for key, ring in replay.rows.items()}, kept)
+
+
 def starts(replay: DeviceReplay, length: int) -> Array:
     """Valid start positions per environment."""
     return jnp.maximum(jnp.minimum(replay.count, replay.capacity) - length + 1, 0)

@@ -6,7 +6,7 @@ a whole number of updates per vector step (or of vector steps per update), no pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +44,14 @@ class Rows(NamedTuple):
     is_terminal: Array
 
 
+class Chunk(NamedTuple):
+    """What the host needs of some rounds."""
+
+    rows: Rows
+    metrics: dict[str, Array]  # means over updates
+    caught: Array  # bool, the guard holds a failure
+
+
 def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
     """(vector steps, updates) of one round: train_ratio as a ratio of whole numbers, one of which is 1."""
     per_step = num_envs * run.train_ratio / (run.batch_size * run.batch_length)
@@ -57,76 +65,91 @@ def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
     return steps, updates
 
 
-def make_fused(
-    agent: Agent, env: Any, spaces: Spaces, run: RunConfig, *, num_envs: int, capacity: int
-) -> tuple[Callable[..., FusedState], Callable[..., Any], Callable[..., Any]]:
-    """Returns three pure functions.
-
-    init(seed_key, env_key) -> FusedState
-    collect(state, root, steps) -> (state, Rows): acts without learning
-    train(state, root, rounds) -> (state, Rows, metrics): rounds of `schedule`; metrics are means over updates
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """The pure functions of one run; `init`, `collect` and `train` are to be jitted.
 
     `env` is a batched environment (`reset(keys)`, `step(state, action)`); `spaces` those of the replay rows.
     """
-    length = run.replay_context + run.batch_length
-    steps, updates = schedule(run, num_envs)
-    update = guard.guarded(agent.update, run.nan_policy, run.nan_limit)
 
-    def init(key: Key, env_key: Key) -> FusedState:
+    agent: Agent
+    env: Any
+    spaces: Spaces
+    run: RunConfig
+    num_envs: int
+    capacity: int  # replay rows per environment
+
+    @property
+    def length(self) -> int:
+        """Rows of a sampled window."""
+        return self.run.replay_context + self.run.batch_length
+
+    def init(self, key: Key, env_key: Key) -> FusedState:
+        """The state before the first step."""
+        agent, batch_size = self.agent, self.run.batch_size
         train = agent.init(key)
-        env_state, rows = env.reset(jax.random.split(env_key, num_envs))
-        carry = agent.initial_train(train.params, run.batch_size)
-        replay = device.init(spaces, num_envs, capacity)
-        windows, _ = jax.eval_shape(lambda r, k: device.sample(r, run.batch_size, length, k), replay, key)
-        batch = jax.eval_shape(lambda w: as_batch(w, run.batch_size), windows)
+        carry = agent.initial_train(train.params, batch_size)
+        env_state, rows = self.env.reset(jax.random.split(env_key, self.num_envs))
+        replay = device.init(self.spaces, self.num_envs, self.capacity)
+        batch, _ = jax.eval_shape(self.sample, replay, key)
         health = jax.eval_shape(agent.update, train, carry, batch)[2].health
-        act = agent.initial(train.params, num_envs)
-        fresh = guard.init_guard(batch, health, carry)
-        return FusedState(train, carry, fresh, act, env_state, rows, replay, jnp.zeros((), jnp.uint32))
+        return FusedState(
+            train,
+            carry,
+            guard.init_guard(batch, health, carry),
+            agent.initial(train.params, self.num_envs),
+            env_state,
+            rows,
+            replay,
+            jnp.zeros((), jnp.uint32),
+        )
 
-    def advance(state: FusedState, root: Key) -> tuple[FusedState, Rows]:
+    def collect(self, state: FusedState, root: Key, steps: int) -> tuple[FusedState, Rows]:
+        """Vector steps without learning."""
+        return jax.lax.scan(lambda state, _: self._advance(state, root), state, None, length=steps)
+
+    def train(self, state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Chunk]:
+        """Rounds of `schedule`."""
+        steps, updates = schedule(self.run, self.num_envs)
+
+        def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
+            state, rows = self.collect(state, root, steps)
+            key = jax.random.fold_in(jax.random.fold_in(root, SAMPLE_STREAM), state.iteration)
+            state, metrics = jax.lax.scan(self._learn, state, jax.random.split(key, updates))
+            return state, (rows, jax.tree.map(lambda x: x.astype(jnp.float32).mean(), metrics))
+
+        state, (rows, metrics) = jax.lax.scan(one, state, None, length=rounds)
+        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
+        return state, Chunk(flat, jax.tree.map(jnp.mean, metrics), state.guard.caught)
+
+    def sample(self, replay: device.DeviceReplay, key: Key) -> tuple[Any, tuple[Array, Array]]:
+        """A batch and where it lies; every chunk starts from its own stored latents."""
+        batch_size = self.run.batch_size
+        windows, place = device.sample(replay, batch_size, self.length, key)
+        rows: dict[str, Any] = {**windows, "consec": jnp.zeros((batch_size,), jnp.int32)}
+        return to_batch(rows), place
+
+    def _advance(self, state: FusedState, root: Key) -> tuple[FusedState, Rows]:
         """One vector step: act, store, step."""
         rows = state.rows
         key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), state.iteration)
         obs = {**rows.obs, "is_first": rows.is_first}
-        act, action, entries = agent.act(state.train.params, state.act, obs, key, mode="sample")
+        act, action, entries = self.agent.act(state.train.params, state.act, obs, key, mode="sample")
         going = ~rows.is_last
         action = {k: jnp.where(going.reshape((-1,) + (1,) * (a.ndim - 1)), a, 0) for k, a in action.items()}
         stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
         flags = Rows(rows.reward, rows.is_first, rows.is_last, rows.is_terminal)
         replay = device.add(state.replay, stored | flags._asdict() | entries)
-        env_state, following = env.step(state.env, action)
+        env_state, following = self.env.step(state.env, action)
         new = state._replace(
             act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
         )
         return new, flags
 
-    def learn(state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
+    def _learn(self, state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
         """One update on a fresh batch, its latents written back at once."""
-        windows, place = device.sample(state.replay, run.batch_size, length, key)
-        batch = as_batch(windows, run.batch_size)
+        update = guard.guarded(self.agent.update, self.run.nan_policy, self.run.nan_limit)
+        batch, place = self.sample(state.replay, key)
         watch, train, carry, output = update(state.guard, state.train, state.carry, batch)
         replay = device.write_back(state.replay, place, output.writeback)
         return state._replace(guard=watch, train=train, carry=carry, replay=replay), output.metrics
-
-    def collect(state: FusedState, root: Key, count: int) -> tuple[FusedState, Rows]:
-        return jax.lax.scan(lambda state, _: advance(state, root), state, None, length=count)
-
-    def train(state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Rows, dict[str, Array]]:
-        def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
-            state, rows = collect(state, root, steps)
-            key = jax.random.fold_in(jax.random.fold_in(root, SAMPLE_STREAM), state.iteration)
-            state, metrics = jax.lax.scan(learn, state, jax.random.split(key, updates))
-            return state, (rows, jax.tree.map(lambda x: x.astype(jnp.float32).mean(), metrics))
-
-        state, (rows, metrics) = jax.lax.scan(one, state, None, length=rounds)
-        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
-        return state, flat, jax.tree.map(jnp.mean, metrics)
-
-    return init, collect, train
-
-
-def as_batch(windows: dict[str, Array], batch: int) -> Any:
-    """Sampled windows as a Batch; every chunk starts from its own stored latents."""
-    rows: dict[str, Any] = {**windows, "consec": jnp.zeros((batch,), jnp.int32)}
-    return to_batch(rows)

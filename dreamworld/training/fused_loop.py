@@ -3,94 +3,128 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from dreamworld.replay import device
-from dreamworld.training import fused, guard
+from dreamworld.training import guard, snapshot
+from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Counters, Loop
+from dreamworld.training.stops import Stop
 from dreamworld.types import Agent, Spaces, TimeStep
 
 
 class FusedLearner:
-    """The fused program and its state, where the host loop has a learner, environments and replay."""
+    """The fused program and its state, where the host loop has a learner, environments and replay.
+
+    Between `start` and `finish` of a chunk the state is that after it: it belongs to nobody but the device.
+    """
+
+    update_flops = 0  # not counted: updates have no time of their own in a chunk
 
     def __init__(self, agent: Agent, env: Any, spaces: Spaces, config: Any, *, capacity: int):
         self.agent, self.config = agent, config
-        self.rounds = fused.schedule(config.run, config.env.num)
-        root = jax.random.PRNGKey(config.seed)
-        base = config.env.seed if config.env.seed >= 0 else config.seed
-        env_key = jax.random.fold_in(jax.random.PRNGKey(base), 1)
-        init, collect, train = fused.make_fused(
-            agent, env, spaces, config.run, num_envs=config.env.num, capacity=capacity
-        )
-        self._root = root
-        self.fused: fused.FusedState = jax.jit(init)(root, env_key)
-        self._collect = jax.jit(collect, static_argnums=2, donate_argnums=0)
-        self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
-        length = config.run.replay_context + config.run.batch_length
-        sample = functools.partial(device.sample, batch=config.run.batch_size, length=length)
+        self.rounds = schedule(config.run, config.env.num)
+        self.program = program = Fused(agent, env, spaces, config.run, config.env.num, capacity)
+        self._root, env_key = self._keys()
+        init, self._collect, self._train = self._compile()
+        self._state: FusedState = init(self._root, env_key)
         self._report = jax.jit(
-            lambda params, replay, key: agent.report(
-                params, fused.as_batch(sample(replay, key=key)[0], config.run.batch_size), key
-            )
+            lambda params, replay, key: agent.report(params, program.sample(replay, key)[0], key)
         )
+        self._chunk: Chunk | None = None
 
-    update_flops = 0  # not counted: updates have no time of their own in a chunk
+    def _keys(self) -> tuple[Any, Any]:
+        """The root key of the run, and that of its environments."""
+        return keys_of(self.config)
+
+    def _compile(self) -> tuple[Any, Any, Any]:
+        """`init`, `collect` and `train`, jitted; the last two take the number of steps or rounds as third."""
+        program = self.program
+        collect = jax.jit(program.collect, static_argnums=2, donate_argnums=0)
+        return jax.jit(program.init), collect, jax.jit(program.train, static_argnums=2, donate_argnums=0)
+
+    @property
+    def running(self) -> bool:
+        """Whether a chunk was started that is not finished."""
+        return self._chunk is not None
 
     @property
     def state(self) -> Any:
         """The train state; settable, for `--init_from`."""
-        return self.fused.train
+        return self._state.train
 
     @state.setter
     def state(self, value: Any) -> None:
-        self.fused = self.fused._replace(train=value)
+        self._state = self.snapshot()._replace(train=value)
 
     @property
     def act_params(self) -> Any:
         """Parameters that act."""
-        return self.fused.train.params
+        return self.snapshot().train.params
 
     @property
     def guard(self) -> guard.GuardState:
         """The numerical guard on the device."""
-        return self.fused.guard
+        return self.snapshot().guard
 
     @guard.setter
     def guard(self, value: guard.GuardState) -> None:
-        self.fused = self.fused._replace(guard=value)
+        self._state = self.snapshot()._replace(guard=value)
 
-    def collect(self, steps: int) -> fused.Rows:
-        """Vector steps without learning; rows [steps, N] on the host."""
-        self.fused, rows = self._collect(self.fused, self._root, steps)
-        return jax.device_get(rows)
+    def collect(self, steps: int) -> list[Rows]:
+        """Vector steps without learning; rows [steps, N] on the host, of each seed."""
+        self._state, rows = self._collect(self.snapshot(), self._root, steps)
+        return [jax.device_get(rows)]
 
-    def train(self, rounds: int) -> tuple[fused.Rows, dict[str, Any]]:
-        """Rounds of vector steps and updates; rows on the host, metrics on the device."""
-        self.fused, rows, metrics = self._train(self.fused, self._root, rounds)
-        return jax.device_get(rows), metrics
+    def start(self, rounds: int) -> Any:
+        """Dispatches rounds of vector steps and updates; returns an array that is there when they are done."""
+        self._state, chunk = self._train(self.snapshot(), self._root, rounds)
+        self._chunk = chunk
+        return chunk.caught
+
+    def finish(self) -> list[Chunk]:
+        """Waits for what was started; rows and flags on the host, metrics on the device, of each seed."""
+        return [self._take_chunk()]
+
+    def _take_chunk(self) -> Chunk:
+        assert self._chunk is not None, "nothing was started"
+        chunk, self._chunk = self._chunk, None
+        rows, caught = jax.device_get((chunk.rows, chunk.caught))
+        return Chunk(rows, chunk.metrics, caught)
 
     def report(self, step: int) -> dict[str, np.ndarray]:
         """Open-loop predictions on a fresh batch."""
-        key = jax.random.fold_in(jax.random.fold_in(self._root, REPORT_STREAM), step)
-        return jax.device_get(self._report(self.act_params, self.fused.replay, key))
+        return self.report_on(self.snapshot(), self._root, step)
+
+    def report_on(self, state: FusedState, root: Any, step: int) -> dict[str, np.ndarray]:
+        """`report` with the state and root key of one seed given."""
+        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
+        return jax.device_get(self._report(state.train.params, state.replay, key))
 
     def check(self) -> guard.Report | None:
         """What the numerical guard caught; waits for the device."""
         return guard.inspect(self.guard)
 
-    def snapshot(self) -> fused.FusedState:
+    def snapshot(self) -> FusedState:
         """The whole run, replay included."""
-        return self.fused
+        assert not self.running, "the state between two chunks is gone once the second one is started"
+        return self._state
 
-    def load(self, tree: fused.FusedState) -> None:
+    def load(self, tree: FusedState) -> None:
         """Takes a `snapshot` back."""
-        self.fused = tree
+        self._state = tree
+
+
+def keys_of(config: Any) -> tuple[Any, Any]:
+    """The root key of a run, and that of its environments."""
+    base = config.env.seed if config.env.seed >= 0 else config.seed
+    return jax.random.PRNGKey(config.seed), jax.random.fold_in(jax.random.PRNGKey(base), 1)
 
 
 @dataclasses.dataclass
@@ -105,16 +139,17 @@ class NoPipeline:
 
 @dataclasses.dataclass
 class DeviceReplayStats:
-    """What the log says about the replay on the device."""
+    """What the log says about the replay on the device, which holds a row for each vector step."""
 
-    learner: FusedLearner
+    loop: FusedLoop
 
     def stats(self) -> dict[str, float]:
         """Rows inserted and rows kept."""
-        replay = self.learner.fused.replay
-        count = int(replay.count)
-        num_envs = self.learner.config.env.num
-        return {"inserts": count * num_envs, "size_steps": min(count, replay.capacity) * num_envs}
+        num_envs, count = self.loop.env.num_envs, self.loop.counters.iteration
+        return {
+            "inserts": count * num_envs,
+            "size_steps": min(count, self.loop.learner.program.capacity) * num_envs,
+        }
 
     def take_problems(self) -> list[str]:
         """Nothing on the device gets lost."""
@@ -124,34 +159,55 @@ class DeviceReplayStats:
 class FusedLoop(Loop):
     """`Loop` whose iterations are chunks of the fused program."""
 
-    learner: FusedLearner  # type: ignore[assignment]
+    learner: Any  # a FusedLearner, or a view of one seed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.timestep = empty_step(self.env.num_envs)  # the program has the first rows already
+        self.replay = DeviceReplayStats(self)  # type: ignore[assignment]
+        self.chunks = Chunks(self.learner, [self])
+
+    def run(self, stop: Stop) -> None:
+        """Trains; a checkpoint is complete when this returns."""
+        self.chunks.stop = stop
+        self.begin()
+        while self.chunks.go_on:
+            previous = self.counters.step
+            self.iterate()
+            self.attend(previous)
+        self.end()
 
     def begin(self) -> None:
         """Starts the session's clock, and collects until replay holds enough windows."""
-        self.timestep = empty_step(self.env.num_envs)
         super().begin()
-        run = self.config.run
-        length = run.replay_context + run.batch_length
-        need = length - 1 + -(-max(1, self.config.replay.min_starts) // self.env.num_envs)
-        if self.counters.iteration < need:
-            self._count(self.learner.collect(need - self.counters.iteration))
-            self.counters.first_update = self.counters.step
+        self.chunks.fill()
 
     def iterate(self) -> None:
-        """One chunk: as many rounds as fit between two log rows, one at least."""
-        steps, updates = self.learner.rounds
-        rounds = max(1, int(self.config.run.log_every) // (steps * self.env.num_envs))
-        rows, metrics = self.learner.train(rounds)
-        self.counters.updates += rounds * updates
-        self.metrics.add({key if "/" in key else f"train/{key}": value for key, value in metrics.items()})
-        self._count(rows)
+        """One chunk."""
+        self.chunks.iterate()
 
-    def _count(self, rows: fused.Rows) -> None:
-        for index in range(rows.reward.shape[0]):
-            step = empty_step(self.env.num_envs)
-            self._observe(dataclasses.replace(step, **{k: v[index] for k, v in rows._asdict().items()}))
-            self.counters.iteration += 1
-            self.counters.step += self.env.num_envs
+    def passed(self, rows: Rows, updates: int = 0) -> None:
+        """Counts rows and updates."""
+        self.counters.iteration += len(rows.reward)
+        self.counters.step += rows.reward.size
+        self.counters.updates += updates
+
+    def tell(self, rows: Rows, step: int) -> None:
+        """Writes the episodes that ended in rows, the first of which came at `step`."""
+        ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last)
+        steps = [step + t * self.env.num_envs for t, _ in ended]
+        self.logger.episodes([(at, at * self.frames_per_step, row) for at, (_, row) in zip(steps, ended)])
+
+    def needs_state(self, previous: int) -> bool:
+        """Whether the step reached since `previous` is one of a report, evaluation, checkpoint or the end."""
+        run, step = self.config.run, self.counters.step
+        periods = [run.report_every, run.save_every, self.config.eval.every if self.evaluate else 0]
+        return self.finished or any(every > 0 and step // every > previous // every for every in periods)
+
+    def check(self) -> None:
+        """As ever; the next chunk is only running when nothing was caught."""
+        if not self.learner.running:
+            super().check()
 
     def save(self, block: bool = False) -> None:
         """Snapshots the whole state, replay included, as arrays of the device."""
@@ -168,13 +224,95 @@ class FusedLoop(Loop):
             raise OSError(self.checkpointer.problem)
 
     def restore(self, step: int | None = None) -> list[str]:
-        """Goes on from the newest intact checkpoint, or that of `step`, to the same bits."""
-        agent, host, _ = self.checkpointer.restore(step, self.learner.snapshot())
+        """Goes on from the newest intact checkpoint, or that of `step`, to the same bits.
+
+        Replay may have had another capacity, as `run.steps` is one of its limits.
+        """
+        like: FusedState = self.learner.snapshot()
+        capacity, stored = self.learner.program.capacity, self._stored_capacity(step)
+        shape = lambda leaf: (leaf.shape[0], stored, *leaf.shape[2:])
+        struct = lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=leaf.sharding)
+        rows = jax.tree.map(struct, like.replay.rows)
+        agent, host, _ = self.checkpointer.restore(
+            step, like._replace(replay=like.replay._replace(rows=rows))
+        )
+        if stored != capacity:
+            agent = agent._replace(replay=jax.jit(device.resize, static_argnums=1)(agent.replay, capacity))
         self.learner.load(agent)
         self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
         self.metrics.restore(host["metrics"])
         self.episodes.restore(host["episodes"])
         return []
+
+    def _stored_capacity(self, step: int | None) -> int:
+        """Replay rows per environment in a checkpoint; those of this run when it is damaged."""
+        step = self.checkpointer.latest() if step is None else step
+        try:
+            body = snapshot.read_commit(self.checkpointer.directory / str(step))
+        except snapshot.CorruptError:
+            return self.learner.program.capacity
+        return body["tensors"]["replay/rows/reward"][0][1]
+
+
+@dataclasses.dataclass
+class Chunks:
+    """Runs the program for the loops of its seeds, one chunk at a time.
+
+    The next chunk is started before the host looks at the rows of the last one, but where something needs the
+    state between them: so every report, checkpoint and stop sees what it would see if the device had waited.
+    """
+
+    learner: FusedLearner
+    loops: Sequence[FusedLoop]
+    stop: Stop | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.stop is not None and self.stop.requested
+
+    @property
+    def go_on(self) -> bool:
+        """Whether there is another chunk: a stop takes along the one that was started before it came."""
+        return self.learner.running or not (self.loops[0].finished or self.stopping)
+
+    def fill(self) -> None:
+        """Collects until replay holds enough windows."""
+        first = self.loops[0]
+        need = (
+            self.learner.program.length - 1 - (-max(1, first.config.replay.min_starts) // first.env.num_envs)
+        )
+        if first.counters.iteration >= need:
+            return
+        for loop, rows in zip(self.loops, self.learner.collect(need - first.counters.iteration)):
+            loop.tell(rows, loop.counters.step)
+            loop.passed(rows)
+            loop.counters.first_update = loop.counters.step
+
+    def iterate(self) -> None:
+        """One chunk: as many rounds as fit between two log rows, one at least."""
+        first = self.loops[0]
+        steps, updates = self.learner.rounds
+        rounds = max(1, int(first.config.run.log_every) // (steps * first.env.num_envs))
+        if not self.learner.running:
+            self._start(rounds)
+        with first.phases("device"):
+            chunks = self.learner.finish()
+        previous = first.counters.step
+        for loop, chunk in zip(self.loops, chunks):
+            loop.passed(chunk.rows, rounds * updates)
+            names = {key: key if "/" in key else f"train/{key}" for key in chunk.metrics}
+            loop.metrics.add({names[key]: value for key, value in chunk.metrics.items()})
+        caught = any(chunk.caught for chunk in chunks)
+        if not (caught or self.stopping or any(loop.needs_state(previous) for loop in self.loops)):
+            self._start(rounds)
+        with first.phases("rows"):
+            for loop, chunk in zip(self.loops, chunks):
+                loop.tell(chunk.rows, previous)
+
+    def _start(self, rounds: int) -> None:
+        now = time.perf_counter()
+        self.loops[0].watch.dispatched(self.learner.start(rounds), now, now)
 
 
 def empty_step(num_envs: int) -> TimeStep:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamworld.replay import device
 from dreamworld.types import Space
@@ -57,3 +58,20 @@ def test_write_back_reaches_the_rows_that_were_sampled_and_leaves_the_others():
     want[env, times % CAPACITY] = fresh[0]
     np.testing.assert_array_equal(after.rows["latent/h"], want)
     np.testing.assert_array_equal(after.rows["obs/x"], replay.rows["obs/x"])
+
+
+@pytest.mark.parametrize("capacity", [5, 8, 20])
+@pytest.mark.parametrize("count", [4, 8, 13])
+def test_rings_of_another_capacity_hold_the_newest_rows_and_go_on(count, capacity):
+    replay = device.resize(filled(count), capacity)
+    kept = min(count, CAPACITY, capacity)
+    assert (replay.capacity, int(replay.count)) == (capacity, kept)
+    for t in (count, count + 1):
+        x = jnp.stack([jnp.array([env, t], jnp.float32) for env in range(ENVS)])
+        replay = device.add(
+            replay, {"obs/x": x, "is_first": jnp.zeros(ENVS, bool), "latent/h": jnp.zeros((ENVS, 3))}
+        )
+    rows, _ = device.sample(replay, 500, 2, jax.random.PRNGKey(0))
+    found = {tuple(window) for window in np.asarray(rows["obs/x"][..., 1]).astype(int).tolist()}
+    first = count + 2 - min(kept + 2, capacity)
+    assert found == {(t, t + 1) for t in range(first, count + 1)}
