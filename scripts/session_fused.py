@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import jax
+
+from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
+from dreamworld.parallel import Layout
 from dreamworld.replay.memory import available_memory, estimate
-from dreamworld.scripts import common, session
+from dreamworld.scripts import common, session, session_seeds
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
-from dreamworld.training.fused_loop import DeviceReplayStats, FusedLearner, FusedLoop, NoPipeline
+from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
+from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
 from dreamworld.training.stops import Stop
+from dreamworld.types import Agent, Spaces
 
 
 def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:
     """Trains in a locked run directory; returns the exit code."""
     devices = common.setup_jax(config)
+    make_layout(config, 0, devices)
     if rundir.exists():
         rundir.check(config)
     with contextlib.ExitStack() as stack:
@@ -29,17 +37,9 @@ def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:
             Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
         )
         loop = build_fused(rundir, config, progress, source, stack)
-        rows = estimate(common.row_spaces(loop.learner.agent), config.replay, config.run.steps)
-        announce(
-            progress,
-            config,
-            rundir,
-            loop.learner.agent,
-            loop.env,
-            loop.learner.act_params,
-            devices,
-            f"{rows}, on the device",
-        )
+        agent = loop.learner.agent
+        rows = f"{estimate(common.row_spaces(agent), config.replay, config.run.steps)}, on the device"
+        announce(progress, config, rundir, agent, loop.env, loop.learner.act_params, devices, rows)
         loop.write_status("starting")
         return session.run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
 
@@ -48,51 +48,137 @@ def build_fused(
     rundir: RunDir, config: Config, progress: Progress, source: Any, stack: contextlib.ExitStack
 ) -> FusedLoop:
     """The loop of a fused run, restored from its newest checkpoint when there is one."""
+    parts = make_parts(config, source)
+    for note in rundir.begin(config):
+        progress.message(note)
+    learner = FusedLearner(*parts, config, capacity=rows_per_env(config))
+    loop = assemble(rundir, config, learner, progress, stack)
+    if loop.checkpointer.latest() is not None:
+        session.resume(loop)
+    elif config.init_from:
+        learner.state = session.initialise_from(config.init_from, learner.agent, learner.state)
+        progress.message(f"parameters taken from {config.init_from}")
+    if config.eval.every:
+        loop.evaluate = session.make_evaluator(loop, source, stack)
+    return loop
+
+
+def train_fused_seeds(config: Config, source: Any = None) -> int:
+    """Trains `config.seeds` together; returns the exit code. What is wrong is said before anything is written."""
+    configs = session_seeds.seed_configs(config)
+    devices = common.setup_jax(config)
+    layout = make_layout(config, len(configs), devices)
+    with contextlib.ExitStack() as stack:
+        rundirs = session_seeds.open_rundirs(configs, stack)
+        step = session_seeds.common_step(rundirs, config.run.save_every)
+        progress = stack.enter_context(
+            Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
+        )
+        group = build_fused_seeds(rundirs, configs, layout, step, progress, source, stack)
+        first = group.loops[0]
+        params = jax.eval_shape(first.learner.agent.init, jax.random.PRNGKey(0)).params
+        rows = estimate(common.row_spaces(first.learner.agent), config.replay, config.run.steps)
+        memory = f"{rows} for each seed, on the device"
+        announce(progress, configs[0], rundirs[0], first.learner.agent, first.env, params, devices, memory)
+        progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
+        return session_seeds.run_group(group, progress, stack.enter_context(Stop(config.run.grace_s)))
+
+
+def build_fused_seeds(
+    rundirs: list[RunDir],
+    configs: list[Config],
+    layout: Layout,
+    step: int | None,
+    progress: Progress,
+    source: Any,
+    stack: contextlib.ExitStack,
+) -> FusedLockstep:
+    """The fused loops of several seeds, restored from the checkpoints of `step` unless it is None."""
+    config = configs[0]
+    learner = FusedSeeds(
+        *make_parts(config, source, len(configs)), configs, capacity=rows_per_env(config), layout=layout
+    )
+    views, loops = [], []
+    for index, (each, rundir) in enumerate(zip(configs, rundirs)):
+        voice: Any = session_seeds.SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
+        for note in rundir.begin(each):
+            voice.message(note)
+        views.append(FusedSeedView(learner, index))
+        loops.append(assemble(rundir, each, views[-1], voice, stack))
+    for loop, view in zip(loops, views):
+        if step is not None:
+            session.resume(loop, step)
+        elif config.init_from:
+            train = session.initialise_from(config.init_from, learner.agent, view.state)
+            view.load(view.snapshot()._replace(train=train))
+    if step is not None or config.init_from:
+        learner.join([view.loaded for view in views])
+    for loop in loops:
+        if config.eval.every:
+            loop.evaluate = session.make_evaluator(loop, source, stack)
+        loop.write_status("starting")
+    return FusedLockstep(learner, loops)
+
+
+def make_layout(config: Config, seeds: int, devices: list[Any]) -> Layout:
+    """Seeds over devices; UserError for a mesh that splits one seed."""
+    data, fsdp = config.parallel.data, config.parallel.fsdp
+    if data not in (-1, 1) or fsdp != 1:
+        raise UserError(
+            f"--parallel.data {data} --parallel.fsdp {fsdp}: --run.mode fused trains each seed on one device; "
+            "lay several --seeds over devices by --parallel.seed, or use --run.mode host"
+        )
+    mesh = dataclasses.replace(config.parallel, data=1)
+    return parallel.make_layout(mesh, batch_size=config.run.batch_size, seeds=seeds, devices=devices)
+
+
+def make_parts(config: Config, source: Any, seeds: int = 1) -> tuple[Agent, Any, Spaces]:
+    """Agent, batched environment and the spaces of replay rows; UserError when replay does not fit."""
     env = jax_environment(config, source)
     agent = common.build_agent(config, env.obs_space, env.act_space)
     spaces = common.row_spaces(agent)
     need = estimate(spaces, config.replay, config.run.steps)
     free, of = available_memory()
-    if need.ram_bytes > free:
+    if need.ram_bytes * seeds > free:
+        times = f"{seeds} times " if seeds > 1 else ""
         raise UserError(
-            f"replay does not fit: {need}, {of} is {free / 2**30:.1f} GiB. Use a smaller --replay.capacity_steps"
+            f"replay does not fit: {times}{need}, {of} is {free / 2**30:.1f} GiB. "
+            "Use a smaller --replay.capacity_steps"
         )
-    for note in rundir.begin(config):
-        progress.message(note)
     from dreamworld.envs.jax.batched import batched
 
-    # The last chunk may run past `steps` by up to a log period.
+    return agent, batched(env), spaces
+
+
+def rows_per_env(config: Config) -> int:
+    """Capacity of replay. The last chunk may run past `steps` by up to a log period."""
     rows = int(min(config.replay.capacity_steps, config.run.steps + config.run.log_every))
-    capacity = -(-rows // config.env.num) + config.run.batch_length
-    learner = FusedLearner(agent, batched(env), spaces, config, capacity=capacity)
-    run = config.run
+    return -(-rows // config.env.num) + config.run.batch_length
+
+
+def assemble(
+    rundir: RunDir, config: Config, learner: Any, progress: Any, stack: contextlib.ExitStack
+) -> FusedLoop:
+    """Checkpoints, logger and the loop over them, as new."""
+    run, agent = config.run, learner.agent
     checkpointer = stack.enter_context(
         Checkpointer(
             rundir.checkpoints, keep_last=run.keep_last, keep_every=run.keep_every, keep_best=run.keep_best
         )
     )
-    latest = checkpointer.latest()
-    logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
+    logger = stack.enter_context(Logger(rundir, config, step=checkpointer.latest() or 0))
+    none: Any = None
+    pipeline: Any = NoPipeline()
     shell: Any = SimpleNamespace(
         num_envs=config.env.num,
-        obs_space=env.obs_space,
-        act_space=env.act_space,
+        obs_space=agent.obs_space,
+        act_space=agent.act_space,
         engine="fused",
         engine_reason="collection, replay and updates are one program",
     )
-    pipeline: Any = NoPipeline()
-    replay: Any = DeviceReplayStats(learner)
-    loop = FusedLoop(
-        config, learner, shell, replay, pipeline, rundir, logger, checkpointer, progress, config.env.repeat
+    return FusedLoop(
+        config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress, config.env.repeat
     )
-    if latest is not None:
-        session.resume(loop)
-    elif config.init_from:
-        learner.state = session.initialise_from(config.init_from, agent, learner.state)
-        progress.message(f"parameters taken from {config.init_from}")
-    if config.eval.every:
-        loop.evaluate = session.make_evaluator(loop, source, stack)
-    return loop
 
 
 def jax_environment(config: Config, source: Any) -> Any:

@@ -47,24 +47,30 @@ def seed_configs(config: Config) -> list[Config]:
 def train_seeds(config: Config, source: Any = None) -> int:
     """Trains `config.seeds` together; returns the exit code. What is wrong is said before anything is written."""
     configs = seed_configs(config)
-    if config.parallel.coordinator or config.run.mode != "host":
+    if config.parallel.coordinator:
         raise UserError(
-            f"--seeds {config.seeds}: runs in one process and with --run.mode host; "
+            f"--seeds {config.seeds}: runs in one process; "
             "start one run per seed for the rest, for instance by `dreamworld sweep`"
         )
     devices = common.setup_jax(config)
     layout = parallel.make_layout(
         config.parallel, batch_size=config.run.batch_size, seeds=len(configs), devices=devices
     )
-    rundirs = [RunDir.of(each) for each in configs]
     with contextlib.ExitStack() as stack:
-        for rundir, each in zip(rundirs, configs):
-            rundir.create()
-            stack.enter_context(rundir.lock())
-            if rundir.exists():
-                rundir.check(each)
+        rundirs = open_rundirs(configs, stack)
         step = common_step(rundirs, config.run.save_every)
         return _train(config, configs, rundirs, layout, devices, step, source, stack)
+
+
+def open_rundirs(configs: list[Config], stack: contextlib.ExitStack) -> list[RunDir]:
+    """The run directories, locked; UserError when one is in use or holds another run."""
+    rundirs = [RunDir.of(each) for each in configs]
+    for rundir, each in zip(rundirs, configs):
+        rundir.create()
+        stack.enter_context(rundir.lock())
+        if rundir.exists():
+            rundir.check(each)
+    return rundirs
 
 
 def common_step(rundirs: list[RunDir], save_every: float) -> int | None:
@@ -167,7 +173,9 @@ def _train(
     executor = None
     if all(env.engine in PARALLEL_ENGINES for env in envs):
         executor = stack.enter_context(ThreadPoolExecutor(len(envs)))
-    return _run(Lockstep(learner, loops, executor), progress, stack.enter_context(Stop(config.run.grace_s)))
+    return run_group(
+        Lockstep(learner, loops, executor), progress, stack.enter_context(Stop(config.run.grace_s))
+    )
 
 
 def _share_cores(config: Config, seeds: int) -> Config:
@@ -176,7 +184,7 @@ def _share_cores(config: Config, seeds: int) -> Config:
     return dataclasses.replace(config, env=dataclasses.replace(config.env, workers=workers))
 
 
-def _run(group: Lockstep, progress: Progress, stop: Stop) -> int:
+def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
     """Trains and says how it ended, in each status."""
     counters = group.loops[0].counters
     try:

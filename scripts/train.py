@@ -55,15 +55,16 @@ def train(config: Config, env: Any = None) -> int:
     from dreamworld.scripts import session, session_fused, session_seeds
     from dreamworld.training import hosts
 
-    if config.run.mode == "fused" and (config.seeds or config.parallel.processes > 1):
-        raise UserError("--run.mode fused trains one seed in one process; use --run.mode host")
+    fused = config.run.mode == "fused"
+    if fused and (config.parallel.coordinator or config.parallel.processes > 1):
+        raise UserError("--run.mode fused trains in one process; use --run.mode host")
     if config.seeds:
-        return session_seeds.train_seeds(config, env)
+        return (session_fused.train_fused_seeds if fused else session_seeds.train_seeds)(config, env)
     team = hosts.connect(config.parallel)
     rundir = RunDir.of(config)
     rundir.create()
     with team.lock(rundir):
-        if config.run.mode == "fused":
+        if fused:
             return session_fused.train_fused(rundir, config, env)
         return session.train_in(rundir, config, env, team)
 
