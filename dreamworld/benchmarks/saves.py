@@ -87,7 +87,7 @@ def measure_interval(loop: Any, rundir: Any, steps: int) -> tuple[float, ...]:
     assert loop.checkpointer.wait() is None, loop.checkpointer.problem
     commit = rundir.checkpoints / str(step) / "snapshot.json"
     cost = json.loads(commit.read_text())["snapshot"]["meta"]["0"]["replay"]["cost"]
-    assert cost["rows"] == steps, f"{cost['rows']} new rows instead of {steps}"
+    assert steps <= cost["rows"] < steps + 2 * loop.env.num_envs, f"{cost['rows']} new rows, not {steps}"
     size_mb = (cost["obs_bytes"] + cost["latent_bytes"]) / 1e6
     return waited, commit.stat().st_mtime - clock, cost["seconds"], size_mb, middle - began, ended - middle
 
