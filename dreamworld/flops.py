@@ -48,6 +48,9 @@ def _equation(equation: Any) -> int:
         return _convolution(equation)
     if name == "scan":
         return params["length"] * count_jaxpr(params["jaxpr"].jaxpr)
+    if name == "shard_map":  # its shapes are those of one device
+        devices = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+        return devices * sum(count_jaxpr(inner) for inner in _inner(params))
     if name == "cond":
         return max(count_jaxpr(branch.jaxpr) for branch in params["branches"])
     return sum(count_jaxpr(inner) for inner in _inner(params))
