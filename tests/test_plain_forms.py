@@ -18,6 +18,7 @@ from dreamworld.logging.rundir import RunDir
 
 PROGRAM = pathlib.Path(__file__).with_name("plain_forms.py")
 specification = importlib.util.spec_from_file_location("plain_forms", PROGRAM)
+assert specification and specification.loader
 plain_forms = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(plain_forms)
 SEEDS = 5
