@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.random import define_prng_impl, threefry_2x32
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -228,11 +229,33 @@ def all_rows(arrays: Sequence[jax.Array], axis: int) -> Sequence[jax.Array]:
 
 def draw(sample: Callable[..., jax.Array], key: Key, shape: tuple[int, ...]) -> jax.Array:
     """`sample(key, shape)` for rows [N, ...]; inside of `per_shard` this device's part of the draw for all rows."""
-    count = shards()
-    if count == 1:
+    if shards() == 1:
         return sample(key, shape)
-    whole = sample(key, (count * shape[0], *shape[1:]))
-    return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index("data") * shape[0], shape[0])
+    return sample(jax.random.wrap_key_data(key, impl=_THREEFRY_OF_SHARD), shape)
+
+
+def _shard_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
+    """32 random bits per element, of this device's part of an array on `data`: Threefry of the index in the whole."""
+    assert bit_width == 32, bit_width
+    size = math.prod(shape)
+    index = jax.lax.axis_index("data").astype(np.uint32) * size + jax.lax.iota(np.uint32, size)
+    high, low = jax.numpy.split(threefry_2x32(key, jax.numpy.concatenate([index * 0, index])), 2)
+    return (high ^ low).reshape(shape)
+
+
+def _not_of_shard(*_: Any) -> Any:
+    raise TypeError("a key of one shard only draws")
+
+
+_THREEFRY_OF_SHARD = define_prng_impl(
+    key_shape=(2,),
+    seed=_not_of_shard,
+    split=_not_of_shard,
+    random_bits=_shard_bits,
+    fold_in=_not_of_shard,
+    name="threefry_of_shard",
+    tag="threefry_of_shard",
+)
 
 
 def view(tree: Any, mesh: Mesh) -> Any:
