@@ -46,11 +46,10 @@ def settle(learner):
 
 def compiled(learner, batch):
     """Compiles the update once, to run it and to read it."""
-    program = (
-        learner.jit_update().lower(learner.init_guard(batch), learner.state, learner.carry, batch).compile()
-    )
+    arguments = (learner.init_guard(batch), learner.state, learner.carry, batch)
+    program = learner.jit_update().lower(*arguments).compile()
     learner.set_update(program)
-    return program.as_text()
+    return program
 
 
 def train(learner, batches, count):
@@ -105,17 +104,17 @@ def collectives(text):
     return listed(found), listed(sorted(inside))
 
 
-def check_meshes(agent, batches):
+def check_meshes(agent, batches, program):
     single = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
     placed = [single.layout.put(batch) for batch in batches]
-    compiled(single, placed[0])
+    single.set_update(program)
     want_state, want_losses = train(single, placed, UPDATES)
     shapes = [list(leaf.shape) for leaf in jax.tree.leaves(want_state.params)]
     report: dict[str, Any] = {"params": shapes}
     for name, sizes in MESHES.items():
         learner = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of(sizes))
         placed = [learner.layout.put(batch) for batch in batches]
-        text = compiled(learner, placed[0])
+        text = compiled(learner, placed[0]).as_text()
         state, losses = train(learner, placed, UPDATES)
         split = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(learner.state.params)]
         report[name] = {
@@ -131,8 +130,8 @@ def check_meshes(agent, batches):
     return report
 
 
-def check_seeds(agent, batches):
-    """Seeds 4 and 7 on a mesh (2, 2, 2) against each alone."""
+def check_seeds(agent, batches, program):
+    """Seeds 4 and 7 on a mesh (2, 2, 2) against each alone; `program` is the update on one device."""
     layout = layout_of((2, 2, 2), seeds=2)
     together = Learner(agent, [4, 7], num_envs=2, batch_size=BATCH, layout=layout)
     pairs = [[batches[index], batches[(index + 1) % 4]] for index in range(4)]
@@ -141,13 +140,10 @@ def check_seeds(agent, batches):
     ]
     compiled(together, placed[0])
     state, losses = train(together, placed, UPDATES)
-    report, program = {}, None
+    report = {}
     for index, seed in enumerate([4, 7]):
         alone = Learner(agent, seed, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
         placed = [alone.layout.put(pair[index]) for pair in pairs]
-        if program is None:
-            compiled(alone, placed[0])
-            program = alone._update
         alone.set_update(program)
         want_state, want_losses = train(alone, placed, UPDATES)
         pick = lambda tree, index=index: jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
@@ -174,9 +170,11 @@ def check_random_bits():
 
 if __name__ == "__main__":
     agent, batches = make_agent()
+    single = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
+    program = compiled(single, single.layout.put(batches[0]))
     report = {
         "bits": check_random_bits(),
-        "seeds": check_seeds(agent, batches),
-        **check_meshes(agent, batches),
+        "seeds": check_seeds(agent, batches, program),
+        **check_meshes(agent, batches, program),
     }
     json.dump(report, sys.stdout)
