@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,15 @@ from dreamworld.types import Agent, Array, Batch, Mode, Output, TimeStep, TrainS
 
 FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 ACT_STREAM, REPORT_STREAM, HOST_STREAM = 1, 2, 3  # random streams of a run, beside the learner's own
+
+# Parameters from which several seeds on a CPU update in turn rather than side by side: 4 seeds of size1m (0.64 M) do
+# 1.05 times the updates per second of one in turn, 0.57 side by side; with 0.19 M both do 1.25 times as many.
+IN_TURN = 250_000
+
+
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.vmap(function)` as a loop in the program."""
+    return lambda *trees: jax.lax.map(lambda row: function(*row), trees)
 
 
 def to_batch(rows: dict[str, np.ndarray]) -> Batch:
@@ -74,9 +83,16 @@ class Learner:
         self.guard: guard.GuardState | None = None
         self.batch: Batch | None = None  # the last one trained on, for reports
         self._make_acting()
-        self._step = layout.known_to(lift(guard.guarded(agent.update, nan_policy, nan_limit)))
+        step = guard.guarded(agent.update, nan_policy, nan_limit)
+        self._step = layout.known_to(in_turn(step) if self._seeds_in_turn() else lift(step))
         self._update: Any = None
         self._flops = 0
+
+    def _seeds_in_turn(self) -> bool:
+        """Whether seeds update one after the other: on a CPU, whose cache holds the arrays of one large model."""
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        on_cpu = jax.default_backend() == "cpu" and self.layout.mesh.size == 1
+        return on_cpu and self.layout.seeds > 0 and parameters > IN_TURN * self.layout.seeds
 
     def _make_acting(self) -> None:
         """Acting runs in this process alone, on the devices that hold one copy of the parameters."""

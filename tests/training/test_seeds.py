@@ -6,11 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from dreamworld import cli
+from dreamworld import cli, parallel
+from dreamworld.benchmarks import update
+from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import common, session_seeds
 from dreamworld.scripts.train import train
+from dreamworld.training import learner
 from dreamworld.training.seeds import parse_seeds
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "40"]
@@ -37,6 +40,39 @@ def test_seeds_are_ranges_or_lists(text, want):
 def test_bad_seeds_are_named(text, message):
     with pytest.raises(UserError, match=message):
         parse_seeds(text)
+
+
+@pytest.fixture(scope="module")
+def updated():
+    """`updated(in_turn)`: train states and metrics of two seeds after an update, and the form of the program."""
+    config, flags = cli.parse_with(
+        ["--configs", "debug"], update.Flags(obs="vector:4", act="discrete:2"), prog="", description=""
+    )
+    agent = update.make_synthetic_agent(config, flags)
+    batches = [update.synthetic_batch(agent, 4, 9, seed) for seed in range(2)]
+
+    def run(in_turn):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner, "IN_TURN", 0 if in_turn else 1e9)
+            layout = parallel.make_layout(
+                ParallelConfig(data=1), batch_size=4, seeds=2, devices=jax.local_devices()[:1]
+            )
+            both = learner.Learner(agent, [3, 5], num_envs=1, batch_size=4, layout=layout)
+            assert both._seeds_in_turn() == in_turn
+            parts = [layout.seed_row(index).put(batch) for index, batch in enumerate(batches)]
+            output = both.update(parallel.join(parts, layout))
+            return jax.device_get((both.state.opt_state, output.metrics))
+
+    return run
+
+
+def test_seeds_in_turn_equal_seeds_side_by_side(updated):
+    beside, turn = updated(False), updated(True)
+    for one, two in zip(jax.tree.leaves(beside), jax.tree.leaves(turn), strict=True):
+        assert one.shape == two.shape and one.shape[0] == 2
+        np.testing.assert_allclose(one, two, rtol=2e-3, atol=1e-5 * np.abs(two).max() + 1e-30)
+    losses = turn[1]["loss/total"]
+    assert losses[0] != losses[1]
 
 
 def test_logdir_gets_the_seed():
