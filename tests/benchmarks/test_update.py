@@ -23,8 +23,8 @@ def test_the_breakdown_has_every_operation_once_and_the_profile_is_written(tmp_p
     }  # fmt: skip
     assert sum(part["gflop"] for part in parts.values()) == pytest.approx(row["gflop"], abs=0.02)
     assert sum(part["seconds"] for part in parts.values()) == pytest.approx(row["update_s"], rel=0.01)
-    named = [name for name in parts if name not in ("optimizer", "rest")]
-    assert all(parts[name]["seconds"] > 0 for name in named)
+    # The scan is what the observed sequence takes beyond its encoder: a difference of two timings.
+    assert all(parts[name]["seconds"] > 0 for name in parts if name not in ("observe_scan", "rest"))
     assert [*tmp_path.rglob("*.xplane.pb")] and [*tmp_path.rglob("perfetto_trace.json.gz")]
 
 
