@@ -244,7 +244,8 @@ def test_close_does_not_wait_for_a_hanging_environment(build):
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts in the background may ignore it
 import vector_toys as toys
 from dreamworld.config import EnvConfig
 from dreamworld.envs.vector import make_vector_env
