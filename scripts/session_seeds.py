@@ -142,6 +142,31 @@ def _train(
         nan_limit=config.run.nan_limit,
         layout=layout,
     )
+    loops = _build_loops(learner, configs, rundirs, envs, step, progress, source, stack)
+    params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
+    announce(
+        progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
+    )
+    progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
+    executor = None
+    if all(env.engine in PARALLEL_ENGINES for env in envs):
+        executor = stack.enter_context(ThreadPoolExecutor(len(envs)))
+    return run_group(
+        Lockstep(learner, loops, executor), progress, stack.enter_context(Stop(config.run.grace_s))
+    )
+
+
+def _build_loops(
+    learner: Learner,
+    configs: list[Config],
+    rundirs: list[RunDir],
+    envs: list[Any],
+    step: int | None,
+    progress: Progress,
+    source: Any,
+    stack: contextlib.ExitStack,
+) -> list[Any]:
+    """The loop of each seed, restored from the checkpoints of `step` unless it is None."""
     loops, views, take = [], [], make_take(learner)
     for index, (each, rundir, env) in enumerate(zip(configs, rundirs, envs)):
         voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
@@ -155,27 +180,17 @@ def _train(
         for loop in loops:
             session.resume(loop, step)
         load_seeds(learner, views)
-    elif config.init_from:
+    elif init_from := configs[0].init_from:
         for view in views:
             view.load(
-                {**view.snapshot(), "train": session.initialise_from(config.init_from, agent, view.state)}
+                {**view.snapshot(), "train": session.initialise_from(init_from, learner.agent, view.state)}
             )
         load_seeds(learner, views)
     for loop in loops:
-        if config.eval.every:
+        if configs[0].eval.every:
             loop.evaluate = session.make_evaluator(loop, source, stack)
         loop.write_status("starting")
-    params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
-    announce(
-        progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
-    )
-    progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
-    executor = None
-    if all(env.engine in PARALLEL_ENGINES for env in envs):
-        executor = stack.enter_context(ThreadPoolExecutor(len(envs)))
-    return run_group(
-        Lockstep(learner, loops, executor), progress, stack.enter_context(Stop(config.run.grace_s))
-    )
+    return loops
 
 
 def _share_cores(config: Config, seeds: int) -> Config:

@@ -8,7 +8,6 @@ turns, as rare resets can be most of the cost.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import statistics
@@ -20,6 +19,7 @@ import numpy as np
 
 from dreamworld import cli, presets
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
+from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
 from dreamworld.types import Spaces, VectorEnv
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints. The preset of the task's suite is the base, unless presets are named."""
     config, flags = parse(argv)
     row = measure(config, flags)
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:32} {value}" for key, value in row.items()))
+    print_row(row, as_json=flags.json)
     return 0
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dreamworld import cli
+from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
 
 
@@ -28,8 +28,7 @@ def main(argv: Sequence[str]) -> int:
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark loop", description="Time a whole training loop."
     )
-    row = measure(config, flags.seconds)
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:24} {value}" for key, value in row.items()))
+    print_row(measure(config, flags.seconds), as_json=flags.json)
     return 0
 
 
@@ -38,21 +37,9 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     import jax
 
     from dreamworld.agents.dreamerv3 import precision_name
-    from dreamworld.logging.progress import Progress
-    from dreamworld.logging.rundir import RunDir
     from dreamworld.scripts import common
 
-    common.setup_jax(config)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        config = dataclasses.replace(config, logdir=folder)
-        rundir = RunDir(folder)
-        rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = build(rundir, config, progress, stack)
-        loop.begin()
-        while loop.counters.updates < 2:
-            loop.iterate()
-        jax.block_until_ready(loop.learner.state)
+    with started(config) as loop:
         watch, phases = loop.watch, dict(loop.phases.seconds)
         mark = (loop.counters.step, loop.counters.updates, watch.starved_s, watch.idle_s)
         began, cpu = time.perf_counter(), time.process_time()
@@ -80,6 +67,29 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
         }
+
+
+@contextlib.contextmanager
+def started(config: Config) -> Iterator[Any]:
+    """The loop of a training in a temporary folder, after two updates: everything is compiled."""
+    import jax
+
+    from dreamworld.logging.progress import Progress
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.scripts import common
+
+    common.setup_jax(config)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        config = dataclasses.replace(config, logdir=folder)
+        rundir = RunDir(folder)
+        rundir.begin(config)
+        progress = Progress(config.run.steps, show=False, file=io.StringIO())
+        loop = build(rundir, config, progress, stack)
+        loop.begin()
+        while loop.counters.updates < 2:
+            loop.iterate()
+        jax.block_until_ready(loop.learner.state)
+        yield loop
 
 
 def build(rundir: Any, config: Config, progress: Any, stack: contextlib.ExitStack) -> Any:

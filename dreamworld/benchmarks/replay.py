@@ -7,7 +7,6 @@ and as latents deter (2048 numbers) and stoch (32 class indices). Pictures are r
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 
 from dreamworld import cli
 from dreamworld.benchmarks.env import hardware
+from dreamworld.benchmarks.update import print_row
 from dreamworld.config import AtariConfig, EnvConfig, ReplayConfig
 from dreamworld.errors import UserError
 from dreamworld.replay import Pipeline, Replay
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
     flags = cli.parse_flags(argv, Flags(), prog="dreamworld benchmark replay", description=__doc__ or "")
     row = measure(flags)
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:32} {value}" for key, value in row.items()))
+    print_row(row, as_json=flags.json)
     return 0
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from dreamworld import cli
-from dreamworld.benchmarks.loop import build
+from dreamworld.benchmarks.loop import started
+from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
 
 
@@ -32,8 +30,7 @@ def main(argv: Sequence[str]) -> int:
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark saves", description="Time the saves of a training."
     )
-    row = measure(config, flags)
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:24} {value}" for key, value in row.items()))
+    print_row(measure(config, flags), as_json=flags.json)
     return 0
 
 
@@ -41,23 +38,10 @@ def measure(config: Config, flags: Flags) -> dict[str, Any]:
     """Trains in a temporary folder. Each interval begins with a save; its second half, which has none, is compared."""
     import jax
 
-    from dreamworld.logging.progress import Progress
-    from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import common
-
-    common.setup_jax(config)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        config = dataclasses.replace(config, logdir=folder)
-        rundir = RunDir(folder)
-        rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = build(rundir, config, progress, stack)
-        loop.begin()
-        while loop.counters.updates < 2:
-            loop.iterate()
+    with started(config) as loop:
         loop.save(block=True)
         advance(loop, flags.new_steps)
-        rows = [measure_interval(loop, rundir, flags.new_steps) for _ in range(flags.saves)]
+        rows = [measure_interval(loop, flags.new_steps) for _ in range(flags.saves)]
         waits, commits, replay_s, replay_mb, first_s, second_s = zip(*rows)
         return {
             "task": config.task,
@@ -75,7 +59,7 @@ def measure(config: Config, flags: Flags) -> dict[str, Any]:
         }
 
 
-def measure_interval(loop: Any, rundir: Any, steps: int) -> tuple[float, ...]:
+def measure_interval(loop: Any, steps: int) -> tuple[float, ...]:
     """(s that training waited for a save, s until it was complete, s and MB of its replay, s of each half)."""
     began, clock, step = time.perf_counter(), time.time(), loop.counters.step
     loop.save()
@@ -85,7 +69,7 @@ def measure_interval(loop: Any, rundir: Any, steps: int) -> tuple[float, ...]:
     advance(loop, steps - steps // 2)
     ended = time.perf_counter()
     assert loop.checkpointer.wait() is None, loop.checkpointer.problem
-    commit = rundir.checkpoints / str(step) / "snapshot.json"
+    commit = loop.rundir.checkpoints / str(step) / "snapshot.json"
     cost = json.loads(commit.read_text())["snapshot"]["meta"]["0"]["replay"]["cost"]
     assert steps <= cost["rows"] < steps + 2 * loop.env.num_envs, f"{cost['rows']} new rows, not {steps}"
     size_mb = (cost["obs_bytes"] + cost["latent_bytes"]) / 1e6

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         row |= measure_mesh(config, flags)
     if "seeds" in flags.parts:
         row |= measure_seeds(config, flags)
-    print(json.dumps(row) if flags.json else "\n".join(f"{key:32} {value}" for key, value in row.items()))
+    update.print_row(row, as_json=flags.json)
     return 0
 
 

@@ -55,10 +55,10 @@ def print_row(row: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(row))
         return
     for key, value in row.items():
-        print(f"{key:20} {'' if isinstance(value, dict) else value}".rstrip())
+        print(f"{key:32} {'' if isinstance(value, dict) else value}".rstrip())
         for name, entry in value.items() if isinstance(value, dict) else ():
             text = "  ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
-            print(f"  {name:18} {text}")
+            print(f"  {name:30} {text}")
 
 
 def parse_spaces(text: str, kinds: str) -> Spaces:

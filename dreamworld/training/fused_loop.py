@@ -127,11 +127,8 @@ def keys_of(config: Any) -> tuple[Any, Any]:
     return jax.random.PRNGKey(config.seed), jax.random.fold_in(jax.random.PRNGKey(base), 1)
 
 
-@dataclasses.dataclass
 class NoPipeline:
     """There is no thread to wait for."""
-
-    waited_s: float = 0.0
 
     def drain(self) -> None:
         """Everything is done already."""

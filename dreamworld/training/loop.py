@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from dreamworld.training.guard import release
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.stops import Stop
-from dreamworld.training.timing import Phases, UpdateWatch
+from dreamworld.training.timing import Mark, Phases, UpdateWatch, rates
 from dreamworld.types import Output, TimeStep, VectorEnv
 
 
@@ -44,18 +44,6 @@ class Counters:
     updates: int = 0
     first_update: int = -1  # step at which replay became ready; -1 before
     seconds: float = 0.0  # wall time of training, all sessions together
-
-
-class Mark(NamedTuple):
-    """Clocks and counts at a log row."""
-
-    time: float
-    step: int
-    updates: int
-    watched: int
-    idle_s: float
-    starved_s: float
-    phases: dict[str, float]
 
 
 @dataclasses.dataclass
@@ -236,24 +224,8 @@ class Loop:
 
     def _speed(self) -> dict[str, float]:
         """Rates and shares of wall time since the last log row."""
-        before, now = self._mark, self._now()
-        self._mark = now
-        duration_s = max(now.time - before.time, 1e-9)
-        updates = (now.updates - before.updates) / duration_s
-        values = {
-            "fps/env": (now.step - before.step) * self.frames_per_step / duration_s,
-            "fps/updates": updates,
-        }
-        for name, seconds in now.phases.items():
-            values[f"time/{name}_fraction"] = (seconds - before.phases.get(name, 0.0)) / duration_s
-        if now.watched > before.watched:
-            values["time/device_idle_fraction"] = (now.idle_s - before.idle_s) / duration_s
-            values["time/replay_wait_fraction"] = (now.starved_s - before.starved_s) / duration_s
-        if update_flops := self.learner.update_flops:
-            values["fps/tflops"] = update_flops * updates / 1e12
-            if self.peak_flops:
-                values["fps/mfu"] = update_flops * updates / self.peak_flops
-        return values
+        before, self._mark = self._mark, self._now()
+        return rates(before, self._mark, self.frames_per_step, self.learner.update_flops, self.peak_flops)
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -74,3 +74,37 @@ class UpdateWatch:
             with self._lock:
                 self._running -= 1
                 self._ended = time.perf_counter()
+
+
+class Mark(NamedTuple):
+    """Clocks and counts at a log row."""
+
+    time: float
+    step: int
+    updates: int
+    watched: int
+    idle_s: float
+    starved_s: float
+    phases: dict[str, float]
+
+
+def rates(
+    before: Mark, now: Mark, frames_per_step: int, update_flops: float, peak_flops: float | None
+) -> dict[str, float]:
+    """Rates and shares of wall time between two marks, as the log names them."""
+    duration_s = max(now.time - before.time, 1e-9)
+    updates = (now.updates - before.updates) / duration_s
+    values = {
+        "fps/env": (now.step - before.step) * frames_per_step / duration_s,
+        "fps/updates": updates,
+    }
+    for name, seconds in now.phases.items():
+        values[f"time/{name}_fraction"] = (seconds - before.phases.get(name, 0.0)) / duration_s
+    if now.watched > before.watched:
+        values["time/device_idle_fraction"] = (now.idle_s - before.idle_s) / duration_s
+        values["time/replay_wait_fraction"] = (now.starved_s - before.starved_s) / duration_s
+    if update_flops:
+        values["fps/tflops"] = update_flops * updates / 1e12
+        if peak_flops:
+            values["fps/mfu"] = update_flops * updates / peak_flops
+    return values
