@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from dreamworld import optim, rollout
 from dreamworld.behaviours.actor_critic import ActorCritic
-from dreamworld.config import AgentConfig, Config, LossConfig
+from dreamworld.config import AgentConfig, Config, LossConfig, RSSMConfig
 from dreamworld.errors import UserError
 from dreamworld.models.observations import target
 from dreamworld.models.rssm import RSSM, Latent, make_rssm, trained_rows
@@ -74,8 +74,9 @@ def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RS
         raise UserError(
             f"--agent.behaviour.bins {config.agent.behaviour.bins}: takes odd numbers from 3, such as 255"
         )
-    dtype = compute_dtype(config.agent.precision)
-    world = make_rssm(config.agent, obs_space, act_space, context=config.run.replay_context, dtype=dtype)
+    dtype, context = compute_dtype(config.agent.precision), config.run.replay_context
+    at_once = gradients_at_once(config.agent.rssm)
+    world = make_rssm(config.agent, obs_space, act_space, context=context, dtype=dtype, at_once=at_once)
     return world, ActorCritic(config.agent.behaviour, act_space, dtype)
 
 
@@ -136,6 +137,13 @@ def compute_dtype(precision: str) -> Any:
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(precision)
+
+
+def gradients_at_once(config: RSSMConfig) -> bool:
+    """Whether the observe scan leaves its weight gradients for after it. CPUs gain nothing: they start fast."""
+    if config.weight_gradients == "auto":
+        return jax.default_backend() != "cpu"
+    return config.weight_gradients == "at_once"
 
 
 def precision_name(config: AgentConfig) -> str:

@@ -115,6 +115,8 @@ class RSSMConfig:
     """Share of the uniform distribution in every latent."""
     free_nats: float = 1.0
     """The two KL losses are clipped below at this."""
+    weight_gradients: Literal["auto", "per_step", "at_once"] = "auto"
+    """Of the weights in the observe scan: step by step, or at once after it; auto is at_once on accelerators."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from dreamworld import math, ops, parallel
+from dreamworld import math, ops, random
 from dreamworld.types import Array, Key
 
 f32 = jnp.float32
@@ -139,7 +139,7 @@ class Categorical(NamedTuple):
         return jnp.argmax(self.logits, -1).astype(jnp.int32)
 
     def sample(self, key: Key) -> Array:
-        noise = parallel.draw(jax.random.gumbel, key, self.logits.shape)
+        noise = random.draw(jax.random.gumbel, key, self.logits.shape)
         return jnp.argmax(self.logits.astype(f32) + noise, -1).astype(jnp.int32)
 
     def log_prob(self, action: Array) -> Array:
@@ -166,7 +166,7 @@ class Normal(NamedTuple):
         return self.mu.astype(f32)
 
     def sample(self, key: Key) -> Array:
-        noise = parallel.draw(jax.random.normal, key, self.mu.shape)
+        noise = random.draw(jax.random.normal, key, self.mu.shape)
         return self.mu.astype(f32) + self.std.astype(f32) * noise
 
     def log_prob(self, action: Array) -> Array:

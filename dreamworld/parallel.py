@@ -16,13 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.random import define_prng_impl, threefry_2x32
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
-from dreamworld.types import Batch, Key, Output, TrainState
+from dreamworld.types import Batch, Output, TrainState
 
 AXES = ("seed", "data", "fsdp")
 BUCKET = 1 << 20  # elements below which arrays are summed over devices as one; copying larger ones costs more
@@ -227,37 +226,6 @@ def all_rows(arrays: Sequence[jax.Array], axis: int) -> Sequence[jax.Array]:
     if shards() == 1:
         return arrays
     return list(jax.lax.all_gather(jax.numpy.stack(arrays), "data", axis=axis + 1, tiled=True))
-
-
-def draw(sample: Callable[..., jax.Array], key: Key, shape: tuple[int, ...]) -> jax.Array:
-    """`sample(key, shape)` for rows [N, ...]; inside of `per_shard` this device's part of the draw for all rows."""
-    if shards() == 1:
-        return sample(key, shape)
-    return sample(jax.random.wrap_key_data(key, impl=_THREEFRY_OF_SHARD), shape)
-
-
-def _shard_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
-    """32 random bits per element, of this device's part of an array on `data`: Threefry of the index in the whole."""
-    assert bit_width == 32, bit_width
-    size = math.prod(shape)
-    index = jax.lax.axis_index("data").astype(np.uint32) * size + jax.lax.iota(np.uint32, size)
-    high, low = jax.numpy.split(threefry_2x32(key, jax.numpy.concatenate([index * 0, index])), 2)
-    return (high ^ low).reshape(shape)
-
-
-def _not_of_shard(*_: Any) -> Any:
-    raise TypeError("a key of one shard only draws")
-
-
-_THREEFRY_OF_SHARD = define_prng_impl(
-    key_shape=(2,),
-    seed=_not_of_shard,
-    split=_not_of_shard,
-    random_bits=_shard_bits,
-    fold_in=_not_of_shard,
-    name="threefry_of_shard",
-    tag="threefry_of_shard",
-)
 
 
 def view(tree: Any, mesh: Mesh) -> Any:

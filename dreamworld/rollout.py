@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld.types import Array, Key
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def time_first(tree: Any) -> Any:
@@ -25,6 +28,59 @@ def scan_rows(
     """
     state, out = jax.lax.scan(lambda state, row: step(state, *row), state, (time_first(rows), noise))
     return state, time_first(out)
+
+
+def scan_states(step: Step, params: Any, state: Any, rows: Any) -> tuple[Any, Any]:
+    """States and outs, all [T, B, ...], of `step(params, state, row) -> (state, out)` over rows [T, B, ...]."""
+
+    def keep(state: Any, row: Any) -> tuple[Any, tuple[Any, Any]]:
+        state, out = step(params, state, row)
+        return state, (state, out)
+
+    return jax.lax.scan(keep, state, rows)[1]
+
+
+def scan_states_at_once(step: Step, params: Any, state: Any, rows: Any) -> tuple[Any, Any]:
+    """`scan_states` with equal gradients, for which the backward scan carries only the gradient of the state.
+
+    With that known for every step, the gradients of params and rows are those of one step over all T * B rows,
+    instead of T small ones added up; and of each step only the matrix products are kept. On a GPU, whose scans
+    wait for their kernels to start, that is 40% fewer kernels in an update (size1m); in exchange the step is
+    computed once more, for all rows together.
+    """
+    scan = jax.custom_vjp(functools.partial(scan_states, step))
+    light = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
+
+    def nudged(params: Any, state: Any, row: Any) -> tuple[Any, Any]:
+        """`step`, with something added to the state: its gradient is that of the state."""
+        row, nudge = row
+        state, out = light(params, state, row)
+        return jax.tree.map(jnp.add, state, nudge), out
+
+    def forward(params: Any, state: Any, rows: Any) -> Any:
+        length = jax.tree.leaves(rows)[0].shape[0]
+        zeros = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), state)
+        run = lambda state, nudges: scan_states(nudged, params, state, (rows, nudges))
+        found, pull = jax.vjp(run, state, zeros)
+        return found, (params, state, rows, found[0], pull)
+
+    def backward(kept: Any, grads: Any) -> Any:
+        params, state, rows, states, pull = kept
+        state_grad, state_grads = pull(grads)
+        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), state, states)
+        before, flat_rows, flat_grads = jax.tree.map(
+            lambda x: x.reshape((-1, *x.shape[2:])), (before, rows, (state_grads, grads[1]))
+        )
+        _, pull = jax.vjp(lambda params, rows: step(params, before, rows), params, flat_rows)
+        params_grad, row_grads = pull(flat_grads)
+        return (
+            params_grad,
+            state_grad,
+            jax.tree.map(lambda grad, row: grad.reshape(row.shape), row_grads, rows),
+        )
+
+    scan.defvjp(forward, backward)
+    return scan(params, state, rows)
 
 
 def imagine(

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamworld import rollout
 
@@ -51,3 +52,54 @@ def test_open_loop_states_follow_each_action():
     advance = lambda state, action, key: 2 * state + action["a"]
     states = rollout.open_loop(advance, jnp.array([1.0]), {"a": jnp.array([[1.0, 0.0, 5.0]])}, KEY)
     np.testing.assert_array_equal(states, [[3, 6, 17]])
+
+
+def settle(params, state, row):
+    """A recurrent step with all that a model's has: products, a reset by a bool, an output beside the state."""
+    kept, drive = jnp.where(row["first"][:, None], 0, state["x"]), row["drive"]
+    x = jnp.tanh(kept @ params["recurrent"] + params["scale"][None] * (drive @ params["input"]))
+    return {"x": x, "sum": state["sum"] + x.sum(-1)}, x @ params["output"]
+
+
+@pytest.fixture(scope="module")
+def settling():
+    random = np.random.default_rng(0)
+    normal = lambda *shape: random.normal(size=shape) / 2
+    params = {"recurrent": normal(4, 4), "input": normal(3, 4), "scale": normal(4), "output": normal(4, 2)}
+    state = {"x": normal(5, 4), "sum": normal(5)}
+    rows = {"drive": normal(7, 5, 3), "first": random.uniform(size=(7, 5)) < 0.2}
+    weights = {"x": normal(7, 5, 4), "sum": normal(7, 5)}, normal(7, 5, 2)
+    return params, state, rows, weights
+
+
+def total(scan, params, state, drive, first, weights):
+    found = scan(settle, params, state, {"drive": drive, "first": first})
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, weight: (x**2 * weight).sum(), found, weights)))
+
+
+def test_gradients_at_once_equal_those_step_by_step(settling):
+    params, state, rows, weights = settling
+
+    def gradients(scan):
+        function = lambda *given: total(scan, *given, rows["first"], weights)
+        return jax.jit(jax.value_and_grad(function, (0, 1, 2)))(params, state, rows["drive"])
+
+    with jax.enable_x64(True):
+        found = gradients(rollout.scan_states), gradients(rollout.scan_states_at_once)
+    assert jax.tree.leaves(found[0])[0].dtype == np.float64
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), *found)
+
+
+@pytest.mark.parametrize(
+    "scan, carried", [(rollout.scan_states, True), (rollout.scan_states_at_once, False)], ids=["step", "once"]
+)
+def test_only_gradients_step_by_step_carry_weights_through_the_backward_scan(settling, scan, carried):
+    params, state, rows, weights = settling
+    gradient = jax.grad(lambda params: total(scan, params, state, rows["drive"], rows["first"], weights))
+    scans = [e for e in jax.make_jaxpr(gradient)(params).jaxpr.eqns if e.primitive.name == "scan"]
+    assert len(scans) == 2
+    sizes = [
+        {x.aval.shape for x in scan.outvars[: scan.params["num_carry"]]} for scan in scans
+    ]  # what the loop hands from step to step
+    assert (params["recurrent"].shape in sizes[1]) == carried
+    assert params["recurrent"].shape not in sizes[0]

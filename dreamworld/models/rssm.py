@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, nets, parallel, rollout
+from dreamworld import dists, nets, random, rollout
 from dreamworld.config import AgentConfig, RSSMConfig
 from dreamworld.errors import UserError
 from dreamworld.models import observations
@@ -101,6 +101,7 @@ class RSSM:
     decoder: observations.ObservationDecoder
     context: int  # rows before the trained ones whose stored latents start the recurrence: 0 or 1
     dtype: Any
+    at_once: bool  # weight gradients of the observe scan: of all steps at once
 
     @property
     def config(self) -> RSSMConfig:
@@ -199,11 +200,11 @@ class RSSM:
         keys = jax.random.split(key, is_first.shape[1])
         noise = jax.vmap(lambda key: _gumbel(key, state.stoch))(keys)
 
-        def step(state: Latent, row: Known, noise: Array) -> tuple[Latent, tuple[Latent, Array]]:
-            state, post = self._observe(params, state, row, noise)
-            return state, (state, post)
+        def step(dynamics: Params, state: Latent, row: tuple[Known, Array]) -> tuple[Latent, Array]:
+            return self._observe({"dynamics": dynamics}, state, *row)
 
-        return rollout.scan_rows(step, state, known, noise)[1]
+        scan = rollout.scan_states_at_once if self.at_once else rollout.scan_states
+        return rollout.time_first(scan(step, params["dynamics"], state, (rollout.time_first(known), noise)))
 
     def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
         """The next state [B, ...] as the prior dreams it."""
@@ -315,14 +316,22 @@ class RSSM:
         return sum(space.size * (nets.class_count(space) or 1) for space in self.act_space.values())
 
 
-def make_rssm(config: AgentConfig, obs_space: Spaces, act_space: Spaces, *, context: int, dtype: Any) -> RSSM:
+def make_rssm(
+    config: AgentConfig,
+    obs_space: Spaces,
+    act_space: Spaces,
+    *,
+    context: int,
+    dtype: Any,
+    at_once: bool = False,
+) -> RSSM:
     """Builds the model; raises UserError for observations that no encoder takes."""
     assignment = observations.assign(obs_space, config.encoder)
     _check_blocks(config, images="image" in assignment.values())
     spaces = {key: obs_space[key] for key in assignment}
     encoder = observations.Encoder(config.encoder, spaces, assignment, dtype)
     decoder = observations.ObservationDecoder(encoder, config.rssm.blocks)
-    return RSSM(config, act_space, encoder, decoder, context, dtype)
+    return RSSM(config, act_space, encoder, decoder, context, dtype, at_once)
 
 
 def _check_blocks(config: AgentConfig, *, images: bool) -> None:
@@ -350,7 +359,7 @@ def trained_rows(batch: Batch, context: int) -> Batch:
 
 
 def _gumbel(key: Key, like: Array) -> Array:
-    return parallel.draw(jax.random.gumbel, key, like.shape)
+    return random.draw(jax.random.gumbel, key, like.shape)
 
 
 def _flat(stoch: Array) -> Array:

@@ -118,6 +118,18 @@ def test_sequences_equal_single_steps(layers):
         np.testing.assert_allclose(states.stoch[:, t], state.stoch, atol=1e-6)
 
 
+def test_gradients_of_the_loss_do_not_depend_on_when_those_of_the_weights_are_taken():
+    def gradients(at_once):
+        world = dataclasses.replace(WORLD, at_once=at_once)
+        loss = lambda params: sum(
+            x.mean() for x in world.loss(params, BATCH, random_state(), KEY)[0].values()
+        )
+        return jax.jit(jax.value_and_grad(loss))(PARAMS)
+
+    found = gradients(False), gradients(True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), *found)
+
+
 def test_imagined_latents_follow_the_prior_mixed_with_uniform():
     count = 4000
     state = jax.tree.map(lambda x: np.repeat(x[:1], count, 0), random_state())
