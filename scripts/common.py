@@ -24,7 +24,7 @@ def setup_jax(config: Config) -> list[Any]:
     """
     from dreamworld import launch
 
-    launch.set_xla_flags()
+    launch.set_xla_flags(config.agent.rssm.deter)
     import jax
 
     run = config.run

@@ -97,19 +97,26 @@ def test_it_is_not_wanted_without_the_kernel_setting(ready):
 def test_the_xla_flag_is_added_only_where_it_exists(monkeypatch, version, given, expected):
     monkeypatch.setattr(launch.importlib.metadata, "version", lambda name: version)
     monkeypatch.setenv("XLA_FLAGS", given)
-    launch.set_xla_flags()
+    launch.set_xla_flags(512)
     assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_small_networks_go_without_the_xla_flag(monkeypatch):
+    monkeypatch.setattr(launch.importlib.metadata, "version", lambda name: "0.10.2")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    launch.set_xla_flags(128)
+    assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_the_xla_flag_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv(launch.XLA_SWITCH, "0")
-    launch.set_xla_flags()
+    launch.set_xla_flags(512)
     assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_the_installed_jax_starts_with_the_flag_of_its_version():
-    code = "from dreamworld import launch; launch.set_xla_flags(); import jax; print(jax.device_count())"
+    code = "from dreamworld import launch; launch.set_xla_flags(512); import jax; print(jax.device_count())"
     clean = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
     assert result.returncode == 0, result.stderr

@@ -32,6 +32,8 @@ class Flags:
     """Folder for a profile of three updates, for TensorBoard or ui.perfetto.dev."""
     compile_only: bool = False
     """Compile, print what the compiler says of memory, and stop: for sizes that don't fit here."""
+    target: str = ""
+    """Compile for an accelerator that need not be here (a100, h100, tpu:v5e:2x2): memory, and kernels of a GPU."""
     params_only: bool = False
     """Print parameters by module and stop; compiles nothing."""
     json: bool = False
@@ -43,6 +45,12 @@ def main(argv: Sequence[str]) -> int:
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark update", description="Time one full learning step."
     )
+    if flags.target:
+        if flags.breakdown or flags.profile:
+            raise UserError(
+                "--target compiles for a device that is not here: it can't time --breakdown or --profile"
+            )
+        config = on_accelerator(config)
     agent = make_synthetic_agent(config, flags)
     row = count_parameters(agent) if flags.params_only else measure(config, agent, flags)
     print_row({"obs": flags.obs, "act": flags.act, **row}, as_json=flags.json)
@@ -78,6 +86,19 @@ def parse_spaces(text: str, kinds: str) -> Spaces:
             "discrete": Space((), "int32", classes=shape[0]),
         }[kind]
     return spaces
+
+
+def on_accelerator(config: Config) -> Config:
+    """The config with what `auto` means on an accelerator; JAX itself stays on the CPU."""
+    from dreamworld.benchmarks import target
+
+    target.prepare()
+    chosen = {"agent.precision": "bfloat16", "agent.rssm.weight_gradients": "at_once"}
+    given = {
+        "agent.precision": config.agent.precision,
+        "agent.rssm.weight_gradients": config.agent.rssm.weight_gradients,
+    }
+    return cli.override(config, {key: value for key, value in chosen.items() if given[key] == "auto"})
 
 
 def make_synthetic_agent(config: Config, flags: Flags) -> Agent:
@@ -130,8 +151,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
     gflop = flops.count(agent.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
-    jitted = jax.jit(agent.update, donate_argnums=(0, 1))
-    update = jitted.lower(shapes, shape_carry, host_batch).compile()
+    update = compile_update(agent, (shapes, shape_carry, host_batch), flags.target)
     row = {
         "compile_s": round(time.perf_counter() - began, 2),
         "params": count_parameters(agent)["params"],
@@ -139,11 +159,15 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         "batch": [run.batch_size, run.batch_length, run.replay_context],
         "imag_length": config.agent.behaviour.imag_length,
         "dtype": precision_name(config.agent),
-        "device": jax.devices()[0].device_kind,
+        "device": flags.target or jax.devices()[0].device_kind,
         "jax": jax.__version__,
         **memory(update),
     }
-    if flags.compile_only:
+    if flags.target and not flags.target.startswith("tpu"):
+        from dreamworld.benchmarks.target import count_kernels
+
+        row |= count_kernels(update.as_text())
+    if flags.compile_only or flags.target:
         return row
     batch = jax.device_put(host_batch)
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
@@ -174,6 +198,20 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         learning.clear()  # makes room
         row["breakdown"] = breakdown.measure(config, agent, batch, seconds, gflop, flags.updates)
     return row
+
+
+def compile_update(agent: Agent, arguments: tuple[Any, ...], target: str) -> Any:
+    """The compiled update, for the device here or for a named one."""
+    import jax
+
+    from dreamworld.benchmarks import target as targets
+
+    sharding, options = None, None
+    if target:
+        sharding = jax.sharding.SingleDeviceSharding(targets.device(target))
+        options = None if target.startswith("tpu") else targets.OPTIONS
+    update = jax.jit(agent.update, donate_argnums=(0, 1), in_shardings=sharding, out_shardings=sharding)
+    return update.lower(*arguments).compile(options)
 
 
 def time_calls(call: Callable[[], Any], count: int) -> tuple[float, float]:
