@@ -314,6 +314,14 @@ def apply(module: nn.Module, params: Params, *args: Any, method: str = "__call__
     return module.apply({"params": params}, *args, method=method)
 
 
+def cast_kernels(params: Params, dtype: Any) -> Params:
+    """Params with the kernels in `dtype`, to which every layer casts its own: here once, before a scan.
+
+    XLA leaves the casts in the scan, where a step would read all of the float32 kernels again.
+    """
+    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
+
+
 def add_bias(x: Array, bias: Array) -> Array:
     """x [..., C] + bias [C] in the dtype of x."""
     return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + bias.shape)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import nets, ops, rollout
+from dreamworld import nets, ops, random, rollout
 from dreamworld.models import rssm
 
 
@@ -50,11 +50,15 @@ def observe_sequence(self, params, state, prev_action, obs, is_first, key):
     return rollout.scan_rows(step, state, (prev_action, obs, is_first), keys)[1]
 
 
+def draw(sample, key, shape):
+    return sample(key, shape)
+
+
 def install(put=setattr):
     """Puts the plain forms in place, by `put(object, name, value)`."""
     for module, form in (
         *((ops, conv), (ops, conv_pool), (ops, upsample_conv_phases)),
-        *((nets, block_product), (nets, NormSilu)),
+        *((nets, block_product), (nets, NormSilu), (random, draw)),
     ):
         put(module, form.__name__, form)
     put(rssm.RSSM, "observe_sequence", observe_sequence)

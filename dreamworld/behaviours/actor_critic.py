@@ -145,7 +145,7 @@ class ActorCritic:
 
     def dream(self, params: Params, world: WorldModel, out: WorldOut, key: Key) -> tuple[Array, Any]:
         """Features [H+1, B*T, F] and actions of trajectories from every posterior state; no gradients."""
-        frozen = sg(params)
+        frozen = nets.cast_kernels(sg(params), self.dtype)
         start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)
         policy = lambda state, key: self.act(frozen, world.feature(frozen, state), key)
         advance = lambda state, action, key: world.imagine(frozen, state, action, key)

@@ -335,6 +335,20 @@ def test_entries_and_carry_are_the_states_of_the_forward_pass():
     np.testing.assert_array_equal(out.carry.stoch, states.stoch[:, -1])
 
 
+def test_kernels_cast_before_a_dream_change_nothing_in_it():
+    world = make_world(jnp.bfloat16)
+    params = random_params(world.init)
+    cast = nets.cast_kernels(params, jnp.bfloat16)
+    assert cast["dynamics"]["recurrent"]["gates"]["kernel"].dtype == jnp.bfloat16
+    scale = cast["dynamics"]["recurrent"]["hidden0_norm"]["scale"]
+    assert scale.dtype == jnp.float32  # norms compute in it
+    state = random_state(world=world)
+    state = state._replace(deter=state.deter.astype(jnp.bfloat16))
+    action = {"move": jnp.ones((3, 2)), "pick": jnp.array([0, 1, 2])}
+    dream = jax.jit(lambda params: (world.imagine(params, state, action, KEY), world.feature(params, state)))
+    jax.tree.map(np.testing.assert_array_equal, dream(params), dream(cast))
+
+
 def test_bfloat16_keeps_losses_and_parameters_in_float32():
     world = make_world(dtype=jnp.bfloat16)
     params = jax.eval_shape(world.init, KEY)
