@@ -1,4 +1,7 @@
-"""One process with 8 CPU devices: the same updates on several meshes. Prints a JSON object for test_parallel.py."""
+"""One process with 8 CPU devices: the same updates on several meshes. Prints a JSON object for test_parallel.py.
+
+python parallel_program.py per_step|at_once     # weight gradients of the observe scan
+"""
 
 import json
 import re
@@ -20,8 +23,9 @@ BATCH, UPDATES = 8, 20
 MESHES = {"data": (1, 8, 1), "fsdp": (1, 1, 8), "both": (1, 4, 2)}
 
 
-def make_agent():
+def make_agent(gradients):
     words = ["--configs", "debug", "--run.batch_size", str(BATCH), "--run.compile_cache", ""]
+    words += ["--agent.rssm.weight_gradients", gradients]
     # The optimiser divides by the gradient's size: without eps, one that is all rounding moves either way.
     words += ["--agent.behaviour.imag_length", "3", "--agent.optim.warmup", "0", "--agent.optim.eps", "1e-3"]
     agent = make_synthetic_agent(cli.parse(words), Flags(obs="vector:5", act="discrete:4"))
@@ -169,7 +173,7 @@ def check_random_bits():
 
 
 if __name__ == "__main__":
-    agent, batches = make_agent()
+    agent, batches = make_agent(sys.argv[1])
     single = Learner(agent, 0, num_envs=2, batch_size=BATCH, layout=layout_of((1, 1, 1)))
     program = compiled(single, single.layout.put(batches[0]))
     report = {

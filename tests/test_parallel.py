@@ -17,11 +17,13 @@ from dreamworld.errors import UserError
 MESHES = ("data", "fsdp", "both")
 
 
-@pytest.fixture(scope="module")
-def report():
-    """What tests/parallel_program.py found on 8 CPU devices."""
+@pytest.fixture(scope="module", params=["per_step", "at_once"])
+def report(request):
+    """What tests/parallel_program.py found on 8 CPU devices, for each way to take weight gradients."""
     program = os.path.join(os.path.dirname(__file__), "parallel_program.py")
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, program, request.param], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

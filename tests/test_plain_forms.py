@@ -32,10 +32,15 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("obs", ["vector:4", "image:16x16x3"])
-def test_one_update_equals_that_of_the_plain_forms(obs, monkeypatch):
+@pytest.mark.parametrize(
+    ("obs", "gradients"), [("vector:4", "per_step"), ("vector:4", "at_once"), ("image:16x16x3", "at_once")]
+)
+def test_one_update_equals_that_of_the_plain_forms(obs, gradients, monkeypatch):
     config, flags = cli.parse_with(
-        ["--configs", "debug"], update.Flags(obs=obs, act="discrete:3"), prog="", description=""
+        ["--configs", "debug", "--agent.rssm.weight_gradients", gradients],
+        update.Flags(obs=obs, act="discrete:3"),
+        prog="",
+        description="",
     )
     agent = update.make_synthetic_agent(config, flags)
     batch = update.synthetic_batch(agent, config.run.batch_size, config.run.batch_length + 1)
