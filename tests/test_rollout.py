@@ -81,7 +81,7 @@ def test_gradients_at_once_equal_those_step_by_step(settling):
     params, state, rows, weights = settling
 
     def gradients(scan):
-        function = lambda *given: total(scan, *given, rows["first"], weights)
+        function = lambda params, state, drive: total(scan, params, state, drive, rows["first"], weights)
         return jax.jit(jax.value_and_grad(function, (0, 1, 2)))(params, state, rows["drive"])
 
     with jax.enable_x64(True):

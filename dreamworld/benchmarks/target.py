@@ -59,7 +59,7 @@ GPUS = {
     },
 }
 # Trying out kernels needs the GPU; the first choice of every product and convolution is taken instead.
-OPTIONS = {"xla_gpu_autotune_level": 0}
+OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0}
 # Entries of a program that start no kernel.
 NO_KERNEL = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id"}
 
@@ -87,11 +87,7 @@ def device(name: str) -> Any:
             return topologies.get_topology_desc(topology, platform="tpu").devices[0]
         found = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=gpu(name))
         return found.devices[0]
-    except (
-        RuntimeError,
-        NotImplementedError,
-        KeyError,
-    ) as error:  # jax.errors.JaxRuntimeError is a RuntimeError
+    except (RuntimeError, NotImplementedError, KeyError) as error:
         extra = "jax[tpu]" if platform == "tpu" else "jax[cuda13]"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"--target {name}: no compiler for it ({reason}); pip install '{extra}'") from None

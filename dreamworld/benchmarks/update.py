@@ -93,12 +93,12 @@ def on_accelerator(config: Config) -> Config:
     from dreamworld.benchmarks import target
 
     target.prepare()
-    chosen = {"agent.precision": "bfloat16", "agent.rssm.weight_gradients": "at_once"}
-    given = {
-        "agent.precision": config.agent.precision,
-        "agent.rssm.weight_gradients": config.agent.rssm.weight_gradients,
-    }
-    return cli.override(config, {key: value for key, value in chosen.items() if given[key] == "auto"})
+    chosen: dict[str, Any] = {}
+    if config.agent.precision == "auto":
+        chosen["agent.precision"] = "bfloat16"
+    if config.agent.rssm.weight_gradients == "auto":
+        chosen["agent.rssm.weight_gradients"] = "at_once"
+    return cli.override(config, chosen)
 
 
 def make_synthetic_agent(config: Config, flags: Flags) -> Agent:
@@ -206,12 +206,12 @@ def compile_update(agent: Agent, arguments: tuple[Any, ...], target: str) -> Any
 
     from dreamworld.benchmarks import target as targets
 
-    sharding, options = None, None
+    sharding, options = None, {}
     if target:
         sharding = jax.sharding.SingleDeviceSharding(targets.device(target))
-        options = None if target.startswith("tpu") else targets.OPTIONS
+        options = {} if target.startswith("tpu") else targets.OPTIONS
     update = jax.jit(agent.update, donate_argnums=(0, 1), in_shardings=sharding, out_shardings=sharding)
-    return update.lower(*arguments).compile(options)
+    return update.lower(*arguments).compile(compiler_options=options)
 
 
 def time_calls(call: Callable[[], Any], count: int) -> tuple[float, float]:
