@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from dreamworld import optim, rollout
 from dreamworld.behaviours.actor_critic import ActorCritic
-from dreamworld.config import AgentConfig, Config, LossConfig, RSSMConfig
+from dreamworld.config import AgentConfig, Config, LossConfig
 from dreamworld.errors import UserError
 from dreamworld.models.observations import target
 from dreamworld.models.rssm import RSSM, Latent, make_rssm, trained_rows
@@ -75,7 +75,7 @@ def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RS
             f"--agent.behaviour.bins {config.agent.behaviour.bins}: takes odd numbers from 3, such as 255"
         )
     dtype, context = compute_dtype(config.agent.precision), config.run.replay_context
-    at_once = gradients_at_once(config.agent.rssm)
+    at_once = gradients_at_once(config.agent)
     world = make_rssm(config.agent, obs_space, act_space, context=context, dtype=dtype, at_once=at_once)
     return world, ActorCritic(config.agent.behaviour, act_space, dtype)
 
@@ -139,7 +139,7 @@ def compute_dtype(precision: str) -> Any:
     return jnp.dtype(precision)
 
 
-def gradients_at_once(config: RSSMConfig) -> bool:
+def gradients_at_once(config: AgentConfig) -> bool:
     """Whether the observe scan leaves its weight gradients for after it. CPUs gain nothing: they start fast."""
     if config.weight_gradients == "auto":
         return jax.default_backend() != "cpu"

@@ -115,8 +115,6 @@ class RSSMConfig:
     """Share of the uniform distribution in every latent."""
     free_nats: float = 1.0
     """The two KL losses are clipped below at this."""
-    weight_gradients: Literal["auto", "per_step", "at_once"] = "auto"
-    """Of the weights in the observe scan: step by step, or at once after it; auto is at_once on accelerators."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +203,8 @@ class AgentConfig:
     """The agent: a composition of a world model and a behaviour."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
+    weight_gradients: Literal["auto", "per_step", "at_once"] = "auto"
+    """Of the recurrence: step by step of the observe scan, or at once after it; auto is at_once on accelerators."""
     encoder: EncoderConfig = EncoderConfig()
     rssm: RSSMConfig = RSSMConfig()
     behaviour: ActorCriticConfig = ActorCriticConfig()

@@ -25,7 +25,7 @@ MESHES = {"data": (1, 8, 1), "fsdp": (1, 1, 8), "both": (1, 4, 2)}
 
 def make_agent(gradients):
     words = ["--configs", "debug", "--run.batch_size", str(BATCH), "--run.compile_cache", ""]
-    words += ["--agent.rssm.weight_gradients", gradients]
+    words += ["--agent.weight_gradients", gradients]
     # The optimiser divides by the gradient's size: without eps, one that is all rounding moves either way.
     words += ["--agent.behaviour.imag_length", "3", "--agent.optim.warmup", "0", "--agent.optim.eps", "1e-3"]
     agent = make_synthetic_agent(cli.parse(words), Flags(obs="vector:5", act="discrete:4"))

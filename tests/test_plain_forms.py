@@ -37,7 +37,7 @@ TASKS = {
 )
 def test_one_update_equals_that_of_the_plain_forms(obs, gradients, monkeypatch):
     config, flags = cli.parse_with(
-        ["--configs", "debug", "--agent.rssm.weight_gradients", gradients],
+        ["--configs", "debug", "--agent.weight_gradients", gradients],
         update.Flags(obs=obs, act="discrete:3"),
         prog="",
         description="",

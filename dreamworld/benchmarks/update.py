@@ -96,8 +96,8 @@ def on_accelerator(config: Config) -> Config:
     chosen: dict[str, Any] = {}
     if config.agent.precision == "auto":
         chosen["agent.precision"] = "bfloat16"
-    if config.agent.rssm.weight_gradients == "auto":
-        chosen["agent.rssm.weight_gradients"] = "at_once"
+    if config.agent.weight_gradients == "auto":
+        chosen["agent.weight_gradients"] = "at_once"
     return cli.override(config, chosen)
 
 

@@ -11,7 +11,7 @@ from dreamworld.benchmarks import update
 
 def gradients(precision, at_once):
     """Of all losses, by parameter, at a point where every head has an output."""
-    words = ["--configs", "debug", "--agent.precision", precision, "--agent.rssm.weight_gradients", at_once]
+    words = ["--configs", "debug", "--agent.precision", precision, "--agent.weight_gradients", at_once]
     flags = update.Flags(obs="image:16x16x3,vector:8", act="continuous:6")
     config, flags = cli.parse_with(words, flags, prog="", description="")
     agent = update.make_synthetic_agent(config, flags)

@@ -88,6 +88,6 @@ def test_a_compiler_that_is_not_installed_is_named():
 def test_automatic_choices_are_those_of_accelerators_and_given_ones_stay(monkeypatch):
     monkeypatch.setattr(target, "prepare", lambda: None)  # would keep this process from its cache
     config = update.on_accelerator(Config())
-    assert (config.agent.precision, config.agent.rssm.weight_gradients) == ("bfloat16", "at_once")
+    assert (config.agent.precision, config.agent.weight_gradients) == ("bfloat16", "at_once")
     given = cli.override(Config(), {"agent.precision": "float32"})
     assert update.on_accelerator(given).agent.precision == "float32"
