@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 BASE = {"types", "config", "errors", "limits", "presets"}
-LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel"}
+LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
 
