@@ -162,7 +162,10 @@ def _iterations(eqn: Any, values: Sequence[Any]) -> Iterator[tuple[int, Any, lis
     """The steps of a scan or while loop in order: number, body and the body's inputs."""
     if eqn.primitive.name == "scan":
         body, length = eqn.params["jaxpr"], eqn.params["length"]
-        consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+        # Carried values are as large outside of the body as inside; rows and stacked outputs have an axis more.
+        same = lambda outer, inner: sum(x.aval.ndim == y.aval.ndim for x, y in zip(outer, inner, strict=True))
+        carries = same(eqn.outvars, body.jaxpr.outvars)
+        consts = same(eqn.invars, body.jaxpr.invars) - carries
         fixed, carry, rows = values[:consts], values[consts : consts + carries], values[consts + carries :]
         for step in range(length - 1, -1, -1) if eqn.params["reverse"] else range(length):
             inputs = [*fixed, *carry, *(row[step] for row in rows)]
