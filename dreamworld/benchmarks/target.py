@@ -1,6 +1,6 @@
 """`dreamworld benchmark update --target h100`: what a compiler makes of an update for an accelerator not at hand.
 
-Needs the compiler alone, which `pip install 'jax[cuda13]'` or `'jax[tpu]'` brings to any Linux machine.
+Needs the compiler alone, which `pip install 'jax[cuda13]'` or `'jax[tpu]'` brings to a Linux machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Compiling for devices that are not here: what is counted, and what is refused."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -79,10 +77,9 @@ def test_times_of_a_device_that_is_not_here_are_refused():
         update.main(["--configs", "debug", "--target", "h100", "--breakdown"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="the compiler is installed")
-def test_a_compiler_that_is_not_installed_is_named():
+def test_a_device_without_a_compiler_is_named():
     with pytest.raises(UserError, match=r"no compiler for it \(.*pip install 'jax\[tpu\]'"):
-        target.device("tpu:v5e:2x2")
+        target.device("tpu:v0:2x2")  # nothing compiles for this one, whatever is installed
 
 
 def test_automatic_choices_are_those_of_accelerators_and_given_ones_stay(monkeypatch):
