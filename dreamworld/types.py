@@ -18,9 +18,12 @@ This module loads no JAX: environment workers and `--help` import it.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+
+from dreamworld.errors import UserError
 
 # A jax.Array, or what stands in its place in a pytree of the same structure: a numpy array, a shape, a sharding.
 Array: TypeAlias = Any
@@ -31,19 +34,44 @@ Mode = Literal["sample", "greedy"]
 
 FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 
+DTYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float16", "bfloat16", "float32", "float64"),  # numpy knows bfloat16 only once JAX is loaded
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Space:
     """One flat array space. `classes` makes it discrete: integers in [0, classes), one categorical per element.
 
-    Nested and composite spaces are flattened into `{"a/b": Space}` by the environment adapters.
+    Nested and composite spaces are flattened into `{"a/b": Space}` by the environment adapters. Raises UserError
+    for values that describe no space.
     """
 
     shape: tuple[int, ...]
     dtype: str  # numpy name: uint8, float32, int32, bool ...
+    _: dataclasses.KW_ONLY
     classes: int | None = None  # number of values of each element when discrete
-    low: float = -np.inf
+    low: float = -np.inf  # of all elements
     high: float = np.inf
+
+    def __post_init__(self) -> None:
+        shape, dtype, classes = _shape(self.shape), _dtype_name(self.dtype), self.classes
+        if classes is not None:
+            if not _is_whole(classes) or classes < 1:
+                raise UserError(f"Space classes={classes!r}: give a whole number of at least 1, or None")
+            if dtype == "bool" or "float" in dtype or classes - 1 > np.iinfo(dtype).max:
+                raise UserError(
+                    f"Space classes={classes}: {dtype} can't hold these classes; int32 can, for most"
+                )
+            classes = int(classes)
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if not np.isscalar(bound) or not isinstance(bound, numbers.Real) or np.isnan(float(bound)):
+                raise UserError(f"Space {name}={bound!r}: give one number, which holds for all elements")
+        if self.low > self.high:
+            raise UserError(f"Space low={self.low:g}, high={self.high:g}: low is above high")
+        for name, value in (("shape", shape), ("dtype", dtype), ("classes", classes)):
+            object.__setattr__(self, name, value)
 
     @property
     def discrete(self) -> bool:
@@ -76,6 +104,30 @@ class Space:
         low = self.low if np.isfinite(self.low) else -1.0
         high = self.high if np.isfinite(self.high) else 1.0
         return random.uniform(low, high, shape).astype(self.dtype)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, tuple | list) or not all(_is_whole(side) and side >= 0 for side in shape):
+        raise UserError(
+            f"Space shape={shape!r}: give a tuple of whole numbers, such as (3,), or () for a scalar"
+        )
+    return tuple(int(side) for side in shape)
+
+
+def _dtype_name(dtype: Any) -> str:
+    name = dtype
+    if not isinstance(dtype, str):  # np.float32, jnp.bfloat16 or a numpy.dtype
+        try:
+            name = np.dtype(dtype).name
+        except TypeError:
+            name = ""
+    if name not in DTYPES:
+        raise UserError(f"Space dtype={dtype!r}: give one of {', '.join(DTYPES)}")
+    return name
 
 
 Spaces = dict[str, Space]

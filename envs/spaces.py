@@ -131,9 +131,11 @@ def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterable[_Lea
     key = _safe_key(prefix)
     if isinstance(space, spaces.Discrete):
         start = int(space.start)
-        yield _Leaf(key, path, Space((), "int32", int(space.n)), lambda x: np.array(int(x) - start, np.int32))
+        yield _Leaf(
+            key, path, Space((), "int32", classes=int(space.n)), lambda x: np.array(int(x) - start, np.int32)
+        )
     elif isinstance(space, spaces.MultiBinary):
-        yield _Leaf(key, path, Space(tuple(space.shape), "int32", 2), lambda x: np.array(x, np.int32))
+        yield _Leaf(key, path, Space(tuple(space.shape), "int32", classes=2), lambda x: np.array(x, np.int32))
     elif isinstance(space, spaces.MultiDiscrete):
         yield from _multi_discrete_leaves(space, key, path)
     elif isinstance(space, spaces.Box):
@@ -154,7 +156,7 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
     """One key where all elements have as many classes, else one scalar key per element."""
     nvec, start = np.asarray(space.nvec), np.asarray(space.start)
     if (nvec == nvec.flat[0]).all():
-        flat = Space(tuple(nvec.shape), "int32", int(nvec.flat[0]))
+        flat = Space(tuple(nvec.shape), "int32", classes=int(nvec.flat[0]))
         yield _Leaf(key, path, flat, lambda x: np.array(x - start, np.int32))
         return
     for i, (n, first) in enumerate(zip(nvec.flat, start.flat)):
@@ -162,7 +164,7 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
         def pick(x: Any, i: int = i, first: int = int(first)) -> np.ndarray:
             return np.array(int(np.asarray(x).flat[i]) - first, np.int32)
 
-        yield _Leaf(f"{key}/{i}", path, Space((), "int32", int(n)), pick)
+        yield _Leaf(f"{key}/{i}", path, Space((), "int32", classes=int(n)), pick)
 
 
 def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
@@ -178,10 +180,10 @@ def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
                 x = np.rint(np.clip((x - low) * (255.0 / (high - low)), 0, 255))
             return np.array(x, np.uint8, order="C")
 
-        return _Leaf(_safe_key(prefix or "image"), path, Space(shape, "uint8", None, 0, 255), to_image)
+        return _Leaf(_safe_key(prefix or "image"), path, Space(shape, "uint8", low=0, high=255), to_image)
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
     shape = tuple(space.shape) if len(space.shape) <= 2 else (int(np.prod(space.shape)),)
-    flat = Space(shape, "float32", None, float(np.min(space.low)), float(np.max(space.high)))
+    flat = Space(shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
     return _Leaf(_safe_key(prefix), path, flat, lambda x: np.array(x, np.float32).reshape(shape))
 
 
@@ -226,11 +228,11 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
     if key in out:
         raise UserError(f"two actions flatten to the same key {key!r}; rename one")
     if isinstance(space, spaces.Discrete):
-        out[key] = Space((), "int32", int(space.n))
+        out[key] = Space((), "int32", classes=int(space.n))
         kind, start = space.dtype.type, int(space.start)
         return lambda action: kind(int(action[key]) + start)
     if isinstance(space, spaces.MultiBinary):
-        out[key] = Space(tuple(space.shape), "int32", 2)
+        out[key] = Space(tuple(space.shape), "int32", classes=2)
         return lambda action: np.asarray(action[key]).astype(space.dtype)
     if isinstance(space, spaces.MultiDiscrete):
         return _class_decoder(key, space.nvec, space.start, space.dtype, out)
@@ -242,11 +244,11 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
 def _class_decoder(key: str, counts: Any, start: Any, dtype: Any, out: Spaces) -> Decode:
     counts, start = np.asarray(counts), np.asarray(start)
     if (counts == counts.flat[0]).all():
-        out[key] = Space(tuple(counts.shape), "int32", int(counts.flat[0]))
+        out[key] = Space(tuple(counts.shape), "int32", classes=int(counts.flat[0]))
         return lambda action: (np.asarray(action[key]) + start).astype(dtype)
     keys = [f"{key}/{i}" for i in range(counts.size)]
     for name, count in zip(keys, counts.flat):
-        out[name] = Space((), "int32", int(count))
+        out[name] = Space((), "int32", classes=int(count))
     return lambda action: (np.array([action[name] for name in keys]).reshape(counts.shape) + start).astype(
         dtype
     )
@@ -264,7 +266,7 @@ def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
         )
     if np.issubdtype(dtype, np.integer) and (high - low < MAX_INT_CLASSES).all():
         return _class_decoder(key, (high - low + 1).astype(np.int64), space.low.astype(np.int64), dtype, out)
-    out[key] = Space(tuple(space.shape), "float32", None, -1.0, 1.0)
+    out[key] = Space(tuple(space.shape), "float32", low=-1.0, high=1.0)
     middle, half = (high + low) / 2, (high - low) / 2
 
     def decode(action: dict[str, np.ndarray]) -> np.ndarray:

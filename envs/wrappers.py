@@ -116,7 +116,7 @@ class NormalizeAction(Wrapper):
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise UserError(f"action {key!r} has no finite bounds: [{low}, {high}]")
         self.act_space = {
-            key: space if space.discrete else Space(space.shape, space.dtype, None, -1.0, 1.0)
+            key: space if space.discrete else Space(space.shape, space.dtype, low=-1.0, high=1.0)
             for key, space in env.act_space.items()
         }
 
@@ -163,7 +163,7 @@ class ResizeImage(_ObsWrapper):
             height, width, channels = env.obs_space[key].shape
             if gray and channels == 3:
                 channels = 1
-            self.obs_space[key] = Space((*(size or (height, width)), channels), "uint8", None, 0, 255)
+            self.obs_space[key] = Space((*(size or (height, width)), channels), "uint8", low=0, high=255)
 
     def _observe(self, obs: dict[str, np.ndarray], first: bool) -> dict[str, np.ndarray]:
         obs = dict(obs)
@@ -194,7 +194,7 @@ class FrameStack(_ObsWrapper):
             if space.discrete or not space.shape:
                 raise UserError(f"can't stack observation {key!r}: it is discrete or a scalar")
             shape = (*space.shape[:-1], space.shape[-1] * count)
-            self.obs_space[key] = Space(shape, space.dtype, None, space.low, space.high)
+            self.obs_space[key] = Space(shape, space.dtype, low=space.low, high=space.high)
 
     def _observe(self, obs: dict[str, np.ndarray], first: bool) -> dict[str, np.ndarray]:
         obs = dict(obs)

@@ -17,7 +17,7 @@ SHELL = BASE | {"replay", "logging"}
 
 # What a module or package may import from dreamworld, beside itself. The most specific entry holds.
 ALLOWED = {
-    "types": set(),
+    "types": {"errors"},
     "errors": set(),
     "config": {"types", "errors"},
     "limits": {"types", "config", "errors"},

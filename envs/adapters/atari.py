@@ -98,8 +98,8 @@ class AtariEnv:
         self._screens = [np.zeros(screen, np.uint8) for _ in range(2)]
         self._frames = 0
         self._last = Step({}, 0.0, True, False, False)
-        self.obs_space = {"image": Space((*size, 1 if config.gray else 3), "uint8", None, 0, 255)}
-        self.act_space = {"action": Space((), "int32", len(self._actions))}
+        self.obs_space = {"image": Space((*size, 1 if config.gray else 3), "uint8", low=0, high=255)}
+        self.act_space = {"action": Space((), "int32", classes=len(self._actions))}
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts a game: up to `noops` frames without action, then the screen."""

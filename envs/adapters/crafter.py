@@ -68,8 +68,8 @@ class CrafterEnv(Unsaved):
         self._episodes = 0
         self._env = self._build(int(np.random.default_rng().integers(2**31)))
         actions = len(constants.actions)
-        self.obs_space = {"image": Space((*size, 3), "uint8", None, 0, 255)}
-        self.act_space = {"action": Space((), "int32", actions)}
+        self.obs_space = {"image": Space((*size, 3), "uint8", low=0, high=255)}
+        self.act_space = {"action": Space((), "int32", classes=actions)}
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode in a new world."""

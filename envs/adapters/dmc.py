@@ -71,7 +71,7 @@ class DMCEnv(Unsaved):
         self.act_space = self._act.spaces
         self.obs_space = dict(self._vectors.spaces) if self._show_vectors else {}
         if self._pixels:
-            self.obs_space["image"] = Space((*size, 3), "uint8", None, 0, 255)
+            self.obs_space["image"] = Space((*size, 3), "uint8", low=0, high=255)
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode."""

@@ -131,7 +131,7 @@ def _bounds(space: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _ObsLeaf:
     if hasattr(space, "n"):
-        discrete = Space((), "int32", int(space.n))
+        discrete = Space((), "int32", classes=int(space.n))
         return _ObsLeaf(prefix or "vector", path, discrete, lambda x: jnp.asarray(x, jnp.int32).reshape(()))
     low, high = _bounds(space, f"observation {prefix!r}")
     shape = low.shape
@@ -160,7 +160,7 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, Ar
         return lambda action: tuple(decode(action) for decode in parts.values())
     key = prefix or "action"
     if hasattr(space, "n"):
-        out[key] = Space((), "int32", int(space.n))
+        out[key] = Space((), "int32", classes=int(space.n))
         return lambda action: action[key]
     low, high = _bounds(space, f"action {key!r}")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):

@@ -14,11 +14,11 @@ ACTION = {"action": np.array([0.0, 1.0], np.float32)}
 def test_spaces_of_specs():
     env = DmEnv(toys.DmCounter())
     assert env.obs_space == {
-        "count": Space((), "float32", None, 0, 100),
-        "flag": Space((2,), "int32", 2),
-        "phase": Space((), "int32", 4),
+        "count": Space((), "float32", low=0, high=100),
+        "flag": Space((2,), "int32", classes=2),
+        "phase": Space((), "int32", classes=4),
     }
-    assert env.act_space == {"action": Space((2,), "float32", None, -1, 1)}
+    assert env.act_space == {"action": Space((2,), "float32", low=-1, high=1)}
 
 
 @pytest.mark.parametrize("discount", [0.0, 1.0])

@@ -85,16 +85,19 @@ def test_every_flat_action_decodes_into_the_space(space, seed):
 
 def test_discrete_spaces_count_from_zero_whatever_their_start():
     obs = make_obs_codec(spaces.Discrete(4, start=10))
-    assert obs.spaces == {"vector": Space((), "int32", 4)}
+    assert obs.spaces == {"vector": Space((), "int32", classes=4)}
     assert obs.encode(12)["vector"] == 2
     act = make_act_codec(spaces.Discrete(4, start=10))
     assert act.decode({"action": np.array(3)}) == 13
 
 
 def test_multi_discrete_is_one_key_when_equal_and_one_per_element_when_not():
-    assert make_act_codec(spaces.MultiDiscrete([3, 3])).spaces == {"action": Space((2,), "int32", 3)}
+    assert make_act_codec(spaces.MultiDiscrete([3, 3])).spaces == {"action": Space((2,), "int32", classes=3)}
     unequal = make_act_codec(spaces.MultiDiscrete([3, 2]))
-    assert unequal.spaces == {"action/0": Space((), "int32", 3), "action/1": Space((), "int32", 2)}
+    assert unequal.spaces == {
+        "action/0": Space((), "int32", classes=3),
+        "action/1": Space((), "int32", classes=2),
+    }
     decoded = unequal.decode({"action/0": np.array(2), "action/1": np.array(1)})
     np.testing.assert_array_equal(decoded, [2, 1])
     obs = make_obs_codec(spaces.Dict(k=spaces.MultiDiscrete([3, 2])))
@@ -103,14 +106,14 @@ def test_multi_discrete_is_one_key_when_equal_and_one_per_element_when_not():
 
 def test_box_actions_map_minus_one_to_low_zero_to_middle_one_to_high_and_clip():
     codec = make_act_codec(spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)))
-    assert codec.spaces == {"action": Space((2,), "float32", None, -1.0, 1.0)}
+    assert codec.spaces == {"action": Space((2,), "float32", low=-1.0, high=1.0)}
     for value, expected in ((-1, [-2, 0]), (0, [0, 5]), (1, [2, 10]), (9, [2, 10]), (-9, [-2, 0])):
         np.testing.assert_allclose(codec.decode({"action": np.full(2, value, np.float32)}), expected)
 
 
 def test_integer_boxes_are_classes_when_short_and_rounded_when_long():
     short = make_act_codec(spaces.Box(-1, 2, (2,), np.int64))
-    assert short.spaces["action"] == Space((2,), "int32", 4)
+    assert short.spaces["action"] == Space((2,), "int32", classes=4)
     np.testing.assert_array_equal(short.decode({"action": np.array([0, 3])}), [-1, 2])
     long = make_act_codec(spaces.Box(0, 1000, (1,), np.int64))
     assert long.spaces["action"].dtype == "float32"
@@ -130,7 +133,7 @@ def test_integer_boxes_are_classes_when_short_and_rounded_when_long():
 )
 def test_images_of_every_layout_become_uint8_height_width_channels(box, shape):
     codec = make_obs_codec(box)
-    assert codec.spaces == {"image": Space(shape, "uint8", None, 0, 255)}
+    assert codec.spaces == {"image": Space(shape, "uint8", low=0, high=255)}
     assert codec.spaces["image"].is_image
     assert codec.encode(box.sample())["image"].shape == shape
 
@@ -149,7 +152,7 @@ def test_float_images_scale_their_bounds_to_black_and_white():
 
 def test_small_pictures_and_arrays_of_unknown_range_are_vectors():
     symbols = make_obs_codec(spaces.Box(0, 255, (7, 7, 3), np.uint8)).spaces
-    assert symbols == {"vector": Space((147,), "float32", None, 0, 255)}
+    assert symbols == {"vector": Space((147,), "float32", low=0, high=255)}
     unbounded = make_obs_codec(spaces.Box(-np.inf, np.inf, (32, 32, 3))).spaces
     assert unbounded["vector"].shape == (3072,)
 

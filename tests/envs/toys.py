@@ -84,11 +84,14 @@ class Own(Unsaved):
 
     def __init__(self, length: int = 5, image: tuple[int, int, int] = (32, 48, 3)):
         self.obs_space = {
-            "camera/front": Space(image, "uint8", None, 0, 255),
+            "camera/front": Space(image, "uint8", low=0, high=255),
             "speed": Space((), "float32"),
-            "gear": Space((), "int32", 5),
+            "gear": Space((), "int32", classes=5),
         }
-        self.act_space = {"action": Space((2,), "float32", None, 0.0, 10.0), "gear": Space((), "int32", 5)}
+        self.act_space = {
+            "action": Space((2,), "float32", low=0.0, high=10.0),
+            "gear": Space((), "int32", classes=5),
+        }
         self.length, self.count, self.actions, self.resets = length, 0, [], []
 
     def reset(self, seed=None, options=None):

@@ -16,7 +16,7 @@ class Noise:
     """Counts steps and observes noise; ends terminally after `length` steps. Written without `observe`."""
 
     obs_space = {"noise": Space((), "float32"), "count": Space((2,), "int32")}  # noqa: RUF012
-    act_space = {"push": Space((2,), "float32", None, -1, 1)}  # noqa: RUF012
+    act_space = {"push": Space((2,), "float32", low=-1, high=1)}  # noqa: RUF012
 
     def __init__(self, length=3):
         self.length = length

@@ -27,7 +27,7 @@ class Counter:
 
     def __init__(self, length=5, terminal=True, fault="", at=2, flag="", size=4, step_s=0.0):
         self.obs_space = {"image": Space((size, size, 3), "uint8"), "noise": Space((), "float32")}
-        self.act_space = {"action": Space((2,), "float32", None, -1, 1)}
+        self.act_space = {"action": Space((2,), "float32", low=-1, high=1)}
         self.length, self.terminal, self.fault, self.at, self.flag = length, terminal, fault, at, flag
         self.size, self.step_s = size, step_s
         self.random = np.random.default_rng()
@@ -128,7 +128,7 @@ class Modules(Counter):
 
     def __init__(self):
         super().__init__()
-        self.obs_space = {"jax_loaded": Space((), "int32", 2)}
+        self.obs_space = {"jax_loaded": Space((), "int32", classes=2)}
 
     def _step(self, reward, first=False):
         return Step({"jax_loaded": np.array("jax" in sys.modules, np.int32)}, reward, first, False, False)
