@@ -12,7 +12,8 @@ from dreamworld.errors import UserError
 from dreamworld.types import Agent, Space, Spaces, VectorEnv
 
 if TYPE_CHECKING:
-    from dreamworld.training.evaluate import Mode, Player
+    from dreamworld.player import Player
+    from dreamworld.types import Mode
 
 EnvSource = str | Callable[[], Any] | Any
 
@@ -101,7 +102,7 @@ def load_player(
     config: Config, rundir: Any, agent: Agent | None, *, step: int | None, mode: Mode, seed: int
 ) -> Player:
     """`load` with what the caller has already."""
-    from dreamworld.training.evaluate import Player
+    from dreamworld.player import Player
 
     setup_jax(config)
     agent = agent or build_agent(config)

@@ -19,13 +19,14 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
+from dreamworld.player import Player
 from dreamworld.replay.memory import check_memory
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
 from dreamworld.scripts import common
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
-from dreamworld.training.evaluate import Player, evaluate
+from dreamworld.training.evaluate import evaluate
 from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop, NumericalStop

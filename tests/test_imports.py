@@ -36,6 +36,7 @@ ALLOWED = {
     "stats": SHELL,
     "training": MODEL | SHELL | {"training", "flops"},
     "training.step": MODEL | {"models", "behaviours"},
+    "player": BASE | {"envs"},
     "agents": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything.
