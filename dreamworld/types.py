@@ -40,6 +40,14 @@ DTYPES = (
 )
 
 
+class Native(NamedTuple):
+    """How an environment itself writes an action: class 0, or -1, is `low`; the last class, or 1, is `high`."""
+
+    low: tuple[float, ...]  # one per element, flat; whole numbers where the action is discrete
+    high: tuple[float, ...]
+    dtype: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Space:
     """One flat array space. `classes` makes it discrete: integers in [0, classes), one categorical per element.
@@ -54,6 +62,7 @@ class Space:
     classes: int | None = None  # number of values of each element when discrete
     low: float = -np.inf  # of all elements
     high: float = np.inf
+    native: Native | None = dataclasses.field(default=None, compare=False, repr=False)  # of an action
 
     def __post_init__(self) -> None:
         shape, dtype, classes = _shape(self.shape), _dtype_name(self.dtype), self.classes

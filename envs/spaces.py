@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dreamworld.errors import UserError
-from dreamworld.types import FLAGS, Space, Spaces
+from dreamworld.types import FLAGS, Native, Space, Spaces
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these at any depth"
 MIN_IMAGE_SIDE = 16  # smaller pictures are symbols, not scenery: they become vectors
@@ -228,12 +228,9 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
     if key in out:
         raise UserError(f"two actions flatten to the same key {key!r}; rename one")
     if isinstance(space, spaces.Discrete):
-        out[key] = Space((), "int32", classes=int(space.n))
-        kind, start = space.dtype.type, int(space.start)
-        return lambda action: kind(int(action[key]) + start)
+        return _decoder(key, _classes((), space.n, space.start, space.dtype), out)
     if isinstance(space, spaces.MultiBinary):
-        out[key] = Space(tuple(space.shape), "int32", classes=2)
-        return lambda action: np.asarray(action[key]).astype(space.dtype)
+        return _decoder(key, _classes(tuple(space.shape), 2, 0, space.dtype), out)
     if isinstance(space, spaces.MultiDiscrete):
         return _class_decoder(key, space.nvec, space.start, space.dtype, out)
     if isinstance(space, spaces.Box):
@@ -241,17 +238,51 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
     raise _unsupported("action", space, prefix)
 
 
+def _decoder(key: str, space: Space, out: Spaces) -> Decode:
+    """Adds a flat space to `out` and returns what rebuilds the action from its key."""
+    out[key] = space
+    native = make_native(space)
+    return lambda action: native(action[key])
+
+
+def _classes(shape: tuple[int, ...], count: Any, start: Any, dtype: Any) -> Space:
+    """Class indices of `count` classes each, which the environment counts from `start`."""
+    low = np.broadcast_to(start, shape).ravel()
+    native = Native(tuple(low.tolist()), tuple((low + int(count) - 1).tolist()), np.dtype(dtype).name)
+    return Space(shape, "int32", classes=int(count), native=native)
+
+
+def make_native(space: Space) -> Callable[[Any], Any]:
+    """Turns actions [..., *shape] of a flat space into the environment's own; clips continuous ones to [-1, 1]."""
+    if space.native is None:
+        return lambda action: np.asarray(action)[()] if space.discrete else np.clip(action, -1.0, 1.0)
+    dtype = np.dtype(space.native.dtype)
+    whole = np.issubdtype(dtype, np.integer)
+    if space.discrete:
+        start = np.array(space.native.low, np.int64).reshape(space.shape)
+        return lambda action: (np.asarray(action) + start).astype(dtype)[()]
+    low = np.array(space.native.low, np.float64).reshape(space.shape)
+    high = np.array(space.native.high, np.float64).reshape(space.shape)
+    middle, half = (high + low) / 2, (high - low) / 2
+
+    def scale(action: Any) -> np.ndarray:
+        value = middle + half * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        value = np.rint(value) if whole else value
+        # Casting to float32 may round past a bound.
+        return np.asarray(np.clip(np.asarray(value).astype(dtype), low.astype(dtype), high.astype(dtype)))
+
+    return scale
+
+
 def _class_decoder(key: str, counts: Any, start: Any, dtype: Any, out: Spaces) -> Decode:
     counts, start = np.asarray(counts), np.asarray(start)
     if (counts == counts.flat[0]).all():
-        out[key] = Space(tuple(counts.shape), "int32", classes=int(counts.flat[0]))
-        return lambda action: (np.asarray(action[key]) + start).astype(dtype)
-    keys = [f"{key}/{i}" for i in range(counts.size)]
-    for name, count in zip(keys, counts.flat):
-        out[name] = Space((), "int32", classes=int(count))
-    return lambda action: (np.array([action[name] for name in keys]).reshape(counts.shape) + start).astype(
-        dtype
-    )
+        return _decoder(key, _classes(tuple(counts.shape), counts.flat[0], start, dtype), out)
+    parts = [
+        _decoder(f"{key}/{i}", _classes((), count, first, dtype), out)
+        for i, (count, first) in enumerate(zip(counts.flat, start.flat))
+    ]
+    return lambda action: np.array([part(action) for part in parts], dtype).reshape(counts.shape)
 
 
 def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
@@ -266,13 +297,5 @@ def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
         )
     if np.issubdtype(dtype, np.integer) and (high - low < MAX_INT_CLASSES).all():
         return _class_decoder(key, (high - low + 1).astype(np.int64), space.low.astype(np.int64), dtype, out)
-    out[key] = Space(tuple(space.shape), "float32", low=-1.0, high=1.0)
-    middle, half = (high + low) / 2, (high - low) / 2
-
-    def decode(action: dict[str, np.ndarray]) -> np.ndarray:
-        value = middle + half * np.clip(np.asarray(action[key], np.float64), -1.0, 1.0)
-        value = np.rint(value) if np.issubdtype(dtype, np.integer) else value
-        # Casting to float32 may round past a bound.
-        return np.asarray(np.clip(value.astype(dtype), space.low, space.high))
-
-    return decode
+    native = Native(tuple(low.ravel().tolist()), tuple(high.ravel().tolist()), np.dtype(dtype).name)
+    return _decoder(key, Space(tuple(space.shape), "float32", low=-1.0, high=1.0, native=native), out)

@@ -10,7 +10,7 @@ import numpy as np
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.images import resize_bilinear, to_gray
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces
+from dreamworld.types import Native, Space, Spaces
 
 
 class Wrapper:
@@ -116,8 +116,7 @@ class NormalizeAction(Wrapper):
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise UserError(f"action {key!r} has no finite bounds: [{low}, {high}]")
         self.act_space = {
-            key: space if space.discrete else Space(space.shape, space.dtype, low=-1.0, high=1.0)
-            for key, space in env.act_space.items()
+            key: space if space.discrete else _normalised(space) for key, space in env.act_space.items()
         }
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
@@ -127,6 +126,11 @@ class NormalizeAction(Wrapper):
             unit = (np.clip(action[key], -1.0, 1.0) + 1) / 2
             action[key] = np.asarray(low + unit * (high - low), self.env.act_space[key].dtype)
         return self.env.step(action)
+
+
+def _normalised(space: Space) -> Space:
+    native = Native((space.low,) * space.size, (space.high,) * space.size, space.dtype)
+    return Space(space.shape, space.dtype, low=-1.0, high=1.0, native=native)
 
 
 class _ObsWrapper(Wrapper):

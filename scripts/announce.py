@@ -9,7 +9,8 @@ import jax
 from dreamworld.config import Config
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.types import Agent, Space, VectorEnv
+from dreamworld.spaces import describe_space
+from dreamworld.types import Agent, VectorEnv
 
 
 def announce(
@@ -81,13 +82,6 @@ def describe_ratio(config: Config) -> str:
         f"{per_step:.4g} gradient steps per environment step: train_ratio {run.train_ratio:g} / "
         f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in {run.steps:,.0f} steps"
     )
-
-
-def describe_space(space: Space) -> str:
-    """`uint8 (64, 64, 3)`, `2 x 5 classes`, `float32 (6,)`."""
-    if space.discrete:
-        return f"{space.size} x {space.classes} classes" if space.shape else f"{space.classes} classes"
-    return f"{space.dtype} {space.shape}"
 
 
 def engine_reason(env: VectorEnv) -> str:

@@ -106,7 +106,7 @@ def load_player(
 
     setup_jax(config)
     agent = agent or build_agent(config)
-    return Player(agent, restore_params(rundir, agent, step), seed, mode)
+    return Player(agent, restore_params(rundir, agent, step), seed, mode, config.env)
 
 
 def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:

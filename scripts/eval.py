@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -63,7 +64,12 @@ def evaluate_run(flags: Flags) -> dict[str, Any]:
         player = common.load_player(config, rundir, agent, step=step, mode=flags.mode, seed=flags.seed)
         state = player.initial(env.num_envs)
         found = evaluate(
-            player.act, state, env, flags.episodes, seed=flags.seed + 1_000_003, video=flags.video
+            functools.partial(player.act, normalised=True),
+            state,
+            env,
+            flags.episodes,
+            seed=flags.seed + 1_000_003,
+            video=flags.video,
         )
     finally:
         env.close()

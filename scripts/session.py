@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -218,7 +219,7 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
         player = Player(loop.learner.agent, loop.learner.act_params, config.seed + step, config.eval.mode)
         state = player.initial(env.num_envs)
         found = evaluate(
-            player.act,
+            functools.partial(player.act, normalised=True),
             state,
             env,
             config.eval.episodes,

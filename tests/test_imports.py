@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-BASE = {"types", "config", "errors", "limits", "presets"}
+BASE = {"types", "config", "errors", "limits", "presets", "spaces"}
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -22,6 +22,7 @@ ALLOWED = {
     "config": {"types", "errors"},
     "limits": {"types", "config", "errors"},
     "presets": {"types", "config", "errors", "limits"},
+    "spaces": {"types", "errors"},
     "testing": {"types", "config"},
     "cli": BASE,
     "launch": set(),
@@ -36,7 +37,8 @@ ALLOWED = {
     "stats": SHELL,
     "training": MODEL | SHELL | {"training", "flops"},
     "training.step": MODEL | {"models", "behaviours"},
-    "player": BASE | {"envs"},
+    "player": BASE | {"envs", "policy"},
+    "policy": BASE | {"envs", "player"},
     "agents": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything.

@@ -16,7 +16,7 @@ import numpy as np
 
 from dreamworld.envs.spaces import image_layout
 from dreamworld.errors import UserError
-from dreamworld.types import JaxStep, Space, Spaces
+from dreamworld.types import JaxStep, Native, Space, Spaces
 
 Array = jax.Array
 
@@ -165,6 +165,7 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, Ar
     low, high = _bounds(space, f"action {key!r}")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise UserError(f"action {key!r} of the environment is unbounded ({space}): give it finite bounds")
-    out[key] = Space(low.shape, "float32", low=-1.0, high=1.0)
+    native = Native(tuple(low.ravel().tolist()), tuple(high.ravel().tolist()), "float32")
+    out[key] = Space(low.shape, "float32", low=-1.0, high=1.0, native=native)
     middle, half = np.float32((high + low) / 2), np.float32((high - low) / 2)
     return lambda action: middle + half * jnp.clip(action[key].astype(jnp.float32), -1, 1)
