@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from dreamworld import cli, launch, presets
+from dreamworld import cli, launch, presets, streams
 from dreamworld.errors import UserError
 
 COMMANDS = {
@@ -21,12 +21,15 @@ COMMANDS = {
     "benchmark": "measure updates, environments and replay on this machine",
 }
 COMPUTE = ("train", "eval", "benchmark")
+TRAIN = ("train", "sweep")  # what these do must not end because nobody reads what they print
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Called by a console (without `argv`), commands that compute get huge pages."""
     if argv is None and sys.argv[1:2] and sys.argv[1] in COMPUTE:
         launch.use_huge_pages()
+    if argv is None and sys.argv[1:2] and sys.argv[1] in TRAIN:
+        streams.guard_process("stdout")
     return cli.run(_dispatch, sys.argv[1:] if argv is None else argv)
 
 

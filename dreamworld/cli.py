@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from dreamworld import limits, presets
+from dreamworld import limits, presets, streams
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.presets import diff, load_yaml, override, save_yaml
@@ -61,8 +61,11 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130."""
+    streams.guard_process("stderr")
     try:
-        return main(list(argv))
+        status = main(list(argv))
+        sys.stdout.flush()  # what was printed may fail only now
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

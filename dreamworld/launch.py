@@ -7,6 +7,7 @@ GLIBC_TUNABLES when the program starts, so the program starts itself once more w
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
@@ -38,8 +39,9 @@ def use_huge_pages() -> None:
     elif wanted():
         before = os.environ.get(TUNABLES, "")
         tunables = f"{before}:{HUGE_PAGES}" if before else HUGE_PAGES
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed when the program started
+            with contextlib.suppress(OSError):
+                stream.flush()
         os.execve(
             sys.executable,
             [sys.executable, *sys.orig_argv[1:]],

@@ -35,9 +35,10 @@ def announce(
     )
     table.add_column(style="bold")
     table.add_column()
-    for name, text in describe(config, rundir, agent, env, params, devices, memory):
+    rows = describe(config, rundir, agent, env, params, devices, memory)
+    for name, text in rows:
         table.add_row(name, text)
-    progress.print(table)
+    progress.print(table, "\n".join(f"{name}: {text}" for name, text in rows))
 
 
 def describe(

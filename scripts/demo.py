@@ -35,8 +35,9 @@ class Outcome:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the demo and prints what it leaves."""
-    from dreamworld import cli
+    from dreamworld import cli, streams
 
+    streams.guard_process("stdout", "stderr")
     flags = cli.parse_flags(
         argv, Flags(), prog="scripts/demo.py", description="Train a small agent and show it."
     )

@@ -51,6 +51,13 @@ def train(config: Config, env: Any = None) -> int:
 
     Raises UserError for what the user can mend.
     """
+    from dreamworld import streams
+
+    with streams.guarded("stdout", "stderr"):
+        return _train(config, env)
+
+
+def _train(config: Config, env: Any) -> int:
     from dreamworld.logging.rundir import RunDir
     from dreamworld.scripts import session, session_fused, session_seeds
     from dreamworld.training import hosts

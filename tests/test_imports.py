@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-BASE = {"types", "config", "errors", "limits", "presets", "spaces"}
+BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams"}
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -26,6 +26,7 @@ ALLOWED = {
     "testing": {"types", "config"},
     "cli": BASE,
     "launch": set(),
+    "streams": set(),
     "flops": set(),
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,

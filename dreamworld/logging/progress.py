@@ -1,4 +1,8 @@
-"""The progress line: a live one on a terminal, now and then a plain one elsewhere. Messages go above it."""
+"""The progress line: a live one on a terminal, now and then a plain one elsewhere. Messages go above it.
+
+Nothing here raises: a stream that takes nothing is guarded (`dreamworld.streams`), a line that can't be drawn is
+written as plain text.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
+
+from dreamworld import streams
 
 
 class Speed:
@@ -64,7 +71,8 @@ class Progress:
         self._frames_per_step = frames_per_step
         self._show = show
         self._plain_every_s = plain_every_s
-        self._console = Console(file=file or sys.stderr, soft_wrap=True, highlight=False)
+        self._file = streams.guard(file or sys.stderr)
+        self._console = Console(file=self._file, soft_wrap=True, highlight=False)  # type: ignore[arg-type]
         self._live = None
         self._shown_s = -math.inf
         self._unshown = ""
@@ -81,9 +89,9 @@ class Progress:
             return
         self._shown_s, self._unshown = now, ""
         if self._console.is_terminal:
-            self._draw(step, text)
+            self._say(lambda: self._draw(step, text), text)
         else:
-            self._console.print(text, markup=False)
+            self.message(text)
 
     def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
         """The numbers as text."""
@@ -96,17 +104,23 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Prints text above the line."""
-        self._console.print(text, markup=False)
+        self._say(lambda: self._console.print(text, markup=False, emoji=False), text)
 
-    def print(self, renderable: object) -> None:
-        """Prints a rich renderable above the line."""
-        self._console.print(renderable)
+    def print(self, renderable: object, text: str = "") -> None:
+        """Prints a rich renderable above the line; `text` where it can't be drawn."""
+        self._say(lambda: self._console.print(renderable), text)
+
+    def _say(self, draw: Callable[[], None], text: str) -> None:
+        try:
+            draw()
+        except Exception:  # a terminal that rich can't handle must not end a training
+            self._file.write(f"{text}\n")
 
     def close(self) -> None:
         """Leaves the last line on the screen; safe to call twice."""
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            live, self._live = self._live, None
+            self._say(live.stop, "")
         elif self._unshown:
             self.message(self._unshown)
         self._unshown = ""

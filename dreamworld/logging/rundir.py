@@ -207,7 +207,7 @@ class RunDir:
         """The last status, {} when there is none that can be read."""
         try:
             status = json.loads(self.status.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
         return status if isinstance(status, dict) else {}
 

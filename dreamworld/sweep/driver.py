@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dreamworld import streams
 from dreamworld.errors import UserError
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
@@ -71,6 +72,7 @@ class Driver:
         self.outcome = Outcome()
         self._furthest: dict[str, int] = {}
         self._failures: dict[str, int] = {}
+        self._recorded = True
 
     def run(self, jobs: Sequence[Job], stop: Stop) -> Outcome:
         """Runs `jobs` to their ends, or until `stop` is requested."""
@@ -79,8 +81,8 @@ class Driver:
             while (waiting or running) and not stop.requested:
                 while waiting and len(running) < self.launcher.limit:
                     job = waiting.popleft()
-                    self._start(job)
-                    running.add(job.name)
+                    if self._start(job):
+                        running.add(job.name)
                 for job, code in self.launcher.poll():
                     running.discard(job.name)
                     if self._judge(job, code):
@@ -96,17 +98,35 @@ class Driver:
         self.outcome.left += [job.name for job in waiting] + sorted(running)
         return self.outcome
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job) -> bool:
+        """Whether it could be started; a run that can't be is one that failed."""
         self._furthest.setdefault(job.name, progress_of(job))
-        record(self.spec.folder, "start", job, failures=self._failures.get(job.name, 0))
+        self._record("start", job, failures=self._failures.get(job.name, 0))
         again = " again" if self._failures.get(job.name) else ""
         self.say(f"start{again}: {job.name}")
-        self.launcher.start(job)
+        try:
+            self.launcher.start(job)
+        except OSError as error:
+            self._record("failed", job, error=str(error))
+            self.outcome.failed[job.name] = f"can't be started: {error}"
+            self.say(f"failed: {job.name}: can't be started: {error}")
+            return False
+        return True
+
+    def _record(self, event: str, job: Job, **fields: Any) -> None:
+        """Records an event; a disk that does not take it is told once, and the sweep goes on."""
+        try:
+            record(self.spec.folder, event, job, **fields)
+            self._recorded = True
+        except OSError as error:
+            if self._recorded:
+                self.say(f"NOT WRITTEN: events of the sweep: {error}. The sweep goes on.")
+            self._recorded = False
 
     def _judge(self, job: Job, code: int) -> bool:
         """Records how a run ended; returns whether it goes back in line."""
         if code == 0 and is_finished(job):
-            record(self.spec.folder, "finished", job)
+            self._record("finished", job)
             self.outcome.finished.append(job.name)
             self.say(f"finished: {job.name}")
             return False
@@ -117,7 +137,7 @@ class Driver:
         error = last_error(job) if code != PREEMPTED else ""
         why = process.describe_exit(code) + (f": {error}" if error else "")
         final = code == USAGE or self._failures[job.name] > self.spec.retries
-        record(self.spec.folder, "failed" if final else "broke", job, code=code, step=steps, error=error)
+        self._record("failed" if final else "broke", job, code=code, step=steps, error=error)
         if final:
             self.outcome.failed[job.name] = why
             self.say(f"failed: {job.name}: {why}; log: {job.logdir / 'log.txt'}")
@@ -136,7 +156,11 @@ def sweep(spec: Spec, *, command: Sequence[str] = (), say: Say = print) -> int:
     `command` is what trains one run (its arguments are appended), by default `dreamworld train` of this
     installation. UserError, before anything is written, for what does not fit.
     """
-    command = tuple(command) or process.train_command()
+    with streams.guarded("stdout", "stderr"):
+        return _sweep(spec, tuple(command) or process.train_command(), say)
+
+
+def _sweep(spec: Spec, command: tuple[str, ...], say: Say) -> int:
     jobs = expand(spec)
     if spec.dry_run:
         states: dict[str, State] = {job.name: state_of(job) for job in jobs}
@@ -155,7 +179,10 @@ def _run(spec: Spec, jobs: list[Job], launcher: Launcher, say: Say) -> int:
     """Runs what is not finished; the caller holds the sweep's directory."""
     states: dict[str, State] = {job.name: state_of(job) for job in jobs}
     elsewhere = queued_elsewhere(spec, jobs)
-    save_plan(spec.folder, spec.name, jobs)
+    try:
+        save_plan(spec.folder, spec.name, jobs)
+    except OSError as error:
+        say(f"NOT WRITTEN: the plan of the sweep: {error}. The sweep goes on.")
     print_plan(spec, jobs, states)
     say(f"launcher: {launcher.about}")
     say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), launcher.slots)}")
@@ -222,6 +249,10 @@ def write_report(spec: Spec, say: Say) -> None:
         _, page = report([str(spec.folder)], title=spec.name, options=options)
     except UserError as error:
         say(f"no report yet: {error}")
+    except Exception as error:  # the runs are what counts: a report can be made again
+        say(
+            f"NOT WRITTEN: the report: {type(error).__name__}: {error}; again: dreamworld report {spec.folder}"
+        )
     else:
         say(f"report: {page}")
 

@@ -10,6 +10,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from dreamworld import streams
+
 
 class Exit(enum.IntEnum):
     """Exit codes of `dreamworld train`; docs/reliability.md says what to do after each."""
@@ -103,9 +105,11 @@ class Stop:
     def _leave_in_time(self) -> None:
         if self._left.wait(self.grace_s):
             return
-        sys.stderr.write(
+        text = (
             f"error: {self.reason} came {self.grace_s:g} s ago and the save is not done (run.grace_s); "
             f"leaving with exit code {Exit.OVERDUE:d}. The checkpoint before this one is intact.\n"
         )
-        sys.stderr.flush()
-        os._exit(Exit.OVERDUE)
+        try:
+            streams.guard(sys.stderr).write(text)
+        finally:
+            os._exit(Exit.OVERDUE)

@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from dreamworld import streams
 from dreamworld.training import snapshot
 from dreamworld.training.stops import Exit
 
@@ -124,4 +125,4 @@ def _commits(checkpoints: epath.PathLike) -> set[tuple[int, int]]:
 
 
 def _say(text: str) -> None:
-    print(f"supervise: {text}", file=sys.stderr, flush=True)
+    print(f"supervise: {text}", file=streams.guard(sys.stderr), flush=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dreamworld import streams
 from dreamworld.config import EnvConfig
 from dreamworld.envs.vector.common import EnvFailure, Rows, describe
 from dreamworld.envs.vector.inprocess import Group
@@ -63,6 +64,7 @@ def maker(make: str | Callable[..., Any], config: EnvConfig) -> Callable[[], Env
 
 def main(connection: Connection, memory: int, trace: int) -> None:
     """Serves requests until told to close, or until the parent is gone."""
+    streams.guard_process("stdout", "stderr")  # what an environment prints must not end it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGUSR1, trace)  # asked for before a hanging worker is killed

@@ -159,3 +159,36 @@ def test_dry_run_writes_nothing(run_sweep, tmp_path, capsys):
     assert run_sweep(seeds="0:3", tasks=["gym_A", "gym_B"], dry_run="true")[0] == 0
     assert not (tmp_path / "sweep").exists()
     assert "6 runs in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("sweep.jsonl", "NOT WRITTEN: events of the sweep: "),
+        ("sweep.json", "NOT WRITTEN: the plan of the sweep: "),
+        ("gym_A/seed0/log.txt", "finished: gym_A/seed0"),
+        ("statistics", "no report yet: "),
+    ],
+)
+def test_what_a_sweep_cannot_write_stops_none_of_its_runs(run_sweep, states, tmp_path, name, told):
+    path = tmp_path / "sweep" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("") if name == "statistics" else path.mkdir()
+    code, said = run_sweep(seeds="0:2")
+    assert code == 0 and states() == {"gym_A/seed0": "finished", "gym_A/seed1": "finished"}
+    assert said.count(told) == 1
+
+
+def test_a_run_that_cannot_be_started_fails_alone(run_sweep, states, tmp_path):
+    (tmp_path / "sweep/gym_A").mkdir(parents=True)
+    (tmp_path / "sweep/gym_A/seed0").write_text("in the way")
+    code, said = run_sweep(seeds="0:3", workers="1")
+    assert code == 1 and states() == {"gym_A/seed1": "finished", "gym_A/seed2": "finished"}
+    assert "failed: gym_A/seed0: can't be started: [Errno 17] File exists" in said
+
+
+def test_a_sweep_that_nobody_hears_goes_on(run_sweep, states, monkeypatch):
+    with open("/dev/full", "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        assert run_sweep()[0] == 0
+    assert states() == {"gym_A/seed0": "finished"}

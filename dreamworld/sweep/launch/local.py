@@ -104,8 +104,9 @@ class LocalPool:
 
     def start(self, job: Job) -> None:
         """Starts a run in a free slot."""
-        slot = self._free.pop(0)
+        slot = self._free[0]
         child = process.start([*self._command, *job.args], job.logdir, env=slot.env, cores=slot.cores)
+        self._free.remove(slot)
         self._running.append((job, slot, child))
 
     def poll(self) -> list[tuple[Job, int]]:

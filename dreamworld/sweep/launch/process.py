@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 POLL_S = 0.1
 PR_SET_PDEATHSIG = 1
@@ -40,10 +41,10 @@ def start(
             _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     logdir.mkdir(parents=True, exist_ok=True)
-    with (logdir / "log.txt").open("ab") as log:
+    with open_log(logdir / "log.txt") as log:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        log.write(f"# {stamp} {shlex.join(command)}\n".encode())
-        log.flush()
+        with contextlib.suppress(OSError):  # a full disk: the run itself can wait for room
+            log.write(f"# {stamp} {shlex.join(command)}\n".encode())
         return subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
@@ -53,6 +54,14 @@ def start(
             process_group=0,
             preexec_fn=prepare,
         )
+
+
+def open_log(path: Path) -> BinaryIO:
+    """The log, to be appended to; one that leads nowhere where it can't be: no run fails for want of its log."""
+    try:
+        return open(path, "ab", buffering=0)
+    except OSError:
+        return open(os.devnull, "ab", buffering=0)
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]], grace_s: float) -> None:

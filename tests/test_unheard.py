@@ -1,0 +1,45 @@
+"""Real trainings that nobody hears: they train to the end, save everything and end with the code they would have had.
+
+That the exit code survives every kind of broken stream is tested in test_streams.py, with less at stake.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from dreamworld import cli
+from dreamworld.logging.rundir import RunDir
+from dreamworld.scripts.train import train
+from dreamworld.training import snapshot
+
+WORDS = ["--configs", "debug", "--task", "jax_catch", "--eval.every", "0", "--run.report_every", "0"]
+WORDS += ["--run.steps", "80", "--run.save_every", "40", "--run.log_every", "10"]
+
+
+def is_complete(rundir):
+    return rundir.read_status()["state"] == "finished" and snapshot.verify(rundir.checkpoints / "80")
+
+
+@pytest.mark.parametrize("how", [">&- 2>&-", "2>&1 | head -n 1 >/dev/null"], ids=["closed", "reader left"])
+def test_a_training_that_nobody_hears_ends_as_ever(how, tmp_path):
+    words = [sys.executable, "-m", "dreamworld", "train", *WORDS, "--logdir", str(tmp_path / "run")]
+    line = f'"$@" {how}; exit ${{PIPESTATUS[0]}}'
+    result = subprocess.run(["bash", "-c", line, *words[:1], *words], capture_output=True, text=True)
+    assert result.returncode == 0 and not result.stderr
+    assert is_complete(RunDir(tmp_path / "run"))
+
+
+def test_a_training_in_python_survives_the_streams_of_its_caller(tmp_path, monkeypatch):
+    with open(tmp_path / "said.txt", "w", encoding="ascii") as ascii_only, open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", ascii_only)
+        monkeypatch.setattr(sys, "stdout", full)
+        assert train(cli.parse([*WORDS, "--logdir", str(tmp_path / "rün→")])) == 0
+    assert is_complete(RunDir(tmp_path / "rün→"))
+    assert r"finished: 80 steps" in (tmp_path / "said.txt").read_text()
+    assert r"r\xfcn\u2192" in (tmp_path / "said.txt").read_text()
+
+
+def test_a_mistake_is_exit_code_2_although_nobody_hears_of_it():
+    words = f"{sys.executable} -m dreamworld train --run.stepz 5"
+    assert subprocess.run(["bash", "-c", f"{words} >/dev/full 2>/dev/full"]).returncode == 2
