@@ -10,7 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams"}
+READING = {"text", "reading", "fields"}  # of what lies on disk, for everybody
+BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams"} | READING
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -19,10 +20,13 @@ SHELL = BASE | {"replay", "logging"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
+    "text": {"errors"},
+    "reading": {"errors", "text"},
+    "fields": {"errors", "text", "reading"},
     "config": {"types", "errors"},
-    "limits": {"types", "config", "errors"},
-    "presets": {"types", "config", "errors", "limits"},
-    "spaces": {"types", "errors"},
+    "limits": {"types", "config", "errors", "text"},
+    "presets": {"types", "config", "errors", "limits"} | READING,
+    "spaces": {"types", "errors"} | READING,
     "testing": {"types", "config"},
     "cli": BASE,
     "launch": set(),

@@ -1,0 +1,59 @@
+"""Text that people wrote or that lies on disk: control characters are refused at the door, escaped at every exit.
+
+A control character here is whatever a terminal, a shell, a YAML file or a reader takes for more than a letter: C0
+and C1 controls (escape, newline, tab), line separators, invisible and direction-changing characters, halves of
+characters. The two joiners, which words in Persian or Hindi need, are letters.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from dreamworld.errors import UserError
+
+CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories
+JOINERS = "\u200c\u200d"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet takes for the beginning of a formula
+
+
+def is_control(character: str) -> bool:
+    """Whether a character is refused in options and escaped in output."""
+    return unicodedata.category(character) in CONTROL and character not in JOINERS
+
+
+def printable(value: object) -> str:
+    """`value` as one line that shows control characters: an escape is printed as `\\x1b`, a newline as `\\n`."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(_escaped(item) if is_control(item) else item for item in text)
+
+
+def check(name: str, value: Any) -> None:
+    """Raises UserError where `value` (or an element or key of it) is text with a control character."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            check(name, item)
+    bad = next((item for item in value if is_control(item)), "") if isinstance(value, str) else ""
+    if bad:
+        shown = printable(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise UserError(
+            f"{printable(name)}: got '{shown}', which holds the control character {_escaped(bad)}; "
+            "expects text without newlines, escapes and invisible characters"
+        )
+
+
+def cell(value: Any) -> Any:
+    """`value` for a CSV file: a spreadsheet takes no text for a formula, numbers stay numbers."""
+    if value is None or isinstance(value, bool | int | float) or hasattr(value, "dtype"):
+        return value
+    text = printable(value)
+    return f"'{text}" if str(value).startswith(FORMULA) else text
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,45 @@
+import pytest
+
+from dreamworld import text
+from dreamworld.errors import UserError
+
+CONTROLS = ["\x1b", "\n", "\r", "\t", "\0", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\ufeff", "\ud800"]
+
+
+@pytest.mark.parametrize("character", CONTROLS, ids=ascii)
+def test_control_characters_are_refused_and_shown(character):
+    assert ascii(character)[1:-1] in text.printable(f"a{character}b")
+    assert text.printable(f"a{character}b").isprintable()
+    with pytest.raises(UserError) as caught:
+        text.check("task", f"a{character}b")
+    assert str(caught.value).isprintable() and str(caught.value).startswith("task: got 'a")
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", "Zürich", "日本語", "می\u200cخواهم", "क्\u200dष", "a b", "[/red]", "🙂"]
+)
+def test_words_of_every_language_pass(word):
+    text.check("task", word)
+    assert text.printable(word) == word
+
+
+@pytest.mark.parametrize("value", [("a", "b\n"), ["\x1b"], {"a": "\n"}, {"a\n": 1}, {"a": [{"b": "\x07"}]}])
+def test_elements_and_keys_are_checked(value):
+    with pytest.raises(UserError, match="control character"):
+        text.check("options", value)
+
+
+def test_a_long_value_is_cut_in_the_message():
+    with pytest.raises(UserError) as caught:
+        text.check("task", "x" * 10_000 + "\n")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("word", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\n=x"])
+def test_no_text_becomes_a_formula(word):
+    assert text.cell(word)[0] == "'"
+
+
+@pytest.mark.parametrize("value", [-1.5, 3, True, None, "", "plain", "a=b", "1e5"])
+def test_numbers_and_plain_text_stay(value):
+    assert text.cell(value) is value or text.cell(value) == value
