@@ -153,30 +153,30 @@ def _sheet(cells: list[list[np.ndarray]], labels: list[str], colour: tuple[int, 
     return np.asarray(sheet)
 
 
-def save_png(path: Path, image: np.ndarray) -> Path:
+def save_png(path: str | Path, image: np.ndarray) -> Path:
     """Writes uint8 [H, W, 3]; makes the folder."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _placed(path)
     Image.fromarray(image).save(path)
     return path
 
 
-def save_gif(path: Path, frames: np.ndarray, fps: float) -> Path:
+def save_gif(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     """Writes uint8 [T, H, W, 3] as an endless animation; makes the folder."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _placed(path)
     images = [Image.fromarray(frame) for frame in frames]
     images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
     return path
 
 
-def save_mp4(path: Path, frames: np.ndarray, fps: float) -> Path:
+def save_mp4(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     """Writes uint8 [T, H, W, 3] as H.264 with the ffmpeg that imageio bundles; makes the folder."""
     import imageio_ffmpeg
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _placed(path)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     _, height, width, _ = frames.shape
     command = [
@@ -205,4 +205,11 @@ def save_mp4(path: Path, frames: np.ndarray, fps: float) -> Path:
     result = subprocess.run(command, input=frames.tobytes(), capture_output=True)
     if result.returncode:
         raise RuntimeError(f"ffmpeg could not write {path}: {result.stderr.decode(errors='replace').strip()}")
+    return path
+
+
+def _placed(path: str | Path) -> Path:
+    """The path; its folder is there afterwards."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,0 +1,75 @@
+"""Takes code blocks and commands out of README and docs, so that tests run what stands there and nothing else."""
+
+import pathlib
+import re
+import shlex
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+class Block(NamedTuple):
+    """A fenced block: where it opens, its language, its text."""
+
+    place: str
+    language: str
+    text: str
+
+
+def blocks(*languages):
+    """The fenced blocks of all pages in some languages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(f"{page.name}:{line}", match[1], match[2]))
+    return [block for block in found if block.language in languages]
+
+
+def shell_lines():
+    """(place, command) of every line of the shell blocks, continued lines joined, comments left out."""
+    found = []
+    for block in blocks("bash", "sh"):
+        joined = re.sub(r"\\\n\s*", "", block.text)
+        for line in joined.splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                found.append((block.place, words))
+    return found
+
+
+def inline_commands():
+    """(place, words) of every `dreamworld …` in running text and tables."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text(), flags=re.S | re.M)
+        for match in re.finditer(r"`(dreamworld [^`]+)`", text):
+            line = text[: match.start()].count("\n") + 1
+            found.append((f"{page.name}:{line}", shlex.split(match[1])))
+    return found
+
+
+def dreamworld_commands():
+    """{command line: place}: what follows `dreamworld`, in blocks, in other programs' lines, and in running text."""
+    found = {}
+    for place, words in [*shell_lines(), *inline_commands()]:
+        for index, word in enumerate(words):
+            inner = shlex.split(word) if " dreamworld " in f" {word}" and " " in word else []
+            if "dreamworld" in inner:
+                found[tuple(inner[inner.index("dreamworld") + 1 :])] = place
+            if word == "dreamworld":
+                found[tuple(words[index + 1 :])] = place
+                break
+    return found
+
+
+def console_examples():
+    """(place, command, output) of blocks that show a command after `$ ` and what it prints."""
+    found = []
+    for block in blocks("console"):
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((block.place, command, output))
+    return found

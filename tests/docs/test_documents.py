@@ -1,0 +1,199 @@
+"""README and docs hold: their Python runs, their commands are accepted, what they show is what is printed."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+
+import jax
+import numpy as np
+import pytest
+
+import dreamworld
+from dreamworld import cli
+from dreamworld.__main__ import COMMANDS, main
+from dreamworld.scripts.train import Flags as TrainFlags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import documents
+
+# Programs that the documents call and this project does not bring.
+ELSEWHERE = {"pip", "make", "gcloud", "srun", "git", "source", "cd", "python"}
+# What a placeholder of the documents stands for in the tests.
+PLACEHOLDERS = {
+    "DIR": "runs/demo", "DIR…": "runs/demo", "NAME": "gym_CartPole-v1", "TASK": "gym_CartPole-v1", "S": "0",
+    "FAMILY": "gym", "FILE.yaml": "debug", "PROJECT": "project", "N": "1", "/shared/sweeps/dmc": "runs",
+}  # fmt: skip
+
+TINY = [
+    "--configs", "demo", "--run.steps", "160", "--run.train_ratio", "32", "--run.report_every", "0", "--run.save_every",
+    "80", "--run.log_every", "80", "--logger.tensorboard", "False", "--run.progress", "False",
+]  # fmt: skip
+
+MODULE = '''
+import gymnasium
+
+
+class MyEnv(gymnasium.Env):
+    """Walks on a line."""
+
+    observation_space = gymnasium.spaces.Box(-5, 5, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.place = 0, self.np_random.uniform(-1, 1, 2).astype("float32")
+        return self.place, {}
+
+    def step(self, action):
+        self.time += 1
+        self.place = (self.place * 0.9 + 0.1 * action).astype("float32")
+        return self.place, float(self.place[0]), False, self.time == 20, {}
+
+
+Env = MyEnv
+'''
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, repo_root):
+    """A folder with what the documents name: runs, a module with an environment, a config of one's own."""
+    folder = tmp_path_factory.mktemp("docs")
+    assert dreamworld.train(cli.parse([*TINY, "--logdir", str(folder / "runs" / "demo")])) == 0
+    for name in ("DIR", "DIR1", "DIR2", "old_run"):
+        (folder / name).symlink_to(folder / "runs" / "demo")
+    (folder / "my_package").mkdir()
+    for name in ("my_module.py", "my_package/my_module.py", "my_package/__init__.py"):
+        (folder / name).write_text(MODULE)
+    (drive,) = (b for b in documents.blocks("python") if b.text.startswith("# my_env.py"))
+    (folder / "my_env.py").write_text(drive.text)
+    (folder / "mine.yaml").write_text("env: {engine: inprocess}\n")
+    (folder / "my_train.py").write_text((repo_root / "tests" / "sweep" / "fake_train.py").read_text())
+    (folder / "gymnax.py").write_text(
+        f"import importlib.util\nspec = importlib.util.spec_from_file_location('walks', {str(repo_root)!r} + "
+        "'/tests/envs/jax/test_gymnax.py')\nwalks = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(walks)\nmake = lambda name: (walks.Walk(), walks.Params())\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repo_root():
+    return documents.ROOT
+
+
+@pytest.fixture
+def inside(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    monkeypatch.syspath_prepend(workspace)
+    before = set(sys.modules)
+    yield workspace
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("my_module", "my_package", "my_env", "gymnax"):
+            del sys.modules[name]
+
+
+PYTHON = documents.blocks("python")
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=[block.place for block in PYTHON])
+def test_the_python_of_the_documents_runs(block, inside, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["python"])
+    exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
+
+
+LINES = documents.dreamworld_commands()
+
+
+@pytest.mark.parametrize("words", LINES, ids=[f"{place} {' '.join(w[:3])}" for w, place in LINES.items()])
+def test_the_commands_of_the_documents_are_accepted(words, inside, capsys):
+    run_command([PLACEHOLDERS.get(word, word) for word in words if word not in ("…", "...")])
+
+
+def run_command(words):
+    """Runs what ends soon; of trainings everything up to the first step, of benchmarks and sweeps the plan."""
+    name, *rest = words or ["--help"]
+    if (
+        not rest or name == "debug"
+    ):  # named, not used; `debug` wants a run that failed, and has tests of its own
+        rest = ["--help"]
+    if rest[-1].startswith("--") and name in (
+        "train",
+        "benchmark",
+    ):  # `train --seeds …`: the option must exist
+        rest[-1] = f"{rest[-1]}=0" if rest[-1] not in ("--json", "--help", "--supervise") else rest[-1]
+    if name in ("train", "benchmark", "sweep") and "--help" not in rest:
+        return {"train": plan_training, "benchmark": check_options, "sweep": plan_sweep}[name](rest)
+    if name == "status":
+        rest = [word for word in rest if word != "--watch"]
+    if name == "eval":
+        rest += ["--episodes", "1"] if "--episodes" not in rest else []
+    try:
+        code = main([name, *rest])
+    except SystemExit as end:
+        code = end.code
+    assert not code or (name == "doctor"), words
+
+
+def plan_training(rest):
+    """Parses, builds the environment, and traces the agent's parameters."""
+    from dreamworld.scripts import common
+
+    config, _ = cli.parse_with(rest, TrainFlags(), prog="dreamworld train")
+    agent = common.build_agent(config)
+    assert jax.tree.leaves(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
+
+
+def check_options(rest):
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", *rest, *["--help"] * bool(rest)])
+    assert not end.value.code
+
+
+def plan_sweep(rest):
+    rest = [
+        "debug" if word.startswith("configs/sweeps/") and not os.path.exists(word) else word for word in rest
+    ]
+    assert main(["sweep", *rest, "--dry_run"]) == 0
+
+
+def test_every_program_that_the_documents_call_is_known():
+    called = {words[0] for _, words in documents.shell_lines()}
+    assert called - ELSEWHERE == {"dreamworld"}
+    assert {words[0] for words in LINES if words} - {"--help", "--version", "COMMAND"} <= set(COMMANDS)
+
+
+def test_extras_and_make_targets_that_the_documents_name_exist(repo_root):
+    extras = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    targets = set(re.findall(r"^([\w-]+):", (repo_root / "Makefile").read_text(), re.MULTILINE))
+    text = "\n".join(page.read_text() for page in documents.PAGES)
+    named = {
+        extra for group in re.findall(r"(?:dreamworld|\.)\[([\w,]+)\]", text) for extra in group.split(",")
+    }
+    assert named and named <= set(extras)
+    made = set(re.findall(r"`make ([\w-]+)", text)) | {
+        w[1] for _, w in documents.shell_lines() if w[0] == "make"
+    }
+    assert made and made <= targets
+
+
+CONSOLE = documents.console_examples()
+
+
+@pytest.mark.parametrize("example", CONSOLE, ids=[f"{place} {line}" for place, line, _ in CONSOLE])
+def test_what_the_documents_show_is_what_is_printed(example, inside):
+    _, command, shown = example
+    assert command.startswith("dreamworld ")
+    words = [sys.executable, "-m", *command.split()]
+    path = os.pathsep.join([str(documents.ROOT), str(inside)])
+    found = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert (found.stdout + found.stderr).strip() == textwrap.dedent(shown).strip()
+
+
+def test_the_documents_were_read():
+    """Guards the reader: a broken pattern would find nothing and test nothing."""
+    assert len(PYTHON) >= 8 and len(LINES) >= 30 and len(CONSOLE) >= 3
+    assert np.unique([place for _, place in LINES.items()]).size >= 20
