@@ -185,6 +185,8 @@ class OptimConfig:
     """Learning rate after the warm-up."""
     warmup: int = 1000
     """Updates of linear learning-rate warm-up; the first is at 0."""
+    anneal: int = 0
+    """Update at which the learning rate has fallen linearly to a tenth, where it stays; 0 keeps it, as published."""
     agc: float = 0.3
     """Adaptive gradient clipping: gradient norm per tensor at most this times the parameter norm."""
     agc_floor: float = 1e-3

@@ -27,7 +27,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     **{f"agent.behaviour.{name}": SHARE for name in ("lam", "slow_rate", "return_rate")},
     **{f"agent.behaviour.{name}": (0, 100) for name in ("return_low", "return_high")},
     **{f"agent.loss.{name}": AMOUNT for name in ("obs", "reward", "cont", "dyn", "rep", "actor", "critic")},
-    **{f"agent.optim.{name}": AMOUNT for name in ("lr", "warmup", "agc", "agc_floor", "eps")},
+    **{f"agent.optim.{name}": AMOUNT for name in ("lr", "warmup", "anneal", "agc", "agc_floor", "eps")},
     **{f"agent.optim.{name}": SHARE for name in ("beta1", "beta2")},
     **{f"replay.{name}": COUNT for name in ("capacity_steps", "chunk", "hot_chunks", "min_starts")},
     **{f"replay.{name}": AMOUNT for name in ("capacity_bytes", "uniform", "prioritized", "recent")},

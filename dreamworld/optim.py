@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from dreamworld.config import OptimConfig
+from dreamworld.errors import UserError
 from dreamworld.types import Array
+
+ANNEALED = 0.1  # of the learning rate, once it has fallen
 
 
 def clip_by_agc(clip: float, floor: float) -> optax.GradientTransformation:
@@ -59,13 +62,26 @@ def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTra
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """AGC, LaProp, then a learning rate that warms up linearly, the first update at rate 0."""
-    rate = optax.linear_schedule(0.0, config.lr, config.warmup) if config.warmup else config.lr
+    """AGC, LaProp, then the learning rate of `make_rate`."""
+    rate = make_rate(config)
     return optax.chain(
         clip_by_agc(config.agc, config.agc_floor),
         scale_by_laprop(config.beta1, config.beta2, config.eps),
         optax.scale_by_learning_rate(rate),
     )
+
+
+def make_rate(config: OptimConfig) -> optax.ScalarOrSchedule:
+    """Warms up linearly, the first update at rate 0; then constant, or falling to a tenth until update `anneal`."""
+    warm = optax.linear_schedule(0.0, config.lr, config.warmup)
+    if not config.anneal:
+        return warm if config.warmup else config.lr
+    if config.anneal <= config.warmup:
+        raise UserError(
+            f"agent.optim.anneal {config.anneal}: must come after the warm-up, agent.optim.warmup {config.warmup}"
+        )
+    fall = optax.linear_schedule(config.lr, ANNEALED * config.lr, config.anneal - config.warmup)
+    return optax.join_schedules([warm, fall], [config.warmup])
 
 
 def _norm(x: Array) -> Array:

@@ -7,6 +7,7 @@ import pytest
 
 from dreamworld import optim
 from dreamworld.config import OptimConfig
+from dreamworld.errors import UserError
 
 
 def run(transform, params, gradients):
@@ -94,6 +95,21 @@ def test_without_warm_up_the_first_update_is_at_full_rate():
         [{"w": jnp.ones(1)}],
     )
     np.testing.assert_allclose(out["w"], [-1e-2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "warmup, rates",
+    [(2, [0, 0.5, 1, 0.775, 0.55, 0.325, 0.1, 0.1]), (0, [1, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.1])],
+)
+def test_an_annealed_learning_rate_falls_linearly_to_a_tenth_and_stays_there(warmup, rates):
+    optimizer = optim.make_optimizer(OptimConfig(lr=1e-2, warmup=warmup, anneal=6, agc=1e9))
+    outs = run(optimizer, {"w": jnp.ones(1)}, [{"w": jnp.ones(1)}] * 8)
+    np.testing.assert_allclose([-1e2 * float(out["w"][0]) for out in outs], rates, rtol=1e-4)
+
+
+def test_annealing_that_ends_within_the_warm_up_is_refused():
+    with pytest.raises(UserError, match=r"agent\.optim\.anneal 10: must come after .*warmup 10"):
+        optim.make_optimizer(OptimConfig(warmup=10, anneal=10))
 
 
 def test_clipping_comes_before_the_moments():
