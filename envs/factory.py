@@ -33,9 +33,9 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
     options = {**parse_options(config.options), **options}
     if not isinstance(name, str):
         from dreamworld.envs.adapters.custom import adapt
+        from dreamworld.envs.sources import name_of
 
-        label = getattr(name, "__name__", type(name).__name__)
-        return wrap(adapt(name, label, **options), config)
+        return wrap(adapt(name, name_of(name), **options), config)
     family = find_family(name)
     if family is None:
         return wrap(_make_custom(name, options), config)

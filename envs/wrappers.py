@@ -46,6 +46,13 @@ class Wrapper:
         self.env.close()
 
 
+class Borrowed(Wrapper):
+    """An environment object that the user made: it is the user's to close."""
+
+    def close(self) -> None:
+        """Leaves it open."""
+
+
 class TimeLimit(Wrapper):
     """Truncates (`is_last` without `is_terminal`) after `limit` steps."""
 

@@ -13,6 +13,7 @@ from dreamworld.envs.adapters.gym import GymEnv
 from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
+from dreamworld.envs.sources import check_factory, is_object
 from dreamworld.errors import UserError
 
 GROUP = "dreamworld.envs"
@@ -55,11 +56,12 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
 def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
     """An Env from an environment object, or from a class or factory called with `args` and `options`."""
     factory: Callable[..., Any] | None = None
-    if isinstance(value, type) or not _is_env(value):
+    if not is_object(value):
         if not callable(value):
             raise UserError(
                 f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
             )
+        check_factory(value, name)
         _check_call(value, name, args, options)
         factory = functools.partial(value, *args, **options)
         value = factory()
@@ -81,10 +83,6 @@ def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
     raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
 
 
-def _is_env(value: Any) -> bool:
-    return hasattr(value, "step") and hasattr(value, "reset")
-
-
 def _check_call(value: Any, name: str, args: tuple[str, ...], options: dict[str, Any]) -> None:
     """Options that the factory does not take: an error here, not a traceback from inside."""
     signature = _signature(value)
@@ -93,7 +91,8 @@ def _check_call(value: Any, name: str, args: tuple[str, ...], options: dict[str,
     try:
         signature.bind(*args, **options)
     except TypeError as error:
-        raise UserError(f"environment {name!r}: can't call {value.__name__}{signature}: {error}") from None
+        called = getattr(value, "__name__", type(value).__name__)
+        raise UserError(f"environment {name!r}: can't call {called}{signature}: {error}") from None
 
 
 def _signature(value: Any) -> inspect.Signature | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dreamworld.config import EnvConfig
+from dreamworld.envs.sources import check_factory, is_object, name_of
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, VectorEnv
 
@@ -34,7 +35,7 @@ def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
         return _build_jax(target, config, seed, num, reason)
     if engine == "atari":
         return _build_atari(target, config, seed, num, reason)
-    _refuse_object(target)
+    _refuse_object(target, engine, num)
     if engine == "process":
         from dreamworld.envs.vector.process import ProcessVector
 
@@ -155,7 +156,8 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
     value: Any = target
     if isinstance(target, str) and ":" in target:
         value = load_object(target)
-    if isinstance(value, type) or (callable(value) and not hasattr(value, "step")):
+    if callable(value) and not is_object(value):
+        check_factory(value, name_of(target))
         value = cast(Any, value)()
     if _is_gymnax(value):
         return from_gymnax(value)
@@ -188,10 +190,15 @@ def _is_atari(target: Any) -> bool:
     return isinstance(target, str) and target.startswith(("atari_", "atari100k_"))
 
 
-def _refuse_object(target: Any) -> None:
-    if not isinstance(target, str) and not callable(target):
+def _refuse_object(target: Any, engine: str, num: int) -> None:
+    if not is_object(target):
+        return
+    what = f"a {type(target).__name__} is one environment"
+    if num > 1:
+        raise UserError(f"{what}, and {num} are needed: pass its class or a factory, or use env.num 1")
+    if engine == "process":
         raise UserError(
-            f"a {type(target).__name__} is one environment, several are needed: pass its class or a factory"
+            f"{what} of this process, and can't be sent to a worker process: use env.engine inprocess"
         )
 
 

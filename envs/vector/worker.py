@@ -56,9 +56,13 @@ class Done(NamedTuple):
 
 
 def maker(make: str | Callable[..., Any], config: EnvConfig) -> Callable[[], Env]:
-    """A factory of one environment."""
+    """A factory of one environment; of an object that the user made, one that leaves it open."""
     from dreamworld.envs.factory import make_env
+    from dreamworld.envs.sources import is_object
+    from dreamworld.envs.wrappers import Borrowed
 
+    if is_object(make):
+        return lambda: Borrowed(make_env(make, config))
     return lambda: make_env(make, config)
 
 

@@ -1,0 +1,127 @@
+"""What names and makes an environment: names for values, and which callables may be called at all."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import sysconfig
+import types
+from pathlib import Path
+from typing import Any
+
+from dreamworld.envs.families import find_family
+from dreamworld.errors import UserError
+
+CUSTOM = "custom:"
+
+
+def is_env(value: Any) -> bool:
+    """Whether an object, or the objects of a class, step and reset."""
+    return hasattr(value, "step") and hasattr(value, "reset")
+
+
+def is_object(value: Any) -> bool:
+    """Whether a value is one environment, not a name, a class or a factory."""
+    return not isinstance(value, str | type) and is_env(value)
+
+
+def name_of(source: Any) -> str:
+    """The task, `module:qualname` where that leads to `source` itself, else `custom:<name>`."""
+    if isinstance(source, str):
+        return source
+    module, qualname = getattr(source, "__module__", None), getattr(source, "__qualname__", None)
+    if isinstance(module, str) and isinstance(qualname, str) and module != "__main__":
+        value: Any = sys.modules.get(module)
+        for part in qualname.split("."):
+            value = getattr(value, part, None)
+        if value == source and not is_object(source):
+            return f"{module}:{qualname}"
+    return CUSTOM + _plain_name(source)
+
+
+def _plain_name(source: Any) -> str:
+    if is_object(source):
+        spec_id = getattr(getattr(source, "spec", None), "id", None)
+        text = spec_id if isinstance(spec_id, str) else type(source).__name__
+    else:
+        made = _innermost(source)
+        text = getattr(made, "__qualname__", type(made).__name__).rpartition("<locals>.")[2]
+    return re.sub(r"[^\w.\-]", "", text) or "environment"
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names mean one environment: a class of the main script may have moved to a module."""
+    if one == other:
+        return True
+    names = [name.partition(":")[2] for name in (one, other)]
+    return any(name.startswith(CUSTOM) for name in (one, other)) and names[0] == names[1] != ""
+
+
+def names_code(name: str, options: Any) -> bool:
+    """Whether building this environment imports a module that the name gives, or calls a constructor with options.
+
+    False for names of the families and of installed packages, which decide themselves what a name may do.
+    """
+    family = find_family(name)
+    if family is None:
+        return bool(options) or re.fullmatch(r"\w+", name) is None
+    return ":" in name or (bool(options) and family.prefix != "jax_")
+
+
+def check_factory(value: Any, name: str) -> None:
+    """UserError unless `value` may be called to make an environment.
+
+    That is a class with `step` and `reset`, or a function or callable object written in Python outside of the
+    standard library. Anything else is not called: `os:system` would be.
+    """
+    made = _innermost(value)
+    if isinstance(made, type):
+        allowed = _may_step(made) and not _of_python_itself(made.__module__)
+    elif isinstance(made, types.FunctionType):
+        allowed = not _of_python_itself(made.__module__, made.__code__.co_filename)
+    else:
+        call = getattr(type(made), "__call__", None)  # noqa: B004  looked up, not asked for
+        allowed = isinstance(call, types.FunctionType) and not _of_python_itself(type(made).__module__)
+    if not allowed:
+        kind = f"the class {made.__qualname__}" if isinstance(made, type) else f"a {type(made).__name__}"
+        raise UserError(
+            f"environment {name!r} is {kind} that makes no environment, and is not called; give a class with step "
+            "and reset, or a Python function that makes one"
+        )
+
+
+def _may_step(made: type) -> bool:
+    """Whether objects of a class may step and reset: as methods, as attributes set in __init__, or passed through."""
+    if is_env(made) or "__getattr__" in {name for base in made.__mro__ for name in vars(base)}:
+        return True
+    code = getattr(made.__init__, "__code__", None)
+    return code is not None and {"step", "reset"} <= {*dir(made), *code.co_names}
+
+
+def _innermost(value: Any) -> Any:
+    """What is called in the end: partials, bound methods and wrapped functions are looked through."""
+    for _ in range(100):
+        if isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, types.MethodType):
+            value = value.__func__
+        elif not isinstance(value, type) and "__wrapped__" in getattr(value, "__dict__", {}):
+            value = value.__dict__["__wrapped__"]
+        else:
+            break
+    return value
+
+
+def _of_python_itself(module: str | None, filename: str | None = None) -> bool:
+    """Whether a module, or a file of code, is part of Python: built in, frozen, or in the standard library."""
+    if module == "__main__":
+        return False
+    filename = filename or getattr(sys.modules.get(module or ""), "__file__", None)
+    if filename is None:
+        return True
+    if filename.startswith("<"):
+        return filename.startswith("<frozen")  # otherwise code of a notebook or of `exec`
+    path = Path(filename).resolve()
+    library = Path(sysconfig.get_paths()["stdlib"]).resolve()
+    return path.is_relative_to(library) and not {"site-packages", "dist-packages"} & set(path.parts)
