@@ -115,8 +115,8 @@ class EpisodeStats:
     def add(self, step: TimeStep) -> list[dict[str, float]]:
         """Takes the rows of one vector step; returns a row for each episode that ended.
 
-        A row holds env, return, length, and for every `step.log` key `log/<key>` (its last value) and
-        `log/<key>/mean` (over the episode's steps).
+        A row holds env, return, length, and for every `step.log` key `log/<name>` its last value under the same
+        key, and under `log/<name>/mean` the mean over the episode's steps.
         """
         started = np.asarray(step.is_first)
         self._return = np.where(started, 0.0, self._return + step.reward)
@@ -151,9 +151,10 @@ class EpisodeStats:
         length = int(self._length[env])
         row: dict[str, float] = {"env": env, "return": float(self._return[env]), "length": length}
         for key, sums in self._sums.items():
+            name = key if key.startswith("log/") else f"log/{key}"
             if key in step.log:
-                row[f"log/{key}"] = float(step.log[key][env])
-            row[f"log/{key}/mean"] = float(sums[env]) / max(1, length)
+                row[name] = float(step.log[key][env])
+            row[f"{name}/mean"] = float(sums[env]) / max(1, length)
         return self._end(row)
 
     def _end(self, row: dict[str, float]) -> dict[str, float]:

@@ -93,6 +93,13 @@ def test_an_episode_counts_its_actions_and_their_rewards():
     assert stats.last == 100.0 and stats.mean == pytest.approx((3 + 4 + 100) / 3) and stats.episodes == 3
 
 
+def test_an_episode_has_the_names_that_its_environment_and_an_evaluation_use():
+    stats = EpisodeStats(2)
+    stats.add(step(0, first=True, **{"log/coins": [5, 5]}))
+    (row, _) = stats.add(step([1, 10], last=True, **{"log/coins": [3, 0]}))
+    assert {key for key in row if key.startswith("log/")} == {"log/coins", "log/coins/mean"}
+
+
 @pytest.mark.parametrize("chunks", [(60,), (1,) * 60, (7, 23, 30)])
 def test_steps_added_at_once_count_as_those_added_one_by_one_to_the_bit(chunks):
     random = np.random.default_rng(0)
