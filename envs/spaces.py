@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld.envs.finite import check_finite
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Native, Space, Spaces
 
@@ -57,10 +58,12 @@ def make_obs_codec(space: Any) -> ObsCodec:
 
     def encode(value: Any) -> dict[str, np.ndarray]:
         out = {}
-        for key, path, _, convert in leaves:
+        for key, path, own, convert in leaves:
             part = value
             for index in path:
                 part = part[index]
+            if own.dtype != "float32":  # as an integer a NaN would pass for a number
+                check_finite(key, np.asarray(part))
             out[key] = convert(part)
         return out
 

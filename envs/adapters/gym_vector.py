@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.finite import NotFinite, check_finite, check_reward
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
+from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
 from dreamworld.types import TimeStep
 
@@ -26,7 +28,7 @@ class GymVectorEnv:
 
     engine = "gymnasium"
 
-    def __init__(self, env: Any):
+    def __init__(self, env: Any, *, max_failures: int = 10):
         from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
         mode = env.metadata.get("autoreset_mode")
@@ -36,23 +38,35 @@ class GymVectorEnv:
             raise UserError(f"vector environment {env}: autoreset mode {mode!r}, known are {choices}")
         own = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self._resets_some = self._mode == "Disabled" or (own and self._mode == "SameStep")
+        self._restarts = self._mode == "Disabled" or own  # one whose row was refused
         self._env = env
         self._obs = make_obs_codec(env.single_observation_space)
         self._act = make_act_codec(env.single_action_space)
         self.num_envs = int(env.num_envs)
         self.obs_space, self.act_space = self._obs.spaces, self._act.spaces
         self._ended = np.zeros(self.num_envs, bool)
+        self._refused = np.zeros(self.num_envs, bool)
+        self._previous: list[dict[str, np.ndarray]] = []
+        self._failures = Failures(max_failures)
+
+    @property
+    def failures(self) -> int:
+        """Rows refused so far."""
+        return self._failures.total
 
     def reset(self, seed: int) -> TimeStep:
         """See VectorEnv. The environments get consecutive seeds, as gymnasium does it."""
         obs, _ = self._env.reset(seed=seed)
         self._ended = np.zeros(self.num_envs, bool)
-        first = np.ones(self.num_envs, bool)
-        return self._time_step(self._rows(obs), np.zeros(self.num_envs), first, ~first, ~first, {})
+        self._refused = np.zeros(self.num_envs, bool)
+        first, reward = np.ones(self.num_envs, bool), np.zeros(self.num_envs)
+        rows = self._rows(obs)
+        events = self._refuse(rows, reward, first)
+        return self._time_step(rows, reward, first, ~first, ~first, {}, events)
 
     def step(self, action: dict[str, np.ndarray]) -> TimeStep:
         """See VectorEnv."""
-        first = self._ended
+        first, refused = self._ended, self._refused
         if self._mode == "Disabled" and first.any():
             self._reset_some(first)  # without it the environment refuses the step
         obs, reward, terminated, truncated, info = self._env.step(self._decode(action, first))
@@ -62,14 +76,43 @@ class GymVectorEnv:
             for i in np.flatnonzero(over & ~first):
                 rows[i] = self._obs.encode(_final(info["final_obs"], int(i)))
             log |= info_logs(info.get("final_info", {}), self.num_envs)
-        if first.any() and self._resets_some:
-            fresh = self._reset_some(first)
-            rows = [fresh[i] if first[i] else rows[i] for i in range(self.num_envs)]
+        again = first if self._resets_some else refused
+        if again.any():
+            fresh = self._reset_some(again)
+            rows = [fresh[i] if again[i] else rows[i] for i in range(self.num_envs)]
         elif first.any() and self._mode == "SameStep":
             log["log/skipped_reward"] = np.where(first, reward, np.nan).astype(np.float32)
-        self._ended = over & ~first
-        terminal = np.asarray(terminated, bool) & self._ended
-        return self._time_step(rows, np.where(first, 0.0, reward), first, self._ended, terminal, log)
+        reward = np.where(first, 0.0, reward)
+        events = self._refuse(rows, reward, first)
+        self._ended = (over & ~first) | self._refused
+        terminal = np.asarray(terminated, bool) & self._ended & ~self._refused
+        return self._time_step(rows, reward, first, self._ended, terminal, log, events)
+
+    def _refuse(
+        self, rows: list[dict[str, np.ndarray]], reward: np.ndarray, first: np.ndarray
+    ) -> tuple[str, ...]:
+        """Replaces rows that are not finite, in place; what was wrong with them."""
+        events = []
+        self._refused = np.zeros(self.num_envs, bool)
+        for i in range(self.num_envs):
+            while problem := _problem(rows[i], reward[i]):
+                events.append(self._record(i, problem))
+                if first[i]:
+                    rows[i] = self._reset_some(np.arange(self.num_envs) == i)[i]
+                else:
+                    rows[i], reward[i], self._refused[i] = self._previous[i], 0.0, True
+            if self._failures.total and not (first[i] or self._refused[i]):
+                self._failures.succeeded(f"environment {i}")
+        self._previous = list(rows)
+        return tuple(events)
+
+    def _record(self, index: int, problem: str) -> str:
+        if not self._restarts:
+            raise EnvFailure(
+                f"environment {index}: {problem}; this vector environment can't restart one of its environments "
+                "alone (gymnasium's Sync- and AsyncVectorEnv can, and the autoreset mode DISABLED)"
+            )
+        return self._failures.record(f"environment {index}", problem)
 
     def save(self) -> dict[str, np.ndarray] | None:
         """None: the state can't be saved."""
@@ -119,10 +162,22 @@ class GymVectorEnv:
         last: np.ndarray,
         terminal: np.ndarray,
         log: dict[str, np.ndarray],
+        events: tuple[str, ...],
     ) -> TimeStep:
         obs = {key: np.stack([row[key] for row in rows]) for key in self.obs_space}
         reward = np.asarray(reward, np.float32)
-        return TimeStep(obs, reward, first.copy(), last.copy(), terminal.copy(), log)
+        return TimeStep(obs, reward, first.copy(), last.copy(), terminal.copy(), log, events)
+
+
+def _problem(row: dict[str, np.ndarray], reward: float) -> str:
+    """What of a row is not finite; empty if it is."""
+    try:
+        check_reward(reward)
+        for key, value in row.items():
+            check_finite(key, value)
+    except NotFinite as error:
+        return str(error)
+    return ""
 
 
 def _final(final_obs: Any, index: int) -> Any:

@@ -142,7 +142,14 @@ def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str)
         raise UserError(f"the jax engine does not serve {_list(wrapped)}; use env.engine inprocess")
     from dreamworld.envs.vector.jax_engine import JaxVector
 
-    return JaxVector(env, num, seed=seed, time_limit=config.time_limit, reason=reason)
+    return JaxVector(
+        env,
+        num,
+        seed=seed,
+        time_limit=config.time_limit,
+        max_failures=config.max_failures,
+        reason=reason,
+    )
 
 
 def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:

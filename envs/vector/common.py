@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from dreamworld.envs.finite import NotFinite, as_finite, check_reward
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Spaces, TimeStep
 
@@ -48,14 +49,17 @@ class Rows:
         self.reward, self.is_first, self.is_last, self.is_terminal = (arrays[key] for key in FLAGS)
 
     def write(self, index: int, obs: dict[str, np.ndarray], reward, first, last, terminal) -> None:
-        """Writes one row; ValueError and nothing written if an observation has not its space's shape."""
+        """Writes one row; ValueError and nothing written if a value has not its space's shape, or is not finite."""
+        values = {}
         for key, space in self.spaces.items():
             if np.shape(obs[key]) != space.shape:
                 raise ValueError(
                     f"observation {key!r} has the shape {np.shape(obs[key])}, its space {space.shape}"
                 )
+            values[key] = as_finite(key, obs[key], space.dtype)
+        check_reward(reward)
         for key, array in self.obs.items():
-            array[index] = obs[key]
+            array[index] = values[key]
         self.reward[index] = reward
         self.is_first[index], self.is_last[index], self.is_terminal[index] = first, last, terminal
 
@@ -124,6 +128,8 @@ class Failures:
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """One line on an exception, and its traceback."""
+    """One line on an exception, and its traceback; none where the environment returned without raising."""
+    if isinstance(error, NotFinite):
+        return str(error), ""
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return line[:300], "".join(traceback.format_exception(error))

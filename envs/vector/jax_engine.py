@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld.envs.finite import describe_bad
 from dreamworld.envs.jax.batched import BatchedState, Rows, batched
+from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, JaxStep, TimeStep
 
@@ -57,14 +59,23 @@ def env_keys(seed: int, num: int) -> jax.Array:
 class JaxVector:
     """`VectorEnv` over a JAX environment.
 
-    Pure functions don't raise, hang or die by themselves: what a step raises here is raised to the caller.
+    Pure functions don't raise, hang or die by themselves: what a step raises here is raised to the caller. A row
+    that is not finite is refused as the other engines refuse it: its episode is closed, and another one begins.
     Arrays that it returns are read-only where they share memory with the device's.
     """
 
     engine = "jax"
-    failures = 0
 
-    def __init__(self, env: JaxEnv, num: int, *, seed: int = 0, time_limit: int = 0, reason: str = ""):
+    def __init__(
+        self,
+        env: JaxEnv,
+        num: int,
+        *,
+        seed: int = 0,
+        time_limit: int = 0,
+        max_failures: int = 10,
+        reason: str = "",
+    ):
         self._env = TimeLimit(env, time_limit) if time_limit else env
         self.num_envs, self.engine_reason = num, reason
         self.obs_space, self.act_space = env.obs_space, env.act_space
@@ -73,11 +84,18 @@ class JaxVector:
         self._state: BatchedState | None = None
         self._current: TimeStep | None = None
         self._seed = seed
+        self._failures = Failures(max_failures)
+        self._failing: set[int] = set()  # environments whose last step was refused
+
+    @property
+    def failures(self) -> int:
+        """Failures survived so far."""
+        return self._failures.total
 
     def reset(self, seed: int) -> TimeStep:
         """See `VectorEnv.reset`."""
         self._state, rows = self._reset(env_keys(seed, self.num_envs))
-        return self._finish(rows)
+        return self._finish(self._refuse(rows))
 
     def step(self, action: dict[str, np.ndarray]) -> TimeStep:
         """See `VectorEnv.step`; the action may already be on the device."""
@@ -85,11 +103,57 @@ class JaxVector:
             self.reset(self._seed)
         _check_action(action, self.act_space, self.num_envs)
         self._state, rows = self._step(self._state, action)
-        return self._finish(rows)
+        return self._finish(self._refuse(rows))
 
-    def _finish(self, rows: Rows) -> TimeStep:
-        self._current = TimeStep(*jax.device_get(rows))
-        return self._current
+    def _finish(self, step: TimeStep) -> TimeStep:
+        self._current = step
+        return step
+
+    def _refuse(self, device_rows: Rows) -> TimeStep:
+        """The rows on the host, those that are not finite replaced."""
+        rows = Rows(*jax.device_get(device_rows))
+        bad, events = bad_rows(rows), []
+        for index in [i for i in self._failing if not (bad[i] or rows.is_first[i])]:
+            self._failures.succeeded(_name(index))
+            self._failing.remove(index)
+        if not bad.any():
+            return TimeStep(*rows)
+        rows = jax.tree.map(np.array, rows)
+        while bad.any():
+            events += self._record(rows, bad)
+            for index in np.flatnonzero(bad & ~rows.is_first):
+                self._truncate(rows, index)
+            bad &= rows.is_first
+            if bad.any():
+                self._draw_again(rows, bad)
+                bad &= bad_rows(rows)
+        return TimeStep(*rows, events=tuple(events))
+
+    def _record(self, rows: Rows, bad: np.ndarray) -> list[str]:
+        """Counts refused rows and lets new episodes begin after them; EnvFailure if there are too many."""
+        state, self._state = self._state, None  # that of a failed environment is not saved
+        assert state is not None
+        indices = np.flatnonzero(bad).tolist()
+        self._failing.update(indices)
+        events = [self._failures.record(_name(index), describe_row(rows, index)) for index in indices]
+        self._state = state._replace(needs_reset=state.needs_reset | bad)
+        return events
+
+    def _truncate(self, rows: Rows, index: int) -> None:
+        """The last row of an environment again, as the end of its episode."""
+        assert self._current is not None
+        for key, value in rows.obs.items():
+            value[index] = self._current.obs[key][index]
+        rows.reward[index], rows.is_last[index], rows.is_terminal[index] = 0.0, True, False
+
+    def _draw_again(self, rows: Rows, which: np.ndarray) -> None:
+        """Other first rows for some environments; the rest stands still."""
+        action = {key: space.zeros(self.num_envs) for key, space in self.act_space.items()}
+        state, fresh = self._step(self._state, action)
+        pick = lambda new, old: jnp.where(jnp.asarray(which).reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+        self._state = jax.tree.map(pick, state, self._state)
+        for old, new in zip(jax.tree.leaves(rows), jax.tree.leaves(jax.device_get(fresh))):
+            old[which] = new[which]
 
     def save(self) -> dict[str, np.ndarray] | None:
         """See `VectorEnv.save`."""
@@ -117,7 +181,7 @@ class JaxVector:
                     f"array {index} is {found}, expected {(shape.shape, str(shape.dtype))}"
                 )
         self._state, rows = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in leaves])
-        return self._finish(rows)
+        return self._finish(TimeStep(*jax.device_get(rows)))
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""
@@ -128,6 +192,28 @@ class JaxVector:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def bad_rows(rows: Rows) -> np.ndarray:
+    """Which rows hold a NaN or an infinity, [N] bool; rows on the host."""
+    bad = ~np.isfinite(rows.reward)
+    for value in rows.obs.values():
+        if jnp.issubdtype(value.dtype, jnp.floating) and not (finite := np.isfinite(value)).all():
+            bad |= ~finite.reshape(len(bad), -1).all(1)
+    return bad
+
+
+def describe_row(rows: Rows, index: int) -> str:
+    """What of a row is not finite."""
+    if not np.isfinite(rows.reward[index]):
+        return f"reward is {rows.reward[index]}"
+    bad = {key: value[index] for key, value in rows.obs.items() if not np.isfinite(value[index]).all()}
+    key, value = next(iter(bad.items()))
+    return describe_bad(key, value)
+
+
+def _name(index: int) -> str:
+    return f"environment {index}"
 
 
 def _check_action(action: dict[str, Any], space: dict[str, Any], num: int) -> None:

@@ -7,10 +7,11 @@ interpreters (what multiprocessing calls spawn) that import neither the main mod
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class ProcessVector:
         self._seed = seed
         self._sent_s: float | None = None  # when the step under way was sent
         self._events: list[str] = []
+        self._gave_up = False  # EnvFailure was raised: there is no state to save
         self._shared: SharedArrays | None = None
         memory = make_memory()
         self._workers: list[Worker] = []
@@ -138,8 +140,9 @@ class ProcessVector:
         return self._collect(self._close_episodes)
 
     def _ask_all(self, verb: str, argument: Callable[[Worker], Any]) -> None:
-        for worker in self._workers:
-            self._ensure(worker)
+        with self._giving_up():
+            for worker in self._workers:
+                self._ensure(worker)
         for worker in self._workers:
             worker.ask(verb, argument(worker))
         self._sent_s = time.monotonic()
@@ -148,18 +151,28 @@ class ProcessVector:
         """The answers of all workers as one time step; `replace` fills the rows of one that died."""
         deadline = (self._sent_s or 0.0) + self._timeout_s
         logs: dict[int, dict[str, float]] = {}
-        for worker in self._workers:
-            try:
-                self._merge(worker, worker.answer(deadline, self._timeout_s), logs)
-                if not self._rows.is_first[worker.part].all():  # a reset alone proves nothing
-                    self._failures.succeeded(worker.name)
-            except WorkerDied as died:
-                self._bury(worker, died)
-                replace(worker)
+        with self._giving_up():
+            for worker in self._workers:
+                try:
+                    self._merge(worker, worker.answer(deadline, self._timeout_s), logs)
+                    if not self._rows.is_first[worker.part].all():  # a reset alone proves nothing
+                        self._failures.succeeded(worker.name)
+                except WorkerDied as died:
+                    self._bury(worker, died)
+                    replace(worker)
         self._sent_s = None
         self._previous = self._rows.copy()
         events, self._events = self._events, []
         return self._previous.time_step(log_arrays(logs, self.num_envs), events)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Remembers that EnvFailure was raised, after which workers may be gone or wait in the middle of a step."""
+        try:
+            yield
+        except EnvFailure:
+            self._gave_up = True
+            raise
 
     def _merge(self, worker: Worker, done: Done, logs: dict[int, dict[str, float]]) -> None:
         logs |= {worker.first + index: log for index, log in done.logs.items()}
@@ -212,7 +225,9 @@ class ProcessVector:
         return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
 
     def save(self) -> dict[str, np.ndarray] | None:
-        """See `VectorEnv.save`."""
+        """See `VectorEnv.save`; None, too, once the environments failed too often."""
+        if self._gave_up:
+            return None
         out = self._previous.arrays()
         for worker in self._workers:
             state = self._request(worker, "save")

@@ -4,6 +4,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreamworld.envs.finite import NotFinite
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.types import Space
@@ -197,3 +198,19 @@ def test_unbounded_actions_are_refused_in_one_line(high):
     with pytest.raises(UserError, match="'action' has no finite bounds") as error:
         make_act_codec(spaces.Box(-high, high, (2,), np.float64))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Box(0, 1, (16, 16, 3), np.float32), np.full((16, 16, 3), np.nan, np.float32)),
+        (spaces.Box(0, 255, (16, 16, 3), np.float32), np.full((16, 16, 3), np.inf, np.float32)),
+        (spaces.MultiDiscrete([3, 3]), np.array([1, np.nan])),
+        (spaces.MultiDiscrete([3, 4]), np.array([1, np.nan])),
+        (spaces.MultiBinary(2), np.array([np.inf, 0])),
+        (spaces.Discrete(3), np.nan),
+    ],
+)
+def test_what_is_not_finite_never_passes_as_a_whole_number(space, value):
+    with pytest.raises(NotFinite, match=r"observation '(image|vector)(/0)?' (holds|is) (nan|inf)"):
+        make_obs_codec(space).encode(value)

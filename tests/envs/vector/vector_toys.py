@@ -134,6 +134,24 @@ class Modules(Counter):
         return Step({"jax_loaded": np.array("jax" in sys.modules, np.int32)}, reward, first, False, False)
 
 
+class Walker(Counter):
+    """A Counter that returns `value` as `where` (a key, or "reward") in row `at` of an episode."""
+
+    def __init__(self, value, where="reward", at=2, flag=""):
+        super().__init__(at=at, flag=flag)
+        self.value, self.where = value, where
+        self.obs_space = {"noise": Space((), "float32"), "speed": Space((3,), "float32")}
+
+    def _step(self, reward, first=False):
+        row = super()._step(reward, first)
+        obs = {"noise": row.obs["noise"], "speed": np.array([self.count, 0, 0], np.float32)}
+        if self.count == self.at and self._strike():
+            if self.where == "reward":
+                return Step(obs, self.value, first, False, False)
+            obs[self.where] = self.value
+        return row._replace(obs=obs)
+
+
 class Unbuildable:
     """Fails when it is built, as an environment with a broken installation does."""
 
