@@ -85,7 +85,8 @@ class Checkpointer:
         Args:
           step: as `steps()` lists them.
           like: pytree of arrays or `jax.ShapeDtypeStruct`; where these have shardings, the arrays are read
-            into them, whatever the mesh was that saved them. numpy leaves are restored as numpy.
+            into them, whatever the mesh was that saved them. numpy leaves are restored as numpy. Or a function
+            that makes the pytree of the table of what is stored, `{name: [shape, dtype]}`.
           subset: leave tensors alone that `like` does not have.
 
         Raises:
@@ -109,6 +110,7 @@ class Checkpointer:
 
     def _read(self, step: int, body: dict[str, Any], like: Any, subset: bool) -> Restored:
         folder = self.directory / str(step)
+        like = like(body["tensors"]) if callable(like) else like
         if difference := tensors.difference(body["tensors"], like, subset=subset):
             raise UserError(f"checkpoint {folder} does not fit this agent: {difference}")
         process = _process()[0]

@@ -53,7 +53,12 @@ class Chunk(NamedTuple):
 
 
 def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
-    """(vector steps, updates) of one round: train_ratio as a ratio of whole numbers, one of which is 1."""
+    """(vector steps, updates) of one round: train_ratio as a ratio of whole numbers, one of which is 1.
+
+    Without a train ratio there are no updates.
+    """
+    if run.train_ratio == 0:
+        return 1, 0
     per_step = num_envs * run.train_ratio / (run.batch_size * run.batch_length)
     steps, updates = (1, round(per_step)) if per_step >= 1 else (round(1 / per_step), 1)
     if abs(updates / steps - per_step) > 1e-6 * per_step:
@@ -114,6 +119,8 @@ class Fused:
 
         def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
             state, rows = self.collect(state, root, steps)
+            if updates == 0:
+                return state, (rows, {})
             key = jax.random.fold_in(jax.random.fold_in(root, SAMPLE_STREAM), state.iteration)
             state, metrics = jax.lax.scan(self._learn, state, jax.random.split(key, updates))
             return state, (rows, jax.tree.map(lambda x: x.astype(jnp.float32).mean(), metrics))

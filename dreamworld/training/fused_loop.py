@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,10 @@ import jax
 import numpy as np
 
 from dreamworld.replay import device
-from dreamworld.training import guard, snapshot
+from dreamworld.training import guard, tensors
 from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
 from dreamworld.training.learner import REPORT_STREAM
-from dreamworld.training.loop import Counters, Loop
+from dreamworld.training.loop import Loop
 from dreamworld.training.stops import Stop
 from dreamworld.types import Agent, Spaces, TimeStep
 
@@ -225,30 +226,34 @@ class FusedLoop(Loop):
 
         Replay may have had another capacity, as `run.steps` is one of its limits.
         """
-        like: FusedState = self.learner.snapshot()
-        capacity, stored = self.learner.program.capacity, self._stored_capacity(step)
-        shape = lambda leaf: (leaf.shape[0], stored, *leaf.shape[2:])
-        struct = lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=leaf.sharding)
-        rows = jax.tree.map(struct, like.replay.rows)
-        agent, host, _ = self.checkpointer.restore(
-            step, like._replace(replay=like.replay._replace(rows=rows))
-        )
+        fresh: FusedState = self.learner.snapshot()
+        agent, host, _ = self.checkpointer.restore(step, functools.partial(stored_like, fresh))
+        stored, capacity = agent.replay.capacity, self.learner.program.capacity
         if stored != capacity:
             agent = agent._replace(replay=jax.jit(device.resize, static_argnums=1)(agent.replay, capacity))
-        self.learner.load(agent)
-        self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
-        self.metrics.restore(host["metrics"])
+        self.learner.load(take_batch_size(agent, fresh))
+        notes = self.restore_counts(host)
         self.episodes.restore(host["episodes"])
-        return []
+        return notes
 
-    def _stored_capacity(self, step: int | None) -> int:
-        """Replay rows per environment in a checkpoint; those of this run when it is damaged."""
-        step = self.checkpointer.latest() if step is None else step
-        try:
-            body = snapshot.read_commit(self.checkpointer.directory / str(step))
-        except snapshot.CorruptError:
-            return self.learner.program.capacity
-        return body["tensors"]["replay/rows/reward"][0][1]
+
+def stored_like(like: FusedState, stored: tensors.Table) -> FusedState:
+    """`like` with the replay capacity and the batch of a checkpoint."""
+    rows = stored.get("replay/rows/reward")
+    capacity = rows[0][1] if rows else like.replay.capacity
+    shape = lambda leaf: (leaf.shape[0], capacity, *leaf.shape[2:])
+    struct = lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=leaf.sharding)
+    replay = like.replay._replace(rows=jax.tree.map(struct, like.replay.rows))
+    return tensors.as_stored(like._replace(replay=replay), stored, "carry", "guard/carry", "guard/batch")
+
+
+def take_batch_size(state: FusedState, fresh: FusedState) -> FusedState:
+    """`state` with the batch of this session: a new carry, and a guard that lets go of a failure it still held."""
+    shapes = lambda tree: [leaf.shape for leaf in jax.tree.leaves(tree)]
+    if shapes((state.carry, state.guard)) == shapes((fresh.carry, fresh.guard)):
+        return state
+    empty = guard.release(state.guard)._replace(carry=fresh.guard.carry, batch=fresh.guard.batch)
+    return state._replace(carry=tensors.fresh_where_other(state.carry, fresh.carry), guard=empty)
 
 
 @dataclasses.dataclass
@@ -284,7 +289,8 @@ class Chunks:
         for loop, rows in zip(self.loops, self.learner.collect(need - first.counters.iteration)):
             loop.tell(rows, loop.counters.step)
             loop.passed(rows)
-            loop.counters.first_update = loop.counters.step
+            counters, run = loop.counters, loop.config.run
+            counters.open_account(counters.step, run.train_ratio, run.batch_size * run.batch_length)
 
     def iterate(self) -> None:
         """One chunk: as many rounds as fit between two log rows, one at least."""

@@ -21,7 +21,9 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.replay.pipeline import Pipeline, Prefetched
 from dreamworld.replay.replay import Replay
+from dreamworld.training import tensors
 from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
 from dreamworld.training.guard import release
 from dreamworld.training.hosts import Team
@@ -33,17 +35,6 @@ from dreamworld.types import Output, TimeStep, VectorEnv
 
 class NumericalStop(RuntimeError):
     """Training can't go on: updates are not finite. A checkpoint of the last finite state is complete."""
-
-
-@dataclasses.dataclass
-class Counters:
-    """How far the run is. Everything that is scheduled is a function of these."""
-
-    step: int = 0  # agent steps: rows of all environments
-    iteration: int = 0  # vector steps
-    updates: int = 0
-    first_update: int = -1  # step at which replay became ready; -1 before
-    seconds: float = 0.0  # wall time of training, all sessions together
 
 
 @dataclasses.dataclass
@@ -134,16 +125,20 @@ class Loop:
 
     def owed(self) -> int:
         """Updates due: one when replay becomes ready, then train_ratio / (batch_size * batch_length) per agent step."""
-        run, counters = self.config.run, self.counters
-        batch_rows = run.batch_size * run.batch_length
-        if counters.first_update < 0:
+        counters, ratio = self.counters, self.config.run.train_ratio
+        if ratio == 0:
+            return 0
+        if counters.waiting:
             if not (self.ready() if self.ready else self.team.all(self.pipeline.ready)):
                 return 0
-            # After a change of the number of processes some replay is empty: the updates done count as paid for.
-            paid = int(counters.updates * batch_rows / run.train_ratio) if counters.updates else 0
-            counters.first_update = counters.step - paid
-        rows = (counters.step - counters.first_update) * run.train_ratio
-        return int(rows // batch_rows) + 1 - counters.updates
+            # After a change of the number of processes some replay was empty: what was done by then is settled.
+            counters.open_account(counters.step, ratio, self.batch_rows)
+        return counters.owed()
+
+    @property
+    def batch_rows(self) -> int:
+        """Trained rows of an update."""
+        return self.config.run.batch_size * self.config.run.batch_length
 
     def learn(self) -> None:
         """One update on the oldest prefetched batch; its write-back is queued behind the draws made so far."""
@@ -335,10 +330,11 @@ class Loop:
 
         With another number of processes than before, process 0 goes on as ever and the others collect anew.
         """
-        agent, host, meta = self.checkpointer.restore(step, self.learner.snapshot())
-        self.learner.load(agent)
-        self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
-        self.metrics.restore(host["metrics"])
+        agent, host, meta = self.checkpointer.restore(
+            step, lambda stored: tensors.as_stored(self.learner.snapshot(), stored, "carry")
+        )
+        self.learner.load(tensors.fresh_where_other(agent, self.learner.snapshot()))
+        notes = self.restore_counts(host)
         resized = meta.get("processes", 1) != self.team.count
         if resized:
             self.counters.first_update = -1
@@ -350,13 +346,24 @@ class Loop:
         if not self.replay.ready:  # damage took its rows: collect again before the next update
             self.counters.first_update = -1
         if not resized:
-            self.pipeline.restore_pending(host["pending"])
+            self.pipeline.restore_pending([rows for rows in host["pending"] if self._fits(rows)])
         if host["env"]:
             self.timestep = self.env.restore(host["env"])
             self.learner.load_acting(host["act"])
         else:
             self.learner.reset_acting()
-        return problems
+        return notes + problems
+
+    def restore_counts(self, host: dict[str, Any]) -> list[str]:
+        """Takes counters and averages from a checkpoint; returns what is to be said of them."""
+        self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
+        self.metrics.restore(host["metrics"])
+        iteration_steps = self.env.num_envs * self.team.count
+        return self.counters.settle(self.config.run.train_ratio, self.batch_rows, iteration_steps)
+
+    def _fits(self, rows: dict[str, np.ndarray]) -> bool:
+        """Whether a batch that was drawn before a restart has the shape of this session's batches."""
+        return rows["row"].shape == (self.pipeline.batch_size, self.replay.length)
 
 
 def make_rows(step: TimeStep, action: dict[str, np.ndarray], entries: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,26 @@ def difference(stored: Table, like: Any, *, subset: bool = False, limit: int = 5
     return "; ".join(lines[:limit]) + more
 
 
+def as_stored(like: Any, stored: Table, *parts: str) -> Any:
+    """`like` with the stored shapes where leaves of these parts have others, as a batch of another size has.
+
+    Such leaves are numpy arrays, which no mesh has to divide; `fresh_where_other` replaces them once they are read.
+    """
+
+    def fit(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        shape = stored[name][0] if name in stored else list(leaf.shape)
+        among = any(name == part or name.startswith(f"{part}/") for part in parts)
+        return leaf if not among or shape == list(leaf.shape) else np.zeros(shape, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fit, like)
+
+
+def fresh_where_other(found: Any, fresh: Any) -> Any:
+    """`found`, with the leaves of `fresh` where the shapes differ."""
+    return jax.tree.map(lambda old, new: old if np.shape(old) == np.shape(new) else new, found, fresh)
+
+
 def make_writer() -> Any:
     """An Orbax writer that returns as soon as the arrays are copied."""
     import orbax.checkpoint as ocp

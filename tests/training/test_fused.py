@@ -178,7 +178,8 @@ def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp
 
 
 @pytest.mark.parametrize(
-    ("ratio", "num_envs", "want"), [(32, 2, (1, 2)), (8, 2, (2, 1)), (16, 2, (1, 1)), (1024, 16, (1, 512))]
+    ("ratio", "num_envs", "want"),
+    [(32, 2, (1, 2)), (8, 2, (2, 1)), (16, 2, (1, 1)), (1024, 16, (1, 512)), (0, 2, (1, 0))],
 )
 def test_the_schedule_is_train_ratio_in_whole_numbers(ratio, num_envs, want):
     assert fused.schedule(RunConfig(train_ratio=ratio, batch_size=4, batch_length=8), num_envs) == want
@@ -187,3 +188,18 @@ def test_the_schedule_is_train_ratio_in_whole_numbers(ratio, num_envs, want):
 def test_a_train_ratio_that_is_no_whole_number_is_refused_with_one_that_is():
     with pytest.raises(UserError, match="32 would do"):
         fused.schedule(RunConfig(train_ratio=36, batch_size=4, batch_length=8), 2)
+
+
+def test_without_a_train_ratio_it_collects_only_and_another_ratio_and_batch_count_from_there(tmp_path):
+    logdir = tmp_path / "run"
+    with open_fused(logdir, "--run.train_ratio", "0") as loop:
+        loop.run(StopAt(loop, 128))
+        assert loop.counters.updates == 0
+    rows = read_jsonl(logdir / "metrics.jsonl")
+    assert rows and all(None not in row.values() for row in rows)
+    with open_fused(logdir, "--run.batch_size", "8", "--run.batch_length", "16") as loop:
+        begun = loop.counters.step
+        loop.run(StopAt(loop, begun + 64))
+        assert loop.counters.updates * 128 == (loop.counters.step - begun) * 32 > 0
+        assert loop.learner.snapshot().guard.batch.reward.shape == (8, 17)
+    assert np.isfinite(read_jsonl(logdir / "metrics.jsonl")[-1]["loss/total"])

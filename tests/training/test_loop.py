@@ -38,14 +38,14 @@ def config_for(logdir, *more):
 
 
 @contextlib.contextmanager
-def open_loop(config):
+def open_loop(config, said=None):
     rundir = RunDir.of(config)
     with contextlib.ExitStack() as stack:
         env = common.make_train_env(config)
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
         rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
+        progress = Progress(config.run.steps, show=False, file=said or io.StringIO())
         yield session.build_loop(rundir, config, agent, env, progress, None, stack)
 
 
@@ -103,3 +103,35 @@ def test_rows_hold_the_action_after_the_observation_and_zero_where_the_episode_e
     assert set(rows) == {
         "obs/x", "action/action", "reward", "is_first", "is_last", "is_terminal", "latent/deter"
     }  # fmt: skip
+
+
+def updates_by_step(config, stop):
+    """{step: updates} after every iteration of a session that ends at `stop`, and what it said."""
+    counts, said = {}, io.StringIO()
+    with open_loop(config, said) as loop:
+        loop.begin()
+        while loop.counters.step < stop:
+            loop.iterate()
+            counts[loop.counters.step] = loop.counters.updates
+        loop.end()
+    return counts, said.getvalue()
+
+
+CHANGES = [  # options, and the updates that they make of 60 steps
+    (["--run.train_ratio", "32"], 60),
+    (["--run.train_ratio", "128"], 240),
+    (["--run.train_ratio", "0"], 0),
+    (["--run.train_ratio", "64", "--run.batch_size", "8", "--run.batch_length", "16"], 30),
+]
+
+
+def test_a_change_of_the_train_ratio_or_the_batch_counts_from_there(tmp_path):
+    done = 0
+    for number, (words, due) in enumerate(CHANGES):
+        config = config_for(tmp_path / "run", "--replay.min_starts", "8", *words)
+        counts, said = updates_by_step(config, 60 * (number + 1))
+        first, *rest = np.diff([done, *counts.values()])
+        done += first + sum(rest)
+        assert first <= 8  # of the session before, which may have had 8 to do
+        assert number == 0 or abs(sum(rest) - due * 58 / 60) <= 1
+        assert "owed" not in said
