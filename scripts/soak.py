@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import os
 import platform
 import re
@@ -15,14 +16,16 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Each seed of the demo rounds in another way: what it reaches must not hang on the last bit.
+ROUNDINGS = ("", "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_multi_thread_eigen=false")
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     demo: bool = True
     """Run the demo."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the demo."""
+    seeds: tuple[int, ...] = tuple(range(10))
+    """Seeds of the demo, by turns with other flags of the compiler."""
     tests: bool = True
     """Run the tests marked `soak`, too."""
     logs: tuple[str, ...] = ()
@@ -47,12 +50,19 @@ def main(argv: Sequence[str]) -> int:
 
 def run_demo(seed: int) -> tuple[int, int, str, float]:
     """(exit code, seed, what the demo printed, seconds) in a process of its own."""
+    environment = {**os.environ, "XLA_FLAGS": rounding(seed)}
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "scripts/demo.py", "--logdir", f"{folder}/demo", "--seed", str(seed)]
         began = time.monotonic()
-        found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
     print(found.stdout, found.stderr[-2000:] if found.returncode else "", flush=True)
     return found.returncode, seed, found.stdout, time.monotonic() - began
+
+
+def rounding(seed: int) -> str:
+    """Compiler flags of a seed; later versions of XLA end the process at one that they do not know."""
+    known = importlib.metadata.version("jaxlib").startswith("0.10.")
+    return ROUNDINGS[seed % len(ROUNDINGS)] if known else ""
 
 
 def run_tests() -> tuple[int, str, float]:
@@ -95,13 +105,16 @@ def describe(
     if demos:
         lines += ["", "## The demo", ""]
         lines += [
-            "| seed | random policy | trained agent | seconds | threshold reached |",
-            "|---|---|---|---|---|",
+            "| seed | compiler flag | random policy | trained agent | seconds | threshold reached |",
+            "|---|---|---|---|---|---|",
         ]
     for code, seed, text, seconds in demos:
         returns = re.findall(r"mean return\s+([-\d.]+)", text)
         random, trained = returns if len(returns) == 2 else ("?", "?")
-        lines.append(f"| {seed} | {random} | {trained} | {seconds:.0f} | {'no' if code else 'yes'} |")
+        flag = f"`{rounding(seed)}`" if rounding(seed) else ""
+        lines.append(
+            f"| {seed} | {flag} | {random} | {trained} | {seconds:.0f} | {'no' if code else 'yes'} |"
+        )
     if tests:
         code, text, seconds = tests
         lines += ["", "## Long tests", "", f"{'Failed' if code else 'All passed'}, {seconds:.0f} s.", ""]
