@@ -6,7 +6,9 @@ The defaults are DreamerV3 as published (Hafner et al., Nature 2025), size200m. 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from dreamworld.values import CHOICES, OPTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +61,9 @@ class EnvConfig:
     """Frames stacked on the channels of images."""
     clip_reward: float = 0.0
     """Clip rewards to plus or minus this; 0 for no clipping."""
-    options: str = ""
-    """Options of the environment's own constructor: `obs=image,size=32`."""
-    randomize: str = ""
+    options: Annotated[str, OPTIONS] = ""
+    """Options of the environment's own constructor: `obs=image,size=32,map={"rows": [1, 2]}`."""
+    randomize: Annotated[str, CHOICES] = ""
     """Reset options drawn anew each episode: `gravity=-12:-8,map=small|large`."""
     timeout_s: float = 120.0
     """A worker that takes longer than this for one step is killed and rebuilt."""
@@ -71,6 +73,11 @@ class EnvConfig:
     """Environment seed; -1 derives it from the run's seed."""
     atari: AtariConfig = AtariConfig()
     dmc: DMCConfig = DMCConfig()
+
+    def __post_init__(self) -> None:
+        # Canonical text (also of a mapping) makes equal options equal configs.
+        object.__setattr__(self, "options", OPTIONS.canonical(self.options))
+        object.__setattr__(self, "randomize", CHOICES.canonical(self.randomize))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,21 +22,25 @@ import yaml
 from dreamworld import limits
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.values import Loader, Syntax
 
 T = TypeVar("T")
 
 
 @functools.cache
 def options(cls: type) -> dict[str, Any]:
-    """Leaf options of a config dataclass: {dotted key: type}."""
+    """Leaf options of a config dataclass: {dotted key: type, or the Syntax of its text}."""
     hints = typing.get_type_hints(cls)
+    marked = typing.get_type_hints(cls, include_extras=True)
     found: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             found |= {f"{field.name}.{key}": value for key, value in options(typing.cast(type, hint)).items()}
         else:
-            found[field.name] = hint
+            marks = getattr(marked[field.name], "__metadata__", ())
+            syntax = [mark for mark in marks if isinstance(mark, Syntax)]
+            found[field.name] = syntax[0] if syntax else hint
     return found
 
 
@@ -58,12 +62,16 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     """
     try:
         return _convert(value, hint)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{key}: got {_shown(value)}, expects {expected(hint)}") from None
 
 
 def expected(hint: Any) -> str:
     """What a type accepts, in words."""
+    if isinstance(hint, Syntax):
+        return hint.words
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
@@ -81,6 +89,10 @@ def _shown(value: Any) -> str:
 
 
 def _convert(value: Any, hint: Any) -> Any:
+    if isinstance(hint, Syntax):
+        if not isinstance(value, str | Mapping):
+            raise TypeError(value)
+        return hint.canonical(value)
     origin = typing.get_origin(hint)
     if origin is Literal:
         return _choice(value, typing.get_args(hint))
@@ -91,16 +103,14 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is str:
         if not isinstance(value, str):
             raise TypeError(value)
-        return value
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(value)
     return _int(value) if hint is int else _float(value)
 
 
 def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise ValueError(value)
-    return value
+    return choices[choices.index(value)]
 
 
 def _bool(value: Any) -> bool:
@@ -203,8 +213,8 @@ def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") 
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        # BaseLoader leaves values to `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
-        layer = yaml.load(text, Loader=yaml.BaseLoader)
+        # All scalars are text, and `coerce` types them: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
+        layer = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if layer is None:

@@ -21,6 +21,7 @@ import yaml
 
 from dreamworld.errors import UserError
 from dreamworld.text import is_control, printable
+from dreamworld.values import Loader
 
 PathLike = str | os.PathLike[str]
 
@@ -250,7 +251,7 @@ def is_number(value: Any) -> bool:
 
 # --- YAML --------------------------------------------------------------------------------------------------
 
-_BASE: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_BASE: Any = Loader
 _SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TYPES = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dreamworld.config import EnvConfig
+from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import unknown
@@ -16,26 +16,27 @@ from dreamworld.envs.wrappers import (
     RandomizeReset,
     ResizeImage,
     TimeLimit,
-    parse_choices,
-    parse_options,
 )
 from dreamworld.errors import UserError
+from dreamworld.values import parse_choices, parse_options
 
 
-def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = None, **options: Any) -> Env:
+def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = None, /, **options: Any) -> Env:
     """Builds one environment.
 
-    `name` is a name (`dreamworld envs` lists the families), or an environment object or factory. `options`
-    go to the constructor of gym_, minigrid_, jax_ and module:Name environments, entry points and factories.
-    Raises UserError with one clear line for anything that can't be built.
+    `name` is a name (`dreamworld envs` lists the families), or an environment object or factory. `options`,
+    which may have any names, go to the constructor of gym_, minigrid_, jax_ and module:Name environments,
+    entry points and factories. Raises UserError with one clear line for anything that can't be built.
     """
-    config = config or EnvConfig()
+    if config is None and isinstance(options.get("config"), EnvConfig | Config):
+        config = options.pop("config")  # ours, by keyword
+    config = config.env if isinstance(config, Config) else config or EnvConfig()
     options = {**parse_options(config.options), **options}
     if not isinstance(name, str):
         from dreamworld.envs.adapters.custom import adapt
         from dreamworld.envs.sources import name_of
 
-        return wrap(adapt(name, name_of(name), **options), config)
+        return wrap(adapt(name, name_of(name), (), options), config)
     family = find_family(name)
     if family is None:
         return wrap(_make_custom(name, options), config)
@@ -44,7 +45,7 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
         raise UserError(f"{name} needs {', '.join(missing)}, which is not installed: {family.install}")
     if options and not family.options:
         raise UserError(f"{name} takes no options, got {sorted(options)}; its settings are in env.*")
-    env = family.make(name.removeprefix(family.prefix), config, **options)
+    env = family.make(name.removeprefix(family.prefix), config, options)
     return wrap(env, config, repeats=family.repeats)
 
 
@@ -70,11 +71,11 @@ def _make_custom(name: str, options: dict[str, Any]) -> Env:
     from dreamworld.envs.adapters.custom import adapt, find_entry_point, load_object
 
     if ":" in name:
-        return adapt(load_object(name), name, **options)
+        return adapt(load_object(name), name, (), options)
     found = find_entry_point(name)
     if found is not None:
         factory, args = found
-        return adapt(factory, name, *args, **options)
+        return adapt(factory, name, args, options)
     raise unknown(
         "environment", name, [*(family.example for family in FAMILIES), "my_package.my_module:MyEnv"]
     )

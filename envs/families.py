@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.names import unknown
 from dreamworld.envs.wrappers import ResizeImage
+
+Options = Mapping[str, Any]  # of the environment's constructor; any names, hence never keywords of ours
 
 
 class Family(NamedTuple):
@@ -20,7 +22,7 @@ class Family(NamedTuple):
     example: str
     packages: tuple[str, ...]  # import names
     install: str  # what to type when one of them is missing
-    make: Callable[..., Env]  # (rest of the name, config, **options)
+    make: Callable[[str, EnvConfig, Options], Env]  # (rest of the name, config, options)
     names: Callable[[], list[str]]  # the rests that can be listed; imports the packages
     options: bool  # takes options
     repeats: bool  # does its own action repeat
@@ -56,13 +58,13 @@ def _atari100k_names() -> list[str]:
     return list(GAMES_100K)
 
 
-def _make_atari(rest: str, config: EnvConfig) -> Env:
+def _make_atari(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.atari import AtariEnv, game_name
 
     return AtariEnv(game_name("atari_", rest, _atari_names()), config.size, config.atari)
 
 
-def _make_atari100k(rest: str, config: EnvConfig) -> Env:
+def _make_atari100k(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.atari import AtariEnv, game_name
 
     return AtariEnv(game_name("atari100k_", rest, _atari100k_names()), config.size, config.atari)
@@ -74,7 +76,7 @@ def _dmc_names() -> list[str]:
     return task_names()
 
 
-def _make_dmc(rest: str, config: EnvConfig) -> Env:
+def _make_dmc(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.dmc import DMCEnv
 
     return DMCEnv(rest, config.size, config.repeat, config.dmc, own_limit=not config.time_limit)
@@ -86,7 +88,7 @@ def _crafter_names() -> list[str]:
     return list(TASKS)
 
 
-def _make_crafter(rest: str, config: EnvConfig) -> Env:
+def _make_crafter(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.crafter import LENGTH, CrafterEnv
 
     if rest not in _crafter_names():
@@ -101,10 +103,10 @@ def _gym_names() -> list[str]:
     return sorted(key for key, spec in gymnasium.registry.items() if spec.namespace is None)
 
 
-def _make_gym(rest: str, config: EnvConfig, **options: object) -> Env:
+def _make_gym(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.gym import make_gym
 
-    return make_gym(rest, config.time_limit * config.repeat, **options)
+    return make_gym(rest, options, config.time_limit * config.repeat)
 
 
 def _minigrid_names() -> list[str]:
@@ -113,10 +115,10 @@ def _minigrid_names() -> list[str]:
     return minigrid_names()
 
 
-def _make_minigrid(rest: str, config: EnvConfig, **options: object) -> Env:
+def _make_minigrid(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.suites import make_minigrid
 
-    return ResizeImage(make_minigrid(rest, **options), config.size)
+    return ResizeImage(make_minigrid(rest, options), config.size)
 
 
 def _bsuite_names() -> list[str]:
@@ -125,7 +127,7 @@ def _bsuite_names() -> list[str]:
     return [bsuite_id.replace("/", "_") for bsuite_id in sweep.SWEEP]
 
 
-def _make_bsuite(rest: str, config: EnvConfig) -> Env:
+def _make_bsuite(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.suites import make_bsuite
 
     return make_bsuite(rest)
@@ -137,7 +139,7 @@ def _memorymaze_names() -> list[str]:
     return list(MAZES)
 
 
-def _make_memorymaze(rest: str, config: EnvConfig) -> Env:
+def _make_memorymaze(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.suites import make_memorymaze
     from dreamworld.envs.render import choose_backend
 
@@ -151,7 +153,7 @@ def _jax_names() -> list[str]:
     return [name.removeprefix("jax_") for name in JAX_ENVS]
 
 
-def _make_jax(rest: str, config: EnvConfig, **options: object) -> Env:
+def _make_jax(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.jax_host import JaxHostEnv
     from dreamworld.envs.jax import make_jax_env
 

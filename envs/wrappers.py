@@ -277,44 +277,6 @@ class ClipReward(Wrapper):
         return step._replace(reward=reward, log={"log/reward": step.reward, **step.log})
 
 
-def parse_choices(text: str) -> dict[str, tuple[float, float] | list[Any]]:
-    """Choices of RandomizeReset from `gravity=-12:-8,map=small|large`."""
-    choices: dict[str, tuple[float, float] | list[Any]] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = item.partition("=")
-        if not equals or not name or not value:
-            raise UserError(f"env.randomize {item!r}: write option=low:high or option=a|b|c")
-        if ":" in value:
-            try:
-                low, high = map(float, value.split(":"))
-            except ValueError:
-                raise UserError(f"env.randomize {item!r}: low:high must be two numbers") from None
-            choices[name] = (low, high)
-        else:
-            choices[name] = [_number(x) for x in value.split("|")]
-    return choices
-
-
-def parse_options(text: str) -> dict[str, Any]:
-    """Constructor options from `obs=image,size=32,other_room=True`."""
-    options: dict[str, Any] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = item.partition("=")
-        if not equals or not name or not value:
-            raise UserError(f"env.options {item!r}: write option=value")
-        options[name] = {"True": True, "False": False}.get(value, _number(value))
-    return options
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _require(env: Env, key: str) -> Space:
     if key not in env.obs_space:
         raise UserError(f"no observation {key!r}; there are {', '.join(env.obs_space)}")

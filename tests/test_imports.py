@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-READING = {"text", "reading", "fields"}  # of what lies on disk, for everybody
+READING = {"text", "reading", "fields", "values"}  # of what lies on disk or is typed in, for everybody
 BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams"} | READING
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
@@ -21,9 +21,10 @@ ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "text": {"errors"},
-    "reading": {"errors", "text"},
+    "values": {"errors"},
+    "reading": {"errors", "text", "values"},
     "fields": {"errors", "text", "reading"},
-    "config": {"types", "errors"},
+    "config": {"types", "errors", "values"},
     "limits": {"types", "config", "errors", "text"},
     "presets": {"types", "config", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,

@@ -13,6 +13,7 @@ import yaml
 from dreamworld import presets
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.values import Loader, options_text
 
 OWN_KEYS = {"task": "tasks", "seed": "seeds"}  # options of a run that a sweep sets itself
 
@@ -126,8 +127,8 @@ def load(path: str | Path) -> dict[str, Any]:
     """A sweep file as {key: value}, checked: every scalar is text, so that `seeds: 1:5` is not 65 minutes."""
     file = _find(path)
     try:
-        # BaseLoader knows no types (and so nothing unsafe): YAML 1.1 would read 1:5 as a base-60 number.
-        tree = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader)
+        # This loader knows no types (and so nothing unsafe): YAML 1.1 would read 1:5 as a base-60 number.
+        tree = yaml.load(file.read_text("utf-8"), Loader=Loader)
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -186,21 +187,31 @@ def _axes(grid: Mapping[str, Any], source: str) -> dict[str, tuple[str, ...]]:
     """A grid written as a mapping; a list as a value (`env.size: [[64, 64], [96, 96]]`) keeps its commas."""
     axes = {}
     for key, values in _flatten(grid, source).items():
-        listed = values if isinstance(values, list) else str(values).split(",")
-        axes[key] = tuple(",".join(v) if isinstance(v, list) else str(v).strip() for v in listed)
+        listed = (
+            values
+            if isinstance(values, list)
+            else [values]
+            if isinstance(values, Mapping)
+            else str(values).split(",")
+        )
+        axes[key] = tuple(_text(v) for v in listed)
     return axes
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return options_text(value)
+    return ",".join(value) if isinstance(value, list) else str(value).strip()
 
 
 def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise UserError(f"{source}: got {tree!r}, expects options such as `run.steps: 1e5`")
     flat: dict[str, Any] = {}
+    known = presets.options(Config)
     for key, value in tree.items():
-        flat |= (
-            _flatten(value, source, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {prefix + key: value}
-        )
+        is_group = isinstance(value, Mapping) and prefix + key not in known
+        flat |= _flatten(value, source, f"{prefix}{key}.") if is_group else {prefix + key: value}
     return flat
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
@@ -17,6 +18,7 @@ from dreamworld.envs.sources import check_factory, is_object
 from dreamworld.errors import UserError
 
 GROUP = "dreamworld.envs"
+NONE: Mapping[str, Any] = MappingProxyType({})
 ACCEPTED = (
     "a gymnasium.Env, a dm_env.Environment, a JAX environment (dreamworld.types.JaxEnv), a dreamworld Env"
 )
@@ -53,7 +55,7 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
     return None
 
 
-def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
+def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str, Any] = NONE) -> Env:
     """An Env from an environment object, or from a class or factory called with `args` and `options`."""
     factory: Callable[..., Any] | None = None
     if not is_object(value):
@@ -62,7 +64,7 @@ def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
                 f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
             )
         check_factory(value, name)
-        _check_call(value, name, args, options)
+        check_call(value, name, args, options)
         factory = functools.partial(value, *args, **options)
         value = factory()
     elif options:
@@ -83,7 +85,7 @@ def adapt(value: Any, name: str, *args: str, **options: Any) -> Env:
     raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
 
 
-def _check_call(value: Any, name: str, args: tuple[str, ...], options: dict[str, Any]) -> None:
+def check_call(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
     """Options that the factory does not take: an error here, not a traceback from inside."""
     signature = _signature(value)
     if signature is None:

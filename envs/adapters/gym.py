@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -63,30 +64,35 @@ def info_log(info: Mapping[str, Any]) -> dict[str, float]:
     return log
 
 
-def make_gym(env_id: str, time_limit: int = 0, **options: Any) -> GymEnv:
+def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0) -> GymEnv:
     """Makes a registered id or `module:Id-v0`; `time_limit` (in its own steps) replaces its own."""
-    import gymnasium
-
-    given = sorted(options)
-    if time_limit:
-        options["max_episode_steps"] = time_limit
     spec = _find_spec(env_id)
     _prepare_display(spec)
-    # Pictures for people: environments that can render get the mode that needs no window.
-    if "render_mode" not in options and _can_render(spec):
-        options["render_mode"] = "rgb_array"
+    limit = {"max_episode_steps": time_limit} if time_limit else {}
+    return GymEnv(make_registered(spec, f"gym_{env_id}", {**options, **limit}))
+
+
+def make_registered(spec: Any, label: str, options: Mapping[str, Any]) -> Any:
+    """`gymnasium.make` with options of any names, and pictures for people where it has them; UserError."""
+    import gymnasium
+
+    # Its checker warns about dtypes that we convert; `dreamworld envs check` says it in plain words.
+    keywords = {"disable_env_checker": True, **options}
+    # Environments that can render get the mode that needs no window.
+    if not {"render_mode"} & {*options, *spec.kwargs} and _can_render(spec):
+        keywords["render_mode"] = "rgb_array"
+    if "id" in keywords:  # a parameter of gymnasium.make itself
+        spec = dataclasses.replace(spec, kwargs={**spec.kwargs, "id": keywords.pop("id")})
     try:
-        # Its checker warns about dtypes that we convert; `dreamworld envs check` says it in plain words.
-        env = gymnasium.make(spec, disable_env_checker=True, **options)
+        return gymnasium.make(spec, **keywords)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise UserError(f"gym_{env_id} needs a package that is not installed: {error}") from error
+        raise UserError(f"{label} needs a package that is not installed: {error}") from error
     except gymnasium.error.Error as error:
-        raise UserError(f"gym_{env_id}: {error}") from error
+        raise UserError(f"{label}: {error}") from error
     except TypeError as error:
-        if not given:
+        if not options:
             raise
-        raise UserError(f"gym_{env_id}: can't be made with the options {given}: {error}") from error
-    return GymEnv(env)
+        raise UserError(f"{label}: can't be made with the options {sorted(options)}: {error}") from error
 
 
 def _find_spec(env_id: str) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
-from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.adapters.gym import GymEnv, make_registered
 from dreamworld.envs.names import unknown
 
 MAZES = ("9x9", "11x11", "13x13", "15x15")
@@ -44,14 +45,13 @@ def _short(env_id: str) -> str:
     return env_id.split("-", 1)[1].rsplit("-v", 1)[0]
 
 
-def make_minigrid(name: str, **options: Any) -> GymEnv:
+def make_minigrid(name: str, options: Mapping[str, Any]) -> GymEnv:
     """The agent's own partial view as an RGB image, its direction; the mission text is left out."""
     import gymnasium
     from gymnasium.wrappers import FilterObservation
     from minigrid.wrappers import RGBImgPartialObsWrapper
 
-    options.setdefault("render_mode", "rgb_array")
-    env = gymnasium.make(minigrid_id(name), disable_env_checker=True, **options)
+    env = make_registered(gymnasium.spec(minigrid_id(name)), f"minigrid_{name}", options)
     # The wrapped observation space still lists the text, which nothing here reads.
     return GymEnv(FilterObservation(RGBImgPartialObsWrapper(env, tile_size=8), ["image", "direction"]))
 

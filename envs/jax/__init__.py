@@ -62,7 +62,7 @@ _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
 JAX_ENVS: tuple[str, ...] = tuple(_TABLE)
 
 
-def make_jax_env(name: str, **options: Any) -> NativeEnv:
+def make_jax_env(name: str, /, **options: Any) -> NativeEnv:
     """Builds a JAX environment by name (`jax_catch`, or `catch` for short).
 
     `options` are the fields of the environment's dataclass. Raises UserError for an unknown name, an unknown

@@ -14,6 +14,7 @@ from dreamworld.config import EnvConfig
 from dreamworld.envs.sources import check_factory, is_object, name_of
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, VectorEnv
+from dreamworld.values import parse_options
 
 if TYPE_CHECKING:
     pass
@@ -154,18 +155,21 @@ def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str)
 
 def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
     """The JAX environment of a name, object, class or factory; UserError for anything else."""
-    from dreamworld.envs.adapters.custom import load_object
+    from dreamworld.envs.adapters.custom import check_call, load_object
     from dreamworld.envs.jax import from_gymnax, make_jax_env
-    from dreamworld.envs.wrappers import parse_options
 
+    options = parse_options(config.options)
     if isinstance(target, str) and target.startswith("jax_"):
-        return make_jax_env(target, **parse_options(config.options))
+        return make_jax_env(target, **options)
     value: Any = target
     if isinstance(target, str) and ":" in target:
         value = load_object(target)
     if callable(value) and not is_object(value):
         check_factory(value, name_of(target))
-        value = cast(Any, value)()
+        check_call(value, name_of(target), (), options)
+        value = cast(Any, value)(**options)
+    elif options:
+        raise UserError(f"{name_of(target)} is an object already and takes no options, got {sorted(options)}")
     if _is_gymnax(value):
         return from_gymnax(value)
     if not _is_jax(value):

@@ -13,7 +13,6 @@ from dreamworld.envs.wrappers import (
     RandomizeReset,
     ResizeImage,
     TimeLimit,
-    parse_choices,
 )
 from dreamworld.errors import UserError
 
@@ -119,16 +118,6 @@ def test_randomize_reaches_gymnasium_through_other_wrappers():
     env = make_env(raw, EnvConfig(randomize="low=1:1,kind=big", time_limit=2, stack=1))
     env.reset(0)
     assert raw.options == {"low": 1.0, "kind": "big"}
-
-
-def test_choices_are_parsed_from_text():
-    assert parse_choices("gravity=-12:-8, map=small|2|0.5") == {
-        "gravity": (-12, -8),
-        "map": ["small", 2, 0.5],
-    }
-    for text in ("gravity", "gravity=", "=3", "gravity=a:b", "gravity=1:2:3"):
-        with pytest.raises(UserError, match=r"env\.randomize"):
-            parse_choices(text)
 
 
 def test_saved_wrappers_go_on_identically():
