@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 from dreamworld.errors import UserError
+from dreamworld.fields import Fields
+from dreamworld.reading import BadFile, is_number
 from dreamworld.types import DTYPES, Native, Space, Spaces
 
-MAX_RANK = 16
+MAX_RANK = 32
+MAX_SIZE = 1 << 30  # elements, or classes
 
 
 def describe_space(space: Space) -> str:
@@ -69,46 +73,48 @@ def _space_to_plain(space: Space) -> dict[str, Any]:
     return row
 
 
-def from_plain(value: Any, where: str) -> Spaces:
-    """Spaces from what `to_plain` wrote; UserError that names the entry for anything else."""
-    if not isinstance(value, dict) or not value:
-        raise UserError(f"{where}: expects an object of spaces")
-    return {key: _space_from_plain(row, f"{where}.{key}") for key, row in value.items()}
+def from_fields(spaces: Fields, what: str) -> Spaces:
+    """Spaces from what `to_plain` wrote, at the key `what`; BadFile that names the field for anything else."""
+    rows = spaces.fields(what)
+    if not rows.row:
+        raise BadFile(spaces.path, f"{spaces.name(what)} must be a mapping of spaces, and is empty")
+    return {key: _space(rows.fields(key)) for key in rows}
 
 
-def _space_from_plain(row: Any, where: str) -> Space:
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expects an object")
-    shape, classes = row.get("shape"), row.get("classes")
-    if not isinstance(shape, list) or len(shape) > MAX_RANK:
-        raise UserError(f"{where}.shape: expects a list of whole numbers")
-    low, high = (_bound(row.get(name), f"{where}.{name}") for name in ("low", "high"))
-    low, high = -math.inf if low is None else low, math.inf if high is None else high
-    native = _native_from_plain(row["native"], f"{where}.native") if row.get("native") is not None else None
+def _space(row: Fields) -> Space:
+    shape = row.items("shape", int)
+    if (
+        len(shape) > MAX_RANK
+        or any(type(side) is not int or side < 0 for side in shape)
+        or math.prod(shape) > MAX_SIZE
+    ):
+        raise row.bad("shape", f"a list of whole numbers, of at most {MAX_SIZE} elements")
+    classes = None if row.get("classes") is None else row.integer("classes", 1, MAX_SIZE)
+    low = -math.inf if row.get("low") is None else row.number("low")
+    high = math.inf if row.get("high") is None else row.number("high")
+    native = row.fields("native") if row.get("native", None) is not None else None
     try:
-        space = Space(tuple(shape), str(row.get("dtype")), classes=classes, low=low, high=high, native=native)
+        space = Space(tuple(shape), _dtype(row), classes=classes, low=low, high=high)
+    except BadFile:
+        raise
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    if native is not None and not len(native.low) == len(native.high) == space.size:
-        raise UserError(f"{where}.native: expects {space.size} bounds, one per element")
-    return space
+        raise BadFile(row.path, f"{row.where} is no space: {error}") from None
+    if native is None:
+        return space
+    low, high = (_native_bounds(native, name, space) for name in ("low", "high"))
+    return dataclasses.replace(space, native=Native(low, high, _dtype(native)))
 
 
-def _bound(value: Any, where: str) -> float | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise UserError(f"{where}: expects a number or null")
-    return value
+def _dtype(row: Fields) -> str:
+    if row.text("dtype") not in DTYPES:
+        raise row.bad("dtype", f"one of {', '.join(DTYPES)}")
+    return row.text("dtype")
 
 
-def _native_from_plain(row: Any, where: str) -> Native:
-    if not isinstance(row, dict) or row.get("dtype") not in DTYPES:
-        raise UserError(f"{where}: expects low, high and dtype")
-    sides = []
-    for name in ("low", "high"):
-        values = row.get(name)
-        if not isinstance(values, list) or any(_bound(x, f"{where}.{name}") is None for x in values):
-            raise UserError(f"{where}.{name}: expects a list of numbers")
-        if not all(math.isfinite(x) for x in values):
-            raise UserError(f"{where}.{name}: expects finite numbers")
-        sides.append(tuple(values))
-    return Native(sides[0], sides[1], row["dtype"])
+def _native_bounds(row: Fields, name: str, space: Space) -> tuple[Any, ...]:
+    values = row.get(name)
+    fits = lambda x: is_number(x) and (isinstance(x, int) or not space.discrete)
+    if not isinstance(values, list) or len(values) != space.size or not all(map(fits, values)):
+        kind = "whole" if space.discrete else "finite"
+        raise row.bad(name, f"a list of {space.size} {kind} numbers")
+    return tuple(values)

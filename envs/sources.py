@@ -12,8 +12,7 @@ from typing import Any
 
 from dreamworld.envs.families import find_family
 from dreamworld.errors import UserError
-
-CUSTOM = "custom:"
+from dreamworld.runenv import CUSTOM
 
 
 def is_env(value: Any) -> bool:
@@ -48,14 +47,6 @@ def _plain_name(source: Any) -> str:
         made = _innermost(source)
         text = getattr(made, "__qualname__", type(made).__name__).rpartition("<locals>.")[2]
     return re.sub(r"[^\w.\-]", "", text) or "environment"
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two names mean one environment: a class of the main script may have moved to a module."""
-    if one == other:
-        return True
-    names = [name.partition(":")[2] for name in (one, other)]
-    return any(name.startswith(CUSTOM) for name in (one, other)) and names[0] == names[1] != ""
 
 
 def names_code(name: str, options: Any) -> bool:

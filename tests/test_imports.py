@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 READING = {"text", "reading", "fields", "values"}  # of what lies on disk or is typed in, for everybody
-BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams"} | READING
+BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams", "runenv", "trust"} | READING
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -28,6 +28,8 @@ ALLOWED = {
     "limits": {"types", "config", "errors", "text"},
     "presets": {"types", "config", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,
+    "runenv": {"types", "errors", "spaces"} | READING,
+    "trust": {"errors"} | READING,
     "testing": {"types", "config"},
     "cli": BASE,
     "launch": set(),

@@ -11,7 +11,7 @@ from toys import Counter
 from dreamworld.config import EnvConfig
 from dreamworld.envs import make_env
 from dreamworld.envs.jax.catch import Catch
-from dreamworld.envs.sources import name_of, names_code, same_name
+from dreamworld.envs.sources import name_of, names_code
 from dreamworld.envs.vector import make_vector_env
 from dreamworld.errors import UserError
 
@@ -116,22 +116,6 @@ def test_local_classes_and_those_of_the_main_script_are_custom():
 def test_a_name_that_something_else_has_taken_is_custom(monkeypatch):
     monkeypatch.setattr(toys, "Counter", toys.DmCounter)
     assert name_of(Counter) == "custom:Counter"
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("a.b:MyEnv", "a.b:MyEnv", True),
-        ("custom:MyEnv", "a.b:MyEnv", True),
-        ("a.b:MyEnv", "custom:MyEnv", True),
-        ("a.b:MyEnv", "a.c:MyEnv", False),
-        ("custom:MyEnv", "custom:Other", False),
-        ("custom:MyEnv", "a.b:Other", False),
-        ("gym_CartPole-v1", "custom:CartPole-v1", False),
-    ],
-)
-def test_a_class_of_the_main_script_is_the_one_of_that_name_in_a_module(one, other, same):
-    assert same_name(one, other) is same
 
 
 @pytest.mark.parametrize(
