@@ -13,7 +13,6 @@ from dreamworld import flops, parallel
 from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
-from dreamworld.errors import UserError
 from dreamworld.logging import plots
 from dreamworld.logging.metrics import Metrics
 from dreamworld.logging.progress import Progress
@@ -24,7 +23,7 @@ from dreamworld.player import Player
 from dreamworld.replay.memory import check_memory
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
-from dreamworld.scripts import common
+from dreamworld.scripts import common, preflight
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
@@ -36,12 +35,14 @@ from dreamworld.types import Agent, VectorEnv
 
 
 def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | None = None) -> int:
-    """Trains in a locked run directory; returns the exit code. What is wrong is said before anything is written."""
+    """Trains; returns the exit code. What is wrong is said before anything is written."""
     team = team or Team()
     devices = common.setup_jax(config)
     layout = parallel.make_layout(config.parallel, batch_size=config.run.batch_size, devices=devices)
     team.share(config.run.batch_size)
-    if rundir.exists():
+    if team.leads:
+        rundir.admit(config)
+    elif rundir.exists():
         rundir.check(config)
     with contextlib.ExitStack() as stack:
         env = common.make_train_env(dataclasses.replace(config, seed=team.seed(config.seed)), source)
@@ -54,6 +55,8 @@ def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | No
             num_envs=env.num_envs,
             directory=rundir.path,
         )
+        preflight.check(config, agent, env.num_envs)
+        stack.enter_context(team.claim(rundir, config))
         notes = rundir.begin(config) if team.leads else []
         team.wait("run directory")
         progress = stack.enter_context(
@@ -242,14 +245,7 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
 
 def initialise_from(text: str, agent: Agent, state: Any) -> Any:
     """The train state with parameters of another run: all of them (`DIR`), or some modules (`DIR:encoder,dynamics`)."""
-    head, _, tail = text.rpartition(":")
-    path, names = (head, tail.split(",")) if head and "/" not in tail else (text, list(state.params))
-    if unknown := sorted(set(names) - set(state.params)):
-        raise UserError(
-            f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(state.params)}"
-        )
-    source = RunDir(path)
-    source.require()
+    source, names = preflight.parse_init_from(text, list(state.params))
     pick = lambda tree: {name: tree[name] for name in names if name in tree}
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     like = like._replace(

@@ -17,7 +17,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
 from dreamworld.replay.memory import available_memory, estimate
-from dreamworld.scripts import common, session, session_seeds
+from dreamworld.scripts import common, preflight, session, session_seeds
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
@@ -27,11 +27,10 @@ from dreamworld.types import Agent, Spaces
 
 
 def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:
-    """Trains in a locked run directory; returns the exit code."""
+    """Trains; returns the exit code. What is wrong is said before anything is written."""
     devices = common.setup_jax(config)
     make_layout(config, 0, devices)
-    if rundir.exists():
-        rundir.check(config)
+    rundir.admit(config)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(
             Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
@@ -49,9 +48,11 @@ def build_fused(
 ) -> FusedLoop:
     """The loop of a fused run, restored from its newest checkpoint when there is one."""
     parts = make_parts(config, source)
+    preflight.check(config, parts[0])
+    learner = FusedLearner(*parts, config, capacity=rows_per_env(config))
+    stack.enter_context(rundir.claim(config))
     for note in rundir.begin(config):
         progress.message(note)
-    learner = FusedLearner(*parts, config, capacity=rows_per_env(config))
     loop = assemble(rundir, config, learner, progress, stack)
     if loop.checkpointer.latest() is not None:
         session.resume(loop)
@@ -95,9 +96,10 @@ def build_fused_seeds(
 ) -> FusedLockstep:
     """The fused loops of several seeds, restored from the checkpoints of `step` unless it is None."""
     config = configs[0]
-    learner = FusedSeeds(
-        *make_parts(config, source, len(configs)), configs, capacity=rows_per_env(config), layout=layout
-    )
+    parts = make_parts(config, source, len(configs))
+    preflight.check(config, parts[0])
+    learner = FusedSeeds(*parts, configs, capacity=rows_per_env(config), layout=layout)
+    session_seeds.claim(rundirs, configs, stack)
     views, loops = [], []
     for index, (each, rundir) in enumerate(zip(configs, rundirs)):
         voice: Any = session_seeds.SeedProgress(progress, f"seed {each.seed}", shown=index == 0)

@@ -17,7 +17,7 @@ from dreamworld.logging import plots
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
-from dreamworld.scripts import common, session
+from dreamworld.scripts import common, preflight, session
 from dreamworld.scripts.announce import announce
 from dreamworld.training import snapshot
 from dreamworld.training.hosts import Team
@@ -63,14 +63,19 @@ def train_seeds(config: Config, source: Any = None) -> int:
 
 
 def open_rundirs(configs: list[Config], stack: contextlib.ExitStack) -> list[RunDir]:
-    """The run directories, locked; UserError when one is in use or holds another run."""
+    """The run directories, those of runs that go on locked; UserError when one is in use or holds another run."""
     rundirs = [RunDir.of(each) for each in configs]
     for rundir, each in zip(rundirs, configs):
-        rundir.create()
-        stack.enter_context(rundir.lock())
         if rundir.exists():
-            rundir.check(each)
+            stack.enter_context(rundir.lock())
+        rundir.admit(each)
     return rundirs
+
+
+def claim(rundirs: list[RunDir], configs: list[Config], stack: contextlib.ExitStack) -> None:
+    """Creates and locks the run directories of an accepted training."""
+    for rundir, each in zip(rundirs, configs):
+        stack.enter_context(rundir.claim(each))
 
 
 def common_step(rundirs: list[RunDir], save_every: float) -> int | None:
@@ -129,6 +134,8 @@ def _train(
         num_envs=sum(env.num_envs for env in envs),
         directory=rundirs[0].path,
     )
+    preflight.check(configs[0], agent, envs[0].num_envs)
+    claim(rundirs, configs, stack)
     frames = common.frames_per_step(config)
     progress = stack.enter_context(
         Progress(config.run.steps, frames_per_step=frames, show=config.run.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -69,8 +70,8 @@ def _train(config: Config, env: Any) -> int:
         return (session_fused.train_fused_seeds if fused else session_seeds.train_seeds)(config, env)
     team = hosts.connect(config.parallel)
     rundir = RunDir.of(config)
-    rundir.create()
-    with team.lock(rundir):
+    # A run that goes on is held from the start, a new one (see `RunDir.claim`) once everything is accepted.
+    with team.lock(rundir) if rundir.exists() else contextlib.nullcontext():
         if fused:
             return session_fused.train_fused(rundir, config, env)
         return session.train_in(rundir, config, env, team)

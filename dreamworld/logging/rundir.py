@@ -10,7 +10,6 @@ eval/<step>.mp4    video of an evaluation episode
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -23,6 +22,7 @@ from typing import Any
 from dreamworld import presets
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.logging.locks import hold
 
 FIXED = (
     "task",
@@ -101,6 +101,7 @@ class RunDir:
         self.eval = self.path / "eval"
         self.learning_curve = self.path / "learning_curve.png"
         self._started = time.time()
+        self._held = False
 
     @classmethod
     def of(cls, config: Config) -> RunDir:
@@ -144,12 +145,30 @@ class RunDir:
                 f"--logdir {self.path}: can't be written to ({reason}); choose another folder"
             ) from None
 
+    @contextmanager
+    def claim(self, config: Config) -> Iterator[None]:
+        """Creates the directory and holds it: call it once everything about a training is accepted.
+
+        Raises UserError, changing nothing, where `begin` would, and where another training holds the directory.
+        """
+        self.admit(config)
+        self.create()
+        with self.lock():
+            yield
+
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
 
         Returns notes for people: which options a continued run changes. Raises UserError, changing nothing,
         when the directory holds another run, or when `config.resume` does not allow what is found.
         """
+        notes = self.admit(config)
+        self.create()
+        self.save_config(config)
+        return notes
+
+    def admit(self, config: Config) -> list[str]:
+        """What `begin` would say of what is found here; changes nothing."""
         found = self.exists()
         if found and config.resume == "never":
             raise UserError(
@@ -157,10 +176,7 @@ class RunDir:
             )
         if not found and config.resume == "must":
             raise UserError(f"--logdir {self.path}: no run to continue here, and --resume must asks for one")
-        notes = self.check(config) if found else []
-        self.create()
-        self.save_config(config)
-        return notes
+        return self.check(config) if found else []
 
     def check(self, config: Config) -> list[str]:
         """Compares with the run found here: UserError for what can't change, notes for what does change."""
@@ -213,30 +229,20 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the directory against a second training; UserError when another process has it."""
+        """Holds the directory against a second training; UserError when another one has it.
+
+        Within a `with` of the same object a second one does nothing.
+        """
+        if self._held:
+            yield
+            return
         refused = f"--logdir {self.path}: in use by a training ({{holder}}); wait, or stop it"
         with hold(self.path / ".lock", refused):
-            yield
-
-
-@contextmanager
-def hold(path: Path, refused: str) -> Iterator[None]:
-    """Holds a lock file; UserError `refused`, with {holder} filled in, when another process has it.
-
-    The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
-            raise UserError(refused.replace("{holder}", holder)) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(file)
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
 
 def write_json(path: Path, row: dict[str, Any]) -> None:

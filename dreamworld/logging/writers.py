@@ -63,7 +63,7 @@ class Logger:
         self.rundir = rundir
         self._sinks: list[Any] = []
         self._problems: dict[str, None] = {}  # in order, each once
-        wandb = _load_wandb() if config.logger.wandb else None
+        wandb = load_wandb() if config.logger.wandb else None
         for path in (rundir.metrics, rundir.episodes, rundir.evals):
             repair_jsonl(path, step)
         self._metrics, self._episodes, self._evals = map(
@@ -282,7 +282,8 @@ class WandbSink:
         self._run.finish()
 
 
-def _load_wandb() -> Any:
+def load_wandb() -> Any:
+    """The package; UserError with the command that installs it."""
     try:
         import wandb
     except ImportError as error:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from dreamworld import presets
 from dreamworld.errors import UserError
-from dreamworld.logging.rundir import SILENT, RunDir, hold, write_json
+from dreamworld.logging.locks import hold
+from dreamworld.logging.rundir import SILENT, RunDir, write_json
 from dreamworld.sweep.plan import Job
 
 State = Literal["new", "unfinished", "finished"]

@@ -131,6 +131,10 @@ class Team:
         """The run directory's lock, which process 0 holds for all."""
         return rundir.lock() if self.leads else contextlib.nullcontext()
 
+    def claim(self, rundir: Any, config: Any) -> contextlib.AbstractContextManager[None]:
+        """The run directory, created and held by process 0 for all."""
+        return rundir.claim(config) if self.leads else contextlib.nullcontext()
+
     def _sum(self, flag: bool) -> Any:
         import jax
         import jax.numpy as jnp

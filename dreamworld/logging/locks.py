@@ -1,0 +1,55 @@
+"""Locks on files that go with the process that holds them, on every system."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dreamworld.errors import UserError
+
+fcntl: Any
+msvcrt: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+PLACE = 1 << 30  # Windows locks bytes, and nobody reads a locked one: one far behind the text
+
+
+@contextmanager
+def hold(path: Path, refused: str) -> Iterator[None]:
+    """Holds a lock file; UserError `refused`, with {holder} filled in, when another process has it.
+
+    The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _take(file):
+            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+            raise UserError(refused.replace("{holder}", holder))
+        os.ftruncate(file, 0)
+        os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        os.close(file)
+
+
+def _take(file: int) -> bool:
+    """Whether the lock was free; the file's position is 0 afterwards."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        os.lseek(file, PLACE, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        return True
+    except (BlockingIOError, PermissionError):
+        return False
+    finally:
+        os.lseek(file, 0, os.SEEK_SET)
