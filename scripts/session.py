@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -188,9 +189,9 @@ def run_loop(loop: Loop, stop: Stop) -> int:
             f"{loop.counters.step:,}. Mend the cause, or go on with --run.nan_policy skip --run.nan_limit N."
         )
         return int(Exit.NUMERICAL)
+    except EnvFailure as error:
+        return end_by_failure(error, [loop], loop.progress)
     except Exception as error:
-        if isinstance(error, EnvFailure):
-            loop.save(block=True)
         loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     loop.progress.close()
@@ -210,6 +211,21 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
     )
     return int(Exit.OK)
+
+
+def end_by_failure(error: EnvFailure, loops: Sequence[Loop], progress: Any) -> int:
+    """Saves the runs whose environments failed too often, says so, and returns the exit code."""
+    text, *trace = str(error).splitlines()
+    for loop in loops:
+        loop.save(block=True)
+        loop.write_status("failed", error=text)
+    for line in [text, *trace]:  # of the environment, where it raised
+        progress.message(line)
+    progress.message(
+        f"stopped with exit code {Exit.FAILURE:d}; saved at step {loops[0].counters.step:,}. Mend the environment, or "
+        "allow more with --env.max_failures; the same command continues with new episodes."
+    )
+    return int(Exit.FAILURE)
 
 
 def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:

@@ -11,6 +11,7 @@ import jax
 
 from dreamworld import parallel
 from dreamworld.config import Config
+from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
@@ -22,6 +23,7 @@ from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
+from dreamworld.training.refusals import Refusals
 from dreamworld.training.stops import Stop
 from dreamworld.types import Agent, Spaces
 
@@ -178,9 +180,11 @@ def assemble(
         engine="fused",
         engine_reason="collection, replay and updates are one program",
     )
-    return FusedLoop(
+    loop = FusedLoop(
         config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress, config.env.repeat
     )
+    loop.refusals = Refusals(agent.obs_space, Failures(config.env.max_failures))
+    return loop
 
 
 def jax_environment(config: Config, source: Any) -> Any:

@@ -12,6 +12,7 @@ import jax
 
 from dreamworld import parallel
 from dreamworld.config import Config
+from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
 from dreamworld.logging import plots
 from dreamworld.logging.progress import Progress
@@ -214,6 +215,8 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
     except NumericalStop as error:
         progress.message(str(error))
         return int(Exit.NUMERICAL)
+    except EnvFailure as error:
+        return session.end_by_failure(error, group.loops, progress)
     except Exception as error:
         for loop in group.loops:
             loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])

@@ -17,7 +17,8 @@ from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard
 from dreamworld.training.learner import ACT_STREAM, to_batch
-from dreamworld.types import Agent, Array, Key, Spaces, TrainState
+from dreamworld.training.refusals import refuse
+from dreamworld.types import FLAGS, Agent, Array, Key, Spaces, TrainState
 
 SAMPLE_STREAM = 4
 
@@ -42,6 +43,7 @@ class Rows(NamedTuple):
     is_first: Array
     is_last: Array
     is_terminal: Array
+    refused: Array  # int32, codes of `refusals`: what the environments returned one step later was not finite
 
 
 class Chunk(NamedTuple):
@@ -95,6 +97,7 @@ class Fused:
         train = agent.init(key)
         carry = agent.initial_train(train.params, batch_size)
         env_state, rows = self.env.reset(jax.random.split(env_key, self.num_envs))
+        env_state, rows, _ = refuse(env_state, rows, None)
         replay = device.init(self.spaces, self.num_envs, self.capacity)
         batch, _ = jax.eval_shape(self.sample, replay, key)
         health = jax.eval_shape(agent.update, train, carry, batch)[2].health
@@ -145,13 +148,13 @@ class Fused:
         going = ~rows.is_last
         action = {k: jnp.where(going.reshape((-1,) + (1,) * (a.ndim - 1)), a, 0) for k, a in action.items()}
         stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
-        flags = Rows(rows.reward, rows.is_first, rows.is_last, rows.is_terminal)
-        replay = device.add(state.replay, stored | flags._asdict() | entries)
-        env_state, following = self.env.step(state.env, action)
+        flags = {key: getattr(rows, key) for key in FLAGS}
+        replay = device.add(state.replay, stored | flags | entries)
+        env_state, following, refused = refuse(*self.env.step(state.env, action), rows.obs)
         new = state._replace(
             act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
         )
-        return new, flags
+        return new, Rows(**flags, refused=refused)
 
     def _learn(self, state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
         """One update on a fresh batch, its latents written back at once."""

@@ -16,8 +16,11 @@ from dreamworld.training import guard, tensors
 from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Loop
-from dreamworld.training.stops import Stop
+from dreamworld.training.refusals import Refusals
+from dreamworld.training.stops import Stop, raise_first
 from dreamworld.types import Agent, Spaces, TimeStep
+
+SHOWN = 5  # refused rows of a chunk that are described
 
 
 class FusedLearner:
@@ -158,6 +161,7 @@ class FusedLoop(Loop):
     """`Loop` whose iterations are chunks of the fused program."""
 
     learner: Any  # a FusedLearner, or a view of one seed
+    refusals: Refusals | None = None  # None: nobody is told of rows that were refused
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,9 +196,22 @@ class FusedLoop(Loop):
 
     def tell(self, rows: Rows, step: int) -> None:
         """Writes the episodes that ended in rows, the first of which came at `step`."""
-        ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last)
+        # A first row that was refused is last, too: an episode that never began.
+        ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last & ~rows.is_first)
         steps = [step + t * self.env.num_envs for t, _ in ended]
         self.logger.episodes([(at, at * self.frames_per_step, row) for at, (_, row) in zip(steps, ended)])
+
+    def look(self, rows: Rows) -> Exception | None:
+        """Says which rows were refused; the error that ends the run if there were too many in a row."""
+        if self.refusals is None:
+            return None
+        # `refused` is of the row that follows, which is the first of an episode where this one was last.
+        events, error = self.refusals.look(rows.refused, rows.is_last)
+        for event in events[:SHOWN]:
+            self.progress.message(event)
+        if len(events) > SHOWN:
+            self.progress.message(f"and {len(events) - SHOWN} more since the last log row")
+        return error
 
     def needs_state(self, previous: int) -> bool:
         """Whether the step reached since `previous` is one of a report, evaluation, checkpoint or the end."""
@@ -286,11 +303,13 @@ class Chunks:
         )
         if first.counters.iteration >= need:
             return
-        for loop, rows in zip(self.loops, self.learner.collect(need - first.counters.iteration)):
+        collected = self.learner.collect(need - first.counters.iteration)
+        for loop, rows in zip(self.loops, collected):
             loop.tell(rows, loop.counters.step)
             loop.passed(rows)
             counters, run = loop.counters, loop.config.run
             counters.open_account(counters.step, run.train_ratio, run.batch_size * run.batch_length)
+        raise_first([loop.look(rows) for loop, rows in zip(self.loops, collected)])
 
     def iterate(self) -> None:
         """One chunk: as many rounds as fit between two log rows, one at least."""
@@ -307,11 +326,15 @@ class Chunks:
             names = {key: key if "/" in key else f"train/{key}" for key in chunk.metrics}
             loop.metrics.add({names[key]: value for key, value in chunk.metrics.items()})
         caught = any(chunk.caught for chunk in chunks)
-        if not (caught or self.stopping or any(loop.needs_state(previous) for loop in self.loops)):
+        broken = [loop.look(chunk.rows) for loop, chunk in zip(self.loops, chunks)]
+        if not (
+            caught or any(broken) or self.stopping or any(loop.needs_state(previous) for loop in self.loops)
+        ):
             self._start(rounds)
         with first.phases("rows"):
             for loop, chunk in zip(self.loops, chunks):
                 loop.tell(chunk.rows, previous)
+        raise_first(broken)
 
     def _start(self, rounds: int) -> None:
         now = time.perf_counter()

@@ -21,7 +21,7 @@ from dreamworld.parallel import Layout
 from dreamworld.training import guard
 from dreamworld.training.learner import Learner, to_batch
 from dreamworld.training.loop import Loop, NumericalStop
-from dreamworld.training.stops import Stop
+from dreamworld.training.stops import Stop, raise_first
 from dreamworld.types import Agent, Batch, Output, TimeStep, TrainState
 
 PARALLEL_ENGINES = (
@@ -262,12 +262,16 @@ class Lockstep:
         with self.phases("act"):
             chosen = {key: np.asarray(value) for key, value in action.items()}
 
-        def advance(index: int) -> None:
+        def advance(index: int) -> Exception | None:
             own = {key: value[index] for key, value in chosen.items()}
-            loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
+            try:
+                loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
+            except Exception as error:  # raised once all seeds are at the same step: only so can they go on
+                return error
+            return None
 
         run = self._executor.map if self._executor else map
-        list(run(advance, range(len(loops))))
+        raise_first(list(run(advance, range(len(loops)))))
 
     def _learn(self) -> None:
         asked = time.perf_counter()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -113,3 +114,10 @@ class Stop:
             streams.guard(sys.stderr).write(text)
         finally:
             os._exit(Exit.OVERDUE)
+
+
+def raise_first(errors: Sequence[Exception | None]) -> None:
+    """Raises the first error, if there is one."""
+    for error in errors:
+        if error is not None:
+            raise error
