@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.scalars import Misfit
+
 REWARD_MAX = float(np.finfo(np.float32).max)
 
 
-class NotFinite(ValueError):
+class NotFinite(Misfit):
     """An environment returned a NaN or an infinity; the text names the key and the value."""
 
 

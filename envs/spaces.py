@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dreamworld.envs.finite import check_finite
+from dreamworld.envs.scalars import Misfit, fit, kind_of, whole
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Native, Space, Spaces
 
@@ -41,8 +42,22 @@ class ActCodec(NamedTuple):
 class _Leaf(NamedTuple):
     key: str
     path: tuple[Any, ...]
+    shape: tuple[int, ...]  # as the environment returns it
     space: Space
-    convert: Callable[[Any], np.ndarray]
+    convert: Callable[[np.ndarray], np.ndarray]  # of an array of this shape; always fresh
+
+    def read(self, value: Any) -> np.ndarray:
+        """The flat observation from all that the environment returned."""
+        what = f"observation {self.key!r}"
+        for index in self.path:
+            try:
+                value = value[index]
+            except (KeyError, IndexError, TypeError):
+                raise Misfit(f"{what} is missing: the environment returned {kind_of(value)}") from None
+        array = fit(what, value, self.shape)
+        if self.space.dtype != "float32":  # as an integer a NaN would pass for a number
+            check_finite(self.key, array)
+        return self.convert(array)
 
 
 def make_obs_codec(space: Any) -> ObsCodec:
@@ -56,18 +71,7 @@ def make_obs_codec(space: Any) -> ObsCodec:
             raise UserError(f"two observations flatten to the same key {leaf.key!r} in {space}; rename one")
         spaces[leaf.key] = leaf.space
 
-    def encode(value: Any) -> dict[str, np.ndarray]:
-        out = {}
-        for key, path, own, convert in leaves:
-            part = value
-            for index in path:
-                part = part[index]
-            if own.dtype != "float32":  # as an integer a NaN would pass for a number
-                check_finite(key, np.asarray(part))
-            out[key] = convert(part)
-        return out
-
-    return ObsCodec(spaces, encode)
+    return ObsCodec(spaces, lambda value: {leaf.key: leaf.read(value) for leaf in leaves})
 
 
 def make_act_codec(space: Any) -> ActCodec:
@@ -133,12 +137,12 @@ def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterable[_Lea
         return
     key = _safe_key(prefix)
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        yield _Leaf(
-            key, path, Space((), "int32", classes=int(space.n)), lambda x: np.array(int(x) - start, np.int32)
-        )
+        start, what = int(space.start), f"observation {key!r}"
+        flat = Space((), "int32", classes=int(space.n))
+        yield _Leaf(key, path, (), flat, lambda x: np.array(whole(what, x) - start, np.int32))
     elif isinstance(space, spaces.MultiBinary):
-        yield _Leaf(key, path, Space(tuple(space.shape), "int32", classes=2), lambda x: np.array(x, np.int32))
+        flat = Space(tuple(space.shape), "int32", classes=2)
+        yield _Leaf(key, path, flat.shape, flat, lambda x: np.array(x, np.int32))
     elif isinstance(space, spaces.MultiDiscrete):
         yield from _multi_discrete_leaves(space, key, path)
     elif isinstance(space, spaces.Box):
@@ -160,14 +164,14 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
     nvec, start = np.asarray(space.nvec), np.asarray(space.start)
     if (nvec == nvec.flat[0]).all():
         flat = Space(tuple(nvec.shape), "int32", classes=int(nvec.flat[0]))
-        yield _Leaf(key, path, flat, lambda x: np.array(x - start, np.int32))
+        yield _Leaf(key, path, flat.shape, flat, lambda x: np.array(x - start, np.int32))
         return
     for i, (n, first) in enumerate(zip(nvec.flat, start.flat)):
 
-        def pick(x: Any, i: int = i, first: int = int(first)) -> np.ndarray:
-            return np.array(int(np.asarray(x).flat[i]) - first, np.int32)
+        def pick(x: np.ndarray, i: int = i, first: int = int(first)) -> np.ndarray:
+            return np.array(int(x.flat[i]) - first, np.int32)
 
-        yield _Leaf(f"{key}/{i}", path, Space((), "int32", classes=int(n)), pick)
+        yield _Leaf(f"{key}/{i}", path, nvec.shape, Space((), "int32", classes=int(n)), pick)
 
 
 def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
@@ -177,17 +181,19 @@ def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
         low, high = scale
         shape = layout(np.empty(space.shape, np.uint8)).shape
 
-        def to_image(x: Any) -> np.ndarray:
-            x = layout(np.asarray(x))
+        def to_image(x: np.ndarray) -> np.ndarray:
+            x = layout(x)
             if x.dtype != np.uint8:
                 x = np.rint(np.clip((x - low) * (255.0 / (high - low)), 0, 255))
             return np.array(x, np.uint8, order="C")
 
-        return _Leaf(_safe_key(prefix or "image"), path, Space(shape, "uint8", low=0, high=255), to_image)
+        image = Space(shape, "uint8", low=0, high=255)
+        return _Leaf(_safe_key(prefix or "image"), path, tuple(space.shape), image, to_image)
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
     shape = tuple(space.shape) if len(space.shape) <= 2 else (int(np.prod(space.shape)),)
     flat = Space(shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
-    return _Leaf(_safe_key(prefix), path, flat, lambda x: np.array(x, np.float32).reshape(shape))
+    to_vector = lambda x: np.array(x, np.float32).reshape(shape)
+    return _Leaf(_safe_key(prefix), path, tuple(space.shape), flat, to_vector)
 
 
 def image_layout(shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.images import resize_bilinear, to_gray
+from dreamworld.envs.scalars import number
 from dreamworld.errors import UserError
 from dreamworld.types import Native, Space, Spaces
 
@@ -101,7 +102,7 @@ class ActionRepeat(Wrapper):
         reward, log = 0.0, {}
         for _ in range(self._repeat):
             step = self.env.step(action)
-            reward += step.reward
+            reward += number("reward", step.reward)
             log.update(step.log)
             if step.is_last:
                 break
@@ -273,8 +274,9 @@ class ClipReward(Wrapper):
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Clips."""
         step = self.env.step(action)
-        reward = float(np.clip(step.reward, -self._limit, self._limit))
-        return step._replace(reward=reward, log={"log/reward": step.reward, **step.log})
+        own = number("reward", step.reward)
+        reward = float(np.clip(own, -self._limit, self._limit))
+        return step._replace(reward=reward, log={"log/reward": own, **step.log})
 
 
 def _require(env: Env, key: str) -> Space:

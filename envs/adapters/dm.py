@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.scalars import number
 from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 
@@ -54,8 +55,9 @@ def dm_step(time_step: Any, encode: Any) -> Step:
     if time_step.first():
         return Step(obs, 0.0, True, False, False)
     last = bool(time_step.last())
-    terminal = last and time_step.discount == 0
-    return Step(obs, float(time_step.reward or 0.0), False, last, bool(terminal))
+    terminal = last and time_step.discount is not None and number("discount", time_step.discount) == 0
+    reward = 0.0 if time_step.reward is None else number("reward", time_step.reward)
+    return Step(obs, reward, False, last, terminal)
 
 
 def refuse_options(env: Any, options: Mapping[str, Any] | None) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.render import choose_backend
+from dreamworld.envs.scalars import Misfit, flag, kind_of, log_entries, number
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
+
+STEP = ("obs", "reward", "terminated", "truncated", "info")
 
 
 class GymEnv(Unsaved):
@@ -30,14 +33,17 @@ class GymEnv(Unsaved):
         """Starts an episode; `options` are gymnasium's reset options."""
         if seed is not None:
             self._env.action_space.seed(seed)  # some environments sample from it themselves
-        obs, info = self._env.reset(seed=seed, options=dict(options) if options else None)
+        result = self._env.reset(seed=seed, options=dict(options) if options else None)
+        obs, info = _unpack("reset", result, ("obs", "info"))
         return Step(self._obs.encode(obs), 0.0, True, False, False, info_log(info))
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Advances by one action."""
-        obs, reward, terminated, truncated, info = self._env.step(self._act.decode(action))
-        terminated, last = bool(terminated), bool(terminated or truncated)
-        return Step(self._obs.encode(obs), float(reward), False, last, terminated, info_log(info))
+        result = self._env.step(self._act.decode(action))
+        obs, reward, terminated, truncated, info = _unpack("step", result, STEP)
+        terminated = flag("terminated", terminated)
+        last = terminated or flag("truncated", truncated)
+        return Step(self._obs.encode(obs), number("reward", reward), False, last, terminated, info_log(info))
 
     def render(self) -> np.ndarray | None:
         """The environment's rgb_array rendering, or None where it was made without."""
@@ -51,17 +57,32 @@ class GymEnv(Unsaved):
         self._env.close()
 
 
-def info_log(info: Mapping[str, Any]) -> dict[str, float]:
+def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:
+    """What reset() or step() returned, if it is as long as gymnasium wants it."""
+    if isinstance(result, tuple | list) and len(result) == len(names):
+        return result
+    old = "; the old gym API is not supported" if names == STEP and _length(result) == 4 else ""
+    raise Misfit(f"{verb}() returned {kind_of(result)}; gymnasium wants ({', '.join(names)}){old}")
+
+
+def _length(result: Any) -> int:
+    return len(result) if isinstance(result, tuple | list) else 0
+
+
+def info_log(info: Mapping[str, Any] | None) -> dict[str, float]:
     """Scalars of `info` to log: keys "log/...", and RecordEpisodeStatistics' report of an episode."""
-    log = {}
-    for key, value in info.items():
-        if isinstance(key, str) and key.startswith("log/") and np.ndim(value) == 0:
-            log[key] = float(value)
+    return log_entries(log_candidates(info))
+
+
+def log_candidates(info: Any) -> dict[str, Any]:
+    """What of `info` is meant to be logged, unread; nothing where it is no mapping."""
+    if not isinstance(info, Mapping):
+        return {}
+    found = {key: value for key, value in info.items() if isinstance(key, str) and key.startswith("log/")}
     episode = info.get("episode")
     if isinstance(episode, Mapping) and "r" in episode and "l" in episode:
-        log["log/episode_return"] = float(episode["r"])
-        log["log/episode_length"] = float(episode["l"])
-    return log
+        found |= {"log/episode_return": episode["r"], "log/episode_length": episode["l"]}
+    return found
 
 
 def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0) -> GymEnv:

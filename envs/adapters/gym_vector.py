@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.adapters.gym import log_candidates
 from dreamworld.envs.finite import NotFinite, check_finite, check_reward
+from dreamworld.envs.scalars import fit, log_entries
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
@@ -70,7 +72,10 @@ class GymVectorEnv:
         if self._mode == "Disabled" and first.any():
             self._reset_some(first)  # without it the environment refuses the step
         obs, reward, terminated, truncated, info = self._env.step(self._decode(action, first))
-        over = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        reward = fit("reward", reward, (self.num_envs,))
+        terminated = fit("terminated", terminated, (self.num_envs,)).astype(bool)
+        truncated = fit("truncated", truncated, (self.num_envs,)).astype(bool)
+        over = terminated | truncated
         rows, log = self._rows(obs), info_logs(info, self.num_envs)
         if self._mode == "SameStep":
             for i in np.flatnonzero(over & ~first):
@@ -85,7 +90,7 @@ class GymVectorEnv:
         reward = np.where(first, 0.0, reward)
         events = self._refuse(rows, reward, first)
         self._ended = (over & ~first) | self._refused
-        terminal = np.asarray(terminated, bool) & self._ended & ~self._refused
+        terminal = terminated & self._ended & ~self._refused
         return self._time_step(rows, reward, first, self._ended, terminal, log, events)
 
     def _refuse(
@@ -190,11 +195,13 @@ def _final(final_obs: Any, index: int) -> Any:
 def info_logs(info: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
     """Logged scalars of a vector `info` as float32 [num], NaN where an environment gave none."""
     log = {}
-    entries = {key: value for key, value in info.items() if isinstance(key, str) and key.startswith("log/")}
-    episode = info.get("episode")
-    if isinstance(episode, Mapping) and "r" in episode and "l" in episode:
-        entries |= {"log/episode_return": episode["r"], "log/episode_length": episode["l"]}
-    for key, value in entries.items():
+    for key, value in log_candidates(info).items():
         mask = info.get("_episode" if key.startswith("log/episode_") else f"_{key}", np.ones(num, bool))
-        log[key] = np.where(mask, np.asarray(value, np.float32), np.nan).astype(np.float32)
+        if isinstance(value, np.ndarray) and value.shape == (num,) and value.dtype.kind in "biuf":
+            log[key] = np.where(mask, value, np.nan).astype(np.float32)
+            continue
+        values = value if np.shape(value)[:1] == (num,) else [value] * num
+        found = [log_entries({key: values[i]}).get(key, np.nan) if mask[i] else np.nan for i in range(num)]
+        if not np.isnan(found).all():
+            log[key] = np.array(found, np.float32)
     return log

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv
 
 Array = jax.Array
@@ -70,9 +71,9 @@ def batched(env: JaxEnv) -> BatchedEnv:
         old_env, step = env.step(state.env, action, key)
         env_state = _where(first, new_env, old_env)
         obs = observe(env_state) if observe else _where(first, new_obs, step.obs)
-        is_last = step.is_last & ~first
-        reward = jnp.where(first, 0, step.reward.astype(jnp.float32))
-        rows = Rows(obs, reward, first, is_last, step.is_terminal & is_last)
+        is_last = _scalar("is_last", step.is_last, bool) & ~first
+        reward = jnp.where(first, 0, _scalar("reward", step.reward, jnp.float32))
+        rows = Rows(obs, reward, first, is_last, _scalar("is_terminal", step.is_terminal, bool) & is_last)
         return BatchedState(env_state, state.key, state.row + 1, is_last), rows
 
     def reset(keys: Array) -> tuple[BatchedState, Rows]:
@@ -81,6 +82,13 @@ def batched(env: JaxEnv) -> BatchedEnv:
         return jax.vmap(reset_one)(keys)
 
     return BatchedEnv(reset, jax.vmap(step_one))
+
+
+def _scalar(what: str, value: Any, dtype: Any) -> Array:
+    value = jnp.asarray(value, dtype)
+    if value.size != 1:
+        raise UserError(f"{what} of the JAX environment has the shape {value.shape}, not one number")
+    return value.reshape(())
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:

@@ -7,13 +7,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dreamworld.envs.finite import NotFinite, as_finite, check_reward
+from dreamworld.envs.finite import as_finite, check_reward
+from dreamworld.envs.scalars import Misfit, number
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Spaces, TimeStep
 
 
 class EnvFailure(RuntimeError):
     """An environment failed more than `env.max_failures` times in a row; ends with the original traceback."""
+
+
+class EnvMisfit(EnvFailure, UserError):
+    """The same where it did not raise but returned what can't be taken: one line says it all."""
 
 
 def env_seed(seed: int, index: int, attempt: int = 0) -> int:
@@ -49,14 +54,15 @@ class Rows:
         self.reward, self.is_first, self.is_last, self.is_terminal = (arrays[key] for key in FLAGS)
 
     def write(self, index: int, obs: dict[str, np.ndarray], reward, first, last, terminal) -> None:
-        """Writes one row; ValueError and nothing written if a value has not its space's shape, or is not finite."""
+        """Writes one row; Misfit and nothing written if a value has not its space's shape, or is not finite."""
         values = {}
         for key, space in self.spaces.items():
             if np.shape(obs[key]) != space.shape:
-                raise ValueError(
+                raise Misfit(
                     f"observation {key!r} has the shape {np.shape(obs[key])}, its space {space.shape}"
                 )
             values[key] = as_finite(key, obs[key], space.dtype)
+        reward = number("reward", reward)
         check_reward(reward)
         for key, array in self.obs.items():
             array[index] = values[key]
@@ -109,12 +115,16 @@ class Failures:
         self.total = 0
         self._row: dict[str, int] = {}
 
-    def record(self, who: str, what: str, trace: str = "") -> str:
-        """Counts one and returns the line for the log; EnvFailure if `who` failed too often in a row."""
+    def record(self, who: str, what: str, trace: str = "", *, misfit: bool = False) -> str:
+        """Counts one and returns the line for the log; EnvFailure if `who` failed too often in a row.
+
+        `misfit`: it returned what can't be taken.
+        """
         self.total += 1
         self._row[who] = self._row.get(who, 0) + 1
         if self._row[who] > self.limit:
-            raise EnvFailure(
+            kind = EnvMisfit if misfit else EnvFailure
+            raise kind(
                 f"{who} failed {self._row[who]} times in a row (env.max_failures is {self.limit}): {what}"
                 + (f"\n\n{trace.rstrip()}" if trace else "")
             )
@@ -129,7 +139,7 @@ class Failures:
 
 def describe(error: BaseException) -> tuple[str, str]:
     """One line on an exception, and its traceback; none where the environment returned without raising."""
-    if isinstance(error, NotFinite):
-        return str(error), ""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split()), ""
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return line[:300], "".join(traceback.format_exception(error))

@@ -15,7 +15,7 @@ import time
 from multiprocessing.connection import Pipe
 from typing import Any
 
-from dreamworld.envs.vector.common import EnvFailure
+from dreamworld.envs.vector.common import EnvFailure, EnvMisfit
 from dreamworld.envs.vector.worker import Done, Failed, Ready, Setup
 
 BOOT = """
@@ -97,7 +97,8 @@ class Worker:
         """Waits for the answer to the last request; WorkerDied if there is none, EnvFailure if it gave up."""
         answer = self._receive(deadline, timeout_s)
         if isinstance(answer, Failed):
-            raise EnvFailure("\n\n".join(part for part in (answer.what, answer.trace) if part))
+            kind = EnvMisfit if answer.user else EnvFailure
+            raise kind("\n\n".join(part for part in (answer.what, answer.trace) if part))
         return answer
 
     def _receive(self, deadline: float, timeout_s: float) -> Any:

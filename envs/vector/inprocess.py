@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dreamworld.envs.scalars import log_entries
 from dreamworld.envs.vector.common import Failures, Rows, check_action, describe, env_seed, log_arrays
+from dreamworld.errors import UserError
 from dreamworld.types import Spaces, TimeStep
 
 if TYPE_CHECKING:
@@ -122,13 +124,14 @@ class Group:
         )
         self._ended[index] = last
         if step.log:
-            self.logs[index] = step.log
+            self.logs[index] = log_entries(step.log)
 
     def _drop(self, index: int, error: Exception) -> None:
         self._close(index)
         self._attempts[index] += 1
         self._seeds[index] = env_seed(self._seed, self.first + index, self._attempts[index])
-        self.events.append(self.failures.record(self._name(index), *describe(error)))
+        misfit = isinstance(error, UserError)
+        self.events.append(self.failures.record(self._name(index), *describe(error), misfit=misfit))
 
     def _close(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None

@@ -112,7 +112,7 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
         try:
             result = _handle(group, verb, argument, action, rows)
         except EnvFailure as error:
-            connection.send(Failed(str(error), "", False))
+            connection.send(Failed(str(error), "", isinstance(error, UserError)))
         except Exception as error:
             connection.send(Failed(*describe(error), False))
         else:

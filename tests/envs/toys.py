@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dm_env
 import gymnasium
 import numpy as np
@@ -43,6 +45,25 @@ class Counter(gymnasium.Env):
 
     def _obs(self):
         return np.array([self.episode, self.count], np.float32)
+
+
+class Odd(Counter):
+    """Returns what it is told to."""
+
+    observation_space = spaces.Discrete(5, start=2)  # type: ignore[assignment]
+
+    def __init__(
+        self, obs: Any = 2, reward: Any = 1.0, terminated: Any = False, truncated=False, info: Any = None
+    ):
+        super().__init__()
+        self.returns = obs, reward, terminated, truncated, info
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.returns[0], self.returns[4]
+
+    def step(self, action):
+        return self.returns
 
 
 class DmCounter(dm_env.Environment):

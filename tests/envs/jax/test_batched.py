@@ -1,11 +1,15 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.envs.jax.batched import batched
 from dreamworld.envs.jax.measure import speed
+from dreamworld.errors import UserError
+from dreamworld.types import JaxStep, Space
 
 
 @functools.cache
@@ -111,3 +115,31 @@ def test_an_environment_without_observe_gives_the_same_rows():
 def test_catch_makes_a_million_steps_a_second():
     # a microsecond of CPU per step is a million steps a second on one core, whatever else runs on the machine
     assert speed(make_jax_env("jax_catch"), 1024)[1] < 1e-6
+
+
+class Wrapped:
+    """Returns its reward and ends as arrays of `size` elements."""
+
+    obs_space = {"x": Space((), "float32")}  # noqa: RUF012
+    act_space = {"action": Space((), "int32", classes=2)}  # noqa: RUF012
+
+    def __init__(self, size):
+        self.size = size
+
+    def reset(self, key):
+        return jnp.zeros(()), {"x": jnp.zeros(())}
+
+    def step(self, state, action, key):
+        one = jnp.ones(self.size)
+        return state, JaxStep({"x": state}, one, one, one)
+
+
+def test_a_reward_and_ends_of_size_one_are_taken_and_vectors_named():
+    keys = jax.random.split(jax.random.PRNGKey(0), 3)
+    _, rows = rollout(batched(Wrapped(1)), keys, stay(1, 3))
+    for value in (rows.reward, rows.is_last, rows.is_terminal):
+        assert value[1].tolist() == [1, 1, 1]
+    with pytest.raises(
+        UserError, match=r"is_last of the JAX environment has the shape \(2,\), not one number"
+    ):
+        rollout(batched(Wrapped(2)), keys, stay(1, 3))
