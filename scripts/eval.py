@@ -7,9 +7,13 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dreamworld.errors import UserError
+
+if TYPE_CHECKING:
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.training.evaluate import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +49,13 @@ def main(argv: Sequence[str]) -> int:
 def evaluate_run(flags: Flags) -> dict[str, Any]:
     """The row that was added to eval.jsonl."""
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.logging.writers import Logger
+    from dreamworld.logging.writers import evaluation_row
     from dreamworld.scripts import common
     from dreamworld.training.checkpoint import Checkpointer
     from dreamworld.training.evaluate import evaluate
 
     rundir = RunDir(flags.logdir)
     config = rundir.require()
-    config = dataclasses.replace(
-        config, logger=dataclasses.replace(config.logger, tensorboard=False, wandb="")
-    )
     common.setup_jax(config)
     with Checkpointer(rundir.checkpoints) as checkpointer:
         step = flags.step if flags.step >= 0 else checkpointer.latest()
@@ -74,10 +75,27 @@ def evaluate_run(flags: Flags) -> dict[str, Any]:
     finally:
         env.close()
     frames = (step or 0) * common.frames_per_step(config)
-    with Logger(rundir, config) as logger:
-        row = logger.evaluation(step or 0, frames, flags.mode, found.returns, found.lengths, found.log)
-        if found.frames is not None:
-            row["video"] = str(logger.eval_video(step or 0, found.frames, fps=30))
+    row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, found.log)
+    return keep(rundir, row, found)
+
+
+def keep(rundir: RunDir, row: dict[str, Any], found: Evaluation) -> dict[str, Any]:
+    """Adds the row to eval.jsonl and writes the video; says on stderr what can't be written. Returns the row."""
+    from dreamworld.logging.appender import append_row
+    from dreamworld.logging.pictures import EVALUATIONS, Pictures
+    from dreamworld.logging.problems import Problems
+
+    problems = Problems(then="")
+    with problems.told(str(rundir.evals)):
+        append_row(rundir.evals, row)
+    if found.frames is not None and (
+        path := Pictures(rundir, problems).evaluation(row["step"], found.frames)
+    ):
+        row["video"] = str(path)
+    if found.unfilmed:
+        problems.give_up(EVALUATIONS, found.unfilmed)
+    for problem in problems.take():
+        print(problem, file=sys.stderr)
     return row
 
 

@@ -13,7 +13,7 @@ from dreamworld.types import Agent
 def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
     """Raises UserError for what the session would refuse later; `num_envs` 0 has no replay on the host."""
     if config.logger.wandb:
-        from dreamworld.logging.writers import load_wandb
+        from dreamworld.logging.sinks import load_wandb
 
         load_wandb()
     if config.init_from:

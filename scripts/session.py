@@ -14,8 +14,8 @@ from dreamworld import flops, parallel
 from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
-from dreamworld.logging import plots
 from dreamworld.logging.metrics import Metrics
+from dreamworld.logging.pictures import EVALUATIONS
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
@@ -203,8 +203,8 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         return int(Exit.PREEMPTED)
     loop.write_status("finished")
     if loop.team.leads:
-        with loop.logger.told(str(loop.rundir.learning_curve)):
-            plots.learning_curve(loop.rundir)
+        loop.logger.flush()
+        loop.logger.pictures.learning_curve()
     for problem in loop.logger.take_problems():
         loop.progress.message(problem)
     loop.progress.message(
@@ -230,7 +230,7 @@ def end_by_failure(error: EnvFailure, loops: Sequence[Loop], progress: Any) -> i
 
 def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
     """`step -> mean return` on environments of its own, logged with a video."""
-    config = loop.config
+    config, problems = loop.config, loop.logger.problems
     env = common.make_eval_env(config, source, episodes=config.eval.episodes)
     stack.callback(env.close)
 
@@ -243,14 +243,15 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
             env,
             config.eval.episodes,
             seed=config.seed + 1_000_003 + step,
-            video=config.eval.video,
+            video=config.eval.video and problems.goes(EVALUATIONS),
         )
         row = loop.logger.evaluation(
             step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, found.log
         )
         if found.frames is not None:
-            with loop.logger.told(f"the video of the evaluation at step {step:,}"):
-                loop.logger.eval_video(step, found.frames, fps=30)
+            loop.logger.pictures.evaluation(step, found.frames)
+        if found.unfilmed:
+            problems.give_up(EVALUATIONS, found.unfilmed)
         loop.progress.message(
             f"evaluation at step {step:,}: {row['mean']:.4g} mean return of {len(found.returns)} episodes"
         )

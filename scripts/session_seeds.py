@@ -14,7 +14,6 @@ from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
-from dreamworld.logging import plots
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
@@ -230,7 +229,10 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
         )
         return int(Exit.PREEMPTED)
     for loop in group.loops:
-        plots.learning_curve(loop.rundir)
+        loop.logger.flush()
+        loop.logger.pictures.learning_curve()
+        for problem in loop.logger.take_problems():
+            loop.progress.message(problem)
     progress.message(
         f"finished: {counters.step:,} steps, {counters.updates:,} updates of {len(group.loops)} seeds."
     )

@@ -10,6 +10,7 @@ import pytest
 
 from dreamworld import cli
 from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import read_jsonl
 from dreamworld.scripts.train import train
 from dreamworld.training import snapshot
 
@@ -43,3 +44,22 @@ def test_a_training_in_python_survives_the_streams_of_its_caller(tmp_path, monke
 def test_a_mistake_is_exit_code_2_although_nobody_hears_of_it():
     words = f"{sys.executable} -m dreamworld train --run.stepz 5"
     assert subprocess.run(["bash", "-c", f"{words} >/dev/full 2>/dev/full"]).returncode == 2
+
+
+def test_a_training_without_pygame_and_ffmpeg_evaluates_and_says_once_what_is_missing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "pygame", None)  # as when it is not installed
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "none"))
+    words = ["--configs", "debug", "--run.steps", "180", "--run.report_every", "60", "--eval.every", "60"]
+    config = cli.parse([*words, "--run.save_every", "60", "--logdir", str(tmp_path / "run")])
+    assert train(config) == 0
+    rundir, said = RunDir(tmp_path / "run"), capsys.readouterr().err
+    assert [row["step"] for row in read_jsonl(rundir.evals)] == [60, 120, 180]
+    assert (
+        said.count("NO MORE videos of evaluations in this run: ") == 1 and "pygame is not installed" in said
+    )
+    assert snapshot.verify(rundir.checkpoints / "180") and rundir.learning_curve.exists()
+    assert not rundir.eval.exists() and {path.name for path in rundir.report.glob("*/*")} == {
+        "openloop_vector.png"
+    }

@@ -6,6 +6,7 @@ vectors [B, T, D]. The first `context` rows were seen by the model (blue), the r
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ CONTEXT = (70, 130, 200)
 DREAM = (240, 140, 30)
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
+ENCODING_S = 300  # an encoder that takes longer hangs
 ROWS = ("truth", "dream", "error")
 
 
@@ -28,23 +30,32 @@ class Picture(NamedTuple):
     frames: np.ndarray | None  # uint8 [T, H, W, 3], None for vectors
 
 
+class NoEncoder(RuntimeError):
+    """No MP4 can be written here: ffmpeg or its H.264 encoder is missing, or failed."""
+
+
+def shown_keys(report: Mapping[str, Any]) -> list[str]:
+    """The observation keys that have truth and dream."""
+    return sorted(key[6:] for key in report if key.startswith("truth/") and f"dream/{key[6:]}" in report)
+
+
 def draw_report(report: Mapping[str, Any], context: int) -> list[Picture]:
     """A picture for every key that has truth and dream."""
-    keys = sorted(key[6:] for key in report if key.startswith("truth/") and f"dream/{key[6:]}" in report)
-    pictures: list[Picture] = []
-    for key in keys:
-        truth, dream = (np.asarray(report[f"{side}/{key}"], np.float32) for side in ("truth", "dream"))
-        if truth.shape != dream.shape:
-            raise ValueError(f"report of {key}: truth has shape {truth.shape}, dream {dream.shape}")
-        name = "openloop_" + key.replace("/", "_")
-        if truth.ndim == 5:
-            still = draw_strip(truth[0], dream[0], context)
-            pictures.append(Picture(name, still, draw_video(truth, dream, context)))
-        else:
-            flat = (*truth.shape[:2], -1)
-            still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=key)
-            pictures.append(Picture(name, still, None))
-    return pictures
+    return [draw_key(report, key, context) for key in shown_keys(report)]
+
+
+def draw_key(report: Mapping[str, Any], key: str, context: int) -> Picture:
+    """The picture of one key."""
+    truth, dream = (np.asarray(report[f"{side}/{key}"], np.float32) for side in ("truth", "dream"))
+    if truth.shape != dream.shape:
+        raise ValueError(f"report of {key}: truth has shape {truth.shape}, dream {dream.shape}")
+    name = "openloop_" + key.replace("/", "_")
+    if truth.ndim == 5:
+        still = draw_strip(truth[0], dream[0], context)
+        return Picture(name, still, draw_video(truth, dream, context))
+    flat = (*truth.shape[:2], -1)
+    still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=key)
+    return Picture(name, still, None)
 
 
 def draw_video(truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 6) -> np.ndarray:
@@ -173,14 +184,15 @@ def save_gif(path: str | Path, frames: np.ndarray, fps: float) -> Path:
 
 
 def save_mp4(path: str | Path, frames: np.ndarray, fps: float) -> Path:
-    """Writes uint8 [T, H, W, 3] as H.264 with the ffmpeg that imageio bundles; makes the folder."""
-    import imageio_ffmpeg
+    """Writes uint8 [T, H, W, 3] as H.264 with the ffmpeg that imageio bundles; makes the folder.
 
+    Raises NoEncoder when that fails, and leaves nothing behind.
+    """
     path = _placed(path)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     _, height, width, _ = frames.shape
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
+        ffmpeg(),
         "-y",
         "-loglevel",
         "error",
@@ -202,10 +214,26 @@ def save_mp4(path: str | Path, frames: np.ndarray, fps: float) -> Path:
         "yuv420p",
     ]
     command += ["-crf", "18", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart", str(path)]
-    result = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    try:
+        result = subprocess.run(command, input=frames.tobytes(), capture_output=True, timeout=ENCODING_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoEncoder(f"ffmpeg could not be run: {error}") from error
     if result.returncode:
-        raise RuntimeError(f"ffmpeg could not write {path}: {result.stderr.decode(errors='replace').strip()}")
+        with contextlib.suppress(OSError):
+            path.unlink()
+        said = result.stderr.decode(errors="replace").strip() or f"exit code {result.returncode}"
+        raise NoEncoder(f"ffmpeg could not write {path}: {said}")
     return path
+
+
+def ffmpeg() -> str:
+    """The program; NoEncoder where there is none."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError, OSError) as error:
+        raise NoEncoder(f"{error} (pip install 'imageio[ffmpeg]')") from error
 
 
 def _placed(path: str | Path) -> Path:

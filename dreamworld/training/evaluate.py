@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamworld.types import Spaces, TimeStep, VectorEnv
-
-MAX_VIDEO_FRAMES = 1000
+from dreamworld.training.film import Film
+from dreamworld.types import Spaces, VectorEnv
 
 Act = Callable[[Any, dict[str, np.ndarray]], tuple[Any, dict[str, np.ndarray]]]
 
@@ -21,6 +20,7 @@ class Evaluation(NamedTuple):
     lengths: list[int]  # actions
     log: dict[str, float]  # mean over episodes of each `log/` key's last value
     frames: np.ndarray | None  # uint8 [T, H, W, 3] of the first environment's first episode
+    unfilmed: str = ""  # why there are no (more) frames
 
 
 def evaluate(
@@ -35,13 +35,14 @@ def evaluate(
     )
     done = np.zeros(env.num_envs, np.int64)
     running, length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
-    returns, lengths, logs, frames = [], [], [], []
+    returns, lengths, logs = [], [], []
+    film = Film(env) if video else None
     step = env.reset(seed)
     while (done < quota).any():
         running = np.where(step.is_first, 0.0, running + step.reward)
         length = np.where(step.is_first, 0, length + 1)
-        if video and not done[0] and len(frames) < MAX_VIDEO_FRAMES:
-            frames.append(picture(env, step))
+        if film:
+            film.see(step)
         for index in np.flatnonzero(step.is_last & (done < quota)):
             returns.append(float(running[index]))
             lengths.append(int(length[index]))
@@ -53,8 +54,8 @@ def evaluate(
         key: float(np.mean([row[key] for row in logs if key in row]))
         for key in sorted({k for r in logs for k in r})
     }
-    shown = [frame for frame in frames if frame is not None]
-    return Evaluation(returns, lengths, log, np.stack(shown) if shown else None)
+    frames = film.develop() if film else None
+    return Evaluation(returns, lengths, log, frames, film.problem if film else "")
 
 
 def random_act(act_space: Spaces, num_envs: int, seed: int = 0) -> Act:
@@ -65,12 +66,3 @@ def random_act(act_space: Spaces, num_envs: int, seed: int = 0) -> Act:
         return state, {key: space.sample(random, num_envs) for key, space in act_space.items()}
 
     return act
-
-
-def picture(env: VectorEnv, step: TimeStep) -> np.ndarray | None:
-    """What a person would look at: the environment's picture, or its first image observation."""
-    for key in sorted(step.obs):
-        if env.obs_space[key].is_image:
-            image = step.obs[key][0]
-            return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
-    return env.render(0)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamworld.config import Config
 from dreamworld.logging.metrics import EpisodeStats, Metrics
+from dreamworld.logging.pictures import REPORTS
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
@@ -247,9 +248,11 @@ class Loop:
         self.learner.guard = release(self.learner.guard)
 
     def report(self) -> None:
-        """Open-loop predictions as pictures."""
-        if self.team.leads and (report := self.learner.report(self.counters.step)):
-            with self.logger.told(f"the report of step {self.counters.step:,}"):
+        """Open-loop predictions as pictures; training goes on where they can't be made."""
+        if not self.team.leads or not self.logger.problems.goes(REPORTS):
+            return
+        with self.logger.problems.attempt(REPORTS):
+            if report := self.learner.report(self.counters.step):
                 self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:

@@ -6,8 +6,8 @@ from PIL import Image
 
 from dreamworld import cli
 from dreamworld.logging import plots
+from dreamworld.logging.appender import append_jsonl
 from dreamworld.logging.rundir import RunDir
-from dreamworld.logging.writers import append_jsonl
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from dreamworld import cli
-from dreamworld.logging import writers
+from dreamworld.logging import appender
+from dreamworld.logging.appender import append_jsonl
 from dreamworld.logging.rundir import RunDir
-from dreamworld.logging.writers import Logger, append_jsonl, read_jsonl, repair_jsonl
+from dreamworld.logging.writers import Logger, read_jsonl, repair_jsonl
 
 Event: Any = vars(event_pb2)["Event"]  # made at run time, unknown to type checkers
 
@@ -88,13 +89,13 @@ def test_episodes_given_together_are_those_given_one_by_one_in_one_write_a_file(
     rows = [(7, 14, {"env": env, "return": env / 3, "length": env}) for env in range(5)]
     single, many = RunDir(tmp_path / "single"), RunDir(tmp_path / "many")
     writes: list[pathlib.Path] = []
-    append = writers.append_bytes
+    append = appender.append_bytes
     for rundir in (single, many):
         rundir.create()
         with logger_of(rundir) as logger:
             writes.clear()
             monkeypatch.setattr(
-                writers, "append_bytes", lambda path, data: (writes.append(path), append(path, data))
+                appender, "append_bytes", lambda path, data: (writes.append(path), append(path, data))
             )
             if rundir is many:
                 logger.episodes(rows)
@@ -194,7 +195,7 @@ def test_what_a_full_disk_does_not_take_comes_later_and_nothing_raises(rundir):
 def test_two_processes_append_whole_lines(tmp_path):
     code = f"""
 import pathlib
-from dreamworld.logging.writers import append_jsonl
+from dreamworld.logging.appender import append_jsonl
 for i in range(300):
     append_jsonl(pathlib.Path({str(tmp_path / "x.jsonl")!r}), {{"step": i, "text": "x" * 2000}})
 """
@@ -233,7 +234,7 @@ def test_a_report_leaves_pictures_in_its_folder_and_in_tensorboard(rundir):
 def test_a_video_of_an_evaluation_has_its_place(rundir):
     frames = np.zeros((4, 33, 35, 3), np.uint8)
     with logger_of(rundir) as logger:
-        assert logger.eval_video(40, frames, 10) == rundir.eval / "40.mp4"
+        assert logger.pictures.evaluation(40, frames, 10) == rundir.eval / "40.mp4"
     assert (rundir.eval / "40.mp4").stat().st_size > 500
 
 
