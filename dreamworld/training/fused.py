@@ -150,7 +150,8 @@ class Fused:
         stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
         flags = {key: getattr(rows, key) for key in FLAGS}
         replay = device.add(state.replay, stored | flags | entries)
-        env_state, following, refused = refuse(*self.env.step(state.env, action), rows.obs)
+        env_state, following = self.env.step(state.env, action)
+        env_state, following, refused = refuse(env_state, following, rows.obs)
         new = state._replace(
             act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
         )

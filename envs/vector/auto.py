@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import pickle
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.sources import check_factory, is_object, name_of
+from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, VectorEnv
 from dreamworld.values import parse_options
 
 if TYPE_CHECKING:
-    pass
+    from dreamworld.envs.base import Env
 
 PROBE_S = 0.3  # time spent on measuring an environment
+PROBE_FAILURES = 3  # survived while measuring
 STRETCH = 20  # rows between two looks at the clock
 MESSAGE_S = 100e-6  # what a step costs per worker, beside the environments' own work (measured on 2 cores)
 WORTH = 0.8  # worker processes must take less than this share of the time
@@ -75,15 +78,18 @@ def wrapper_options(config: EnvConfig) -> list[str]:
 
 
 def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
-    cost, how = _known_cost(target, config), "known"
+    cost, how, problem = _known_cost(target, config), "known", ""
     if cost is None:
-        cost, how = measure_cost(target, config), "measured"
+        (cost, problem), how = measure_cost(target, config), "measured"
+    if cost is None:
+        return "process", f"it raised {problem} while it was measured, and workers keep failures apart"
     workers = min(_workers(config), num)
     here = num * cost
     there = here / workers + MESSAGE_S * workers
     engine = "process" if there < WORTH * here else "inprocess"
     text = f"{num} environments at {cost * 1e3:.3g} ms a step ({how}): {here * 1e3:.3g} ms here"
-    return engine, f"{text}, about {there * 1e3:.3g} ms in {workers} worker{'s' * (workers > 1)}"
+    text += f", about {there * 1e3:.3g} ms in {workers} worker{'s' * (workers > 1)}"
+    return engine, text + (f"; it raised {problem} meanwhile" if problem else "")
 
 
 def _known_cost(target: Any, config: EnvConfig) -> float | None:
@@ -97,32 +103,55 @@ def _known_cost(target: Any, config: EnvConfig) -> float | None:
     return None
 
 
-def measure_cost(target: Any, config: EnvConfig) -> float:
+class Measured(NamedTuple):
+    """What trying an environment has shown."""
+
+    cost_s: float | None  # per row; None where it failed too often to tell
+    problem: str  # what it raised last, in one line; empty if nothing
+
+
+def measure_cost(target: Any, config: EnvConfig) -> Measured:
     """Seconds per row of one environment under random actions, resets included.
 
     The larger of its CPU time and of its fastest stretch of rows: so neither what else runs on the machine
-    counts, nor is waiting missed.
+    counts, nor is waiting missed. An environment that raises is built anew, as in training.
     """
     from dreamworld.envs.vector.worker import maker
 
-    env = maker(target, config)()
-    try:
-        random = np.random.default_rng(0)
-        last = env.reset(0).is_last
-        stretches: list[float] = []
-        cpu, end = time.process_time(), time.perf_counter() + PROBE_S
-        while len(stretches) < 10 and (not stretches or time.perf_counter() < end):
-            start = time.perf_counter()
-            for _ in range(STRETCH):
-                if last:
-                    last = env.reset().is_last
-                else:
-                    action = {key: space.sample(random) for key, space in env.act_space.items()}
-                    last = env.step(action).is_last
-            stretches.append((time.perf_counter() - start) / STRETCH)
-        return max((time.process_time() - cpu) / (STRETCH * len(stretches)), min(stretches))
-    finally:
-        env.close()
+    make, random, problem = maker(target, config), np.random.default_rng(0), ""
+    stretches: list[tuple[float, float]] = []
+    end = time.perf_counter() + PROBE_S
+    for seed in range(1 + PROBE_FAILURES):
+        env = make()
+        try:
+            last = env.reset(seed).is_last
+            while len(stretches) < 10 and (not stretches or time.perf_counter() < end):
+                taken_s, last = _stretch(env, last, random)
+                stretches.append(taken_s)
+            break
+        except UserError:
+            raise
+        except Exception as error:
+            problem = describe(error)[0]
+        finally:
+            with contextlib.suppress(Exception):
+                env.close()
+    if not stretches:
+        return Measured(None, problem)
+    clock, cpu = np.array(stretches).T / STRETCH
+    return Measured(float(max(cpu.mean(), clock.min())), problem)
+
+
+def _stretch(env: Env, last: bool, random: np.random.Generator) -> tuple[tuple[float, float], bool]:
+    """Takes STRETCH rows: seconds by the clock and of CPU time, and whether the last row ended an episode."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    for _ in range(STRETCH):
+        if last:
+            last = env.reset().is_last
+        else:
+            action = {key: space.sample(random) for key, space in env.act_space.items()}
+            last = env.step(action).is_last
+    return (time.perf_counter() - clock, time.process_time() - cpu), last
 
 
 def _build_atari(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:

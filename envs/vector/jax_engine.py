@@ -111,7 +111,7 @@ class JaxVector:
 
     def _refuse(self, device_rows: Rows) -> TimeStep:
         """The rows on the host, those that are not finite replaced."""
-        rows = Rows(*jax.device_get(device_rows))
+        rows: Any = Rows(*jax.device_get(device_rows))
         bad, events = bad_rows(rows), []
         for index in [i for i in self._failing if not (bad[i] or rows.is_first[i])]:
             self._failures.succeeded(_name(index))
@@ -121,7 +121,7 @@ class JaxVector:
         rows = jax.tree.map(np.array, rows)
         while bad.any():
             events += self._record(rows, bad)
-            for index in np.flatnonzero(bad & ~rows.is_first):
+            for index in np.flatnonzero(bad & ~rows.is_first).tolist():
                 self._truncate(rows, index)
             bad &= rows.is_first
             if bad.any():
@@ -139,7 +139,7 @@ class JaxVector:
         self._state = state._replace(needs_reset=state.needs_reset | bad)
         return events
 
-    def _truncate(self, rows: Rows, index: int) -> None:
+    def _truncate(self, rows: Any, index: int) -> None:
         """The last row of an environment again, as the end of its episode."""
         assert self._current is not None
         for key, value in rows.obs.items():
@@ -194,7 +194,7 @@ class JaxVector:
         """Nothing to release."""
 
 
-def bad_rows(rows: Rows) -> np.ndarray:
+def bad_rows(rows: Any) -> np.ndarray:
     """Which rows hold a NaN or an infinity, [N] bool; rows on the host."""
     bad = ~np.isfinite(rows.reward)
     for value in rows.obs.values():
@@ -203,7 +203,7 @@ def bad_rows(rows: Rows) -> np.ndarray:
     return bad
 
 
-def describe_row(rows: Rows, index: int) -> str:
+def describe_row(rows: Any, index: int) -> str:
     """What of a row is not finite."""
     if not np.isfinite(rows.reward[index]):
         return f"reward is {rows.reward[index]}"

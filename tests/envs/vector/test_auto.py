@@ -49,8 +49,8 @@ def test_measured_cost_decides_between_here_and_workers():
 
 def test_measured_cost_is_that_of_a_row():
     # A reset in every second row costs nothing, so half of what a step takes.
-    assert 1e-3 <= measure_cost(toys.make(step_s=2e-3, length=1), EnvConfig()) < 10e-3
-    assert 2e-3 < measure_cost(toys.make(step_s=2e-3, length=1000), EnvConfig()) < 20e-3
+    assert 1e-3 <= (measure_cost(toys.make(step_s=2e-3, length=1), EnvConfig()).cost_s or 0) < 10e-3
+    assert 2e-3 < (measure_cost(toys.make(step_s=2e-3, length=1000), EnvConfig()).cost_s or 0) < 20e-3
 
 
 def test_factory_that_workers_can_not_import_runs_here():
@@ -96,3 +96,43 @@ def test_the_example_of_the_documentation_runs(repo, capsys):
     text = (repo / "docs/vector_environments.md").read_text()
     exec(text.split("```python\n")[1].split("```")[0], {})
     assert capsys.readouterr().out.startswith("inprocess - 4 environments")
+
+
+def test_a_failing_step_while_measuring_is_survived_as_in_training(tmp_path):
+    name, reason = engine(toys.make(fault="raise", at=3, flag=str(tmp_path / "once")))
+    assert name == "inprocess" and "(measured)" in reason
+    assert reason.endswith("; it raised RuntimeError: broken at step 3 meanwhile")
+    env = toys.make_vector_env(toys.make(fault="raise", at=3), EnvConfig(workers=1), seed=0, num=2)
+    try:
+        rows = toys.roll(env, 4)
+        assert env.failures == 2 and rows[3].is_last.all()
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("fault", ["raise", "reset"])
+def test_what_can_not_be_measured_runs_in_workers_and_says_why(fault):
+    name, reason = engine(toys.make(fault=fault, at=1))
+    assert name == "process"
+    where = "step 1" if fault == "raise" else "reset"
+    assert (
+        reason
+        == f"it raised RuntimeError: broken at {where} while it was measured, and workers keep failures apart"
+    )
+
+
+def test_an_environment_that_does_not_close_is_measured_all_the_same():
+    class Stuck(toys.Counter):
+        def close(self):
+            raise OSError("can't close")
+
+    assert measure_cost(Stuck, EnvConfig()).cost_s
+
+
+def test_what_can_not_be_built_is_not_survived():
+    class Unbuildable(toys.Counter):
+        def __init__(self):
+            raise OSError("built wrong")
+
+    with pytest.raises(OSError, match="built wrong"):
+        measure_cost(Unbuildable, EnvConfig())
