@@ -93,6 +93,13 @@ class Fields:
             raise self.bad(key, f"a list of rows of {columns} whole numbers")
         return array
 
+    def table_row(self, key: str, columns: int) -> list[int]:
+        """A list of `columns` whole numbers of at least 0."""
+        row = self.items(key, int)
+        if len(row) != columns or not all(0 <= value < INT64 for value in row):
+            raise self.bad(key, f"a list of {columns} whole numbers")
+        return row
+
     def fields(self, key: str) -> Fields:
         """A mapping within this one."""
         if key not in self.row:

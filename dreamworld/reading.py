@@ -251,17 +251,17 @@ def is_number(value: Any) -> bool:
 
 # --- YAML --------------------------------------------------------------------------------------------------
 
-_BASE: Any = Loader
-_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BaseLoader: Any = Loader
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TYPES = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
 
 
-class _TypedLoader(_SAFE):
+class _TypedSafeLoader(_SafeLoader):
     """Knows numbers, flags and null; no dates, no merged mappings."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in pairs if tag in _TYPES]
-        for first, pairs in _SAFE.yaml_implicit_resolvers.items()
+        for first, pairs in _SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
@@ -275,7 +275,7 @@ def parse_yaml(data: bytes | str, path: PathLike, *, typed: bool = False) -> Any
     text = data if isinstance(data, str) else _decoded(data, path)
     try:
         _check_events(text, path)
-        value = yaml.load(text, Loader=_TypedLoader if typed else _BASE)
+        value = yaml.load(text, Loader=_TypedSafeLoader if typed else _BaseLoader)
         if typed and _LONG_NUMBER.search(text.encode()):
             json.dumps(value, default=str)  # raises ValueError for a number that can't be printed
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
@@ -287,7 +287,7 @@ def parse_yaml(data: bytes | str, path: PathLike, *, typed: bool = False) -> Any
 
 def _check_events(text: str, path: PathLike) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=_BASE):
+    for event in yaml.parse(text, Loader=_BaseLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise BadFile(path, "not valid YAML here: anchors (&) and aliases (*) are refused")
         if getattr(event, "tag", None):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from dreamworld.errors import UserError
+from dreamworld.text import printable
 from dreamworld.training import snapshot, tensors
 
 log = logging.getLogger("dreamworld")
@@ -79,7 +80,14 @@ class Checkpointer:
         """Step of the newest complete snapshot."""
         return max(self.steps(), default=None)
 
-    def restore(self, step: int | None, like: Any, *, subset: bool = False) -> Restored:
+    def restore(
+        self,
+        step: int | None,
+        like: Any,
+        *,
+        subset: bool = False,
+        check: Callable[[Restored], None] | None = None,
+    ) -> Restored:
         """Reads the snapshot of `step` (None: the newest); if damaged, warns and reads the one before it.
 
         Args:
@@ -88,6 +96,7 @@ class Checkpointer:
             into them, whatever the mesh was that saved them. numpy leaves are restored as numpy. Or a function
             that makes the pytree of the table of what is stored, `{name: [shape, dtype]}`.
           subset: leave tensors alone that `like` does not have.
+          check: raises BadFile where the host part or the meta is not what the caller can go on with.
 
         Raises:
           UserError: no intact snapshot, or its tensors are not those of `like` (the text shows which).
@@ -99,7 +108,11 @@ class Checkpointer:
         for found in candidates:
             try:
                 body = snapshot.verify(self.directory / str(found))
-                return self._read(found, body, like, subset)
+                restored = self._read(found, body, like, subset)
+                with snapshot.damage(self.directory / str(found)):
+                    if check is not None:
+                        check(restored)
+                return restored
             except snapshot.CorruptError as error:
                 self._bad[found] = str(error)
                 self._say(
@@ -120,8 +133,10 @@ class Checkpointer:
                 f"{_process()[1]}: the agent is restored, replay and counters are those of process 0"
             )
             process = 0
+        if str(process) not in body["meta"]:
+            raise snapshot.CorruptError(f"{snapshot.COMMIT} has no meta of process {process}")
         host = snapshot.read_tree(folder / f"host_{process}")
-        agent = tensors.read(folder / "agent", body["tensors"], like)
+        agent = _read_agent(folder / "agent", body["tensors"], like)
         return Restored(agent, host, {**body["meta"][str(process)], "step": step})
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -251,8 +266,8 @@ class Checkpointer:
                 self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
         kept = snapshot.retained(scores, *self._keep)
         for path in self.directory.iterdir():
-            stray = path.name.isdigit() and int(path.name) not in kept and int(path.name) not in self._bad
-            if stray:
+            step = int(path.name) if snapshot.STEP.fullmatch(path.name) else None
+            if step is not None and step not in kept and step not in self._bad:
                 path.rmtree(missing_ok=True)
 
     def _quarantine(self) -> None:
@@ -313,6 +328,21 @@ class Checkpointer:
     def _say(self, text: str) -> None:
         log.warning(text)
         self._messages.append(text)
+
+
+def _read_agent(folder: epath.Path, stored: tensors.Table, like: Any) -> Any:
+    """The tensors; CorruptError where Orbax can't read what lies there, whatever it says of that."""
+    import jax
+
+    try:
+        return tensors.read(folder, stored, like)
+    except (UserError, MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in snapshot.FULL:
+            raise
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise snapshot.CorruptError(f"agent can't be read: {printable(cause):.300}") from error
 
 
 def _process() -> tuple[int, int]:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -20,14 +22,45 @@ from typing import IO, Any, cast
 import numpy as np
 from etils import epath
 
+from dreamworld import reading
+from dreamworld.errors import UserError
+from dreamworld.fields import Fields
+from dreamworld.reading import INT64, BadFile, BlockedFile
+
 COMMIT = "snapshot.json"
 FORMAT = 1
 BLOCK = 1 << 22  # bytes read at a time while checking
 PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
+STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a snapshot's folder
+MAX_TREE_DEPTH = reading.MAX_DEPTH // 2 - 2  # of a host tree: each of its levels is two of JSON
+MAX_FOLDERS = 20  # that lie in each other: Orbax makes fewer
+FULL = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)  # say nothing of a file, only that this process is at its limit
 
 
 class CorruptError(Exception):
     """A snapshot whose bytes are not those that were written; the text names the file and what is wrong."""
+
+
+@contextlib.contextmanager
+def damage(directory: epath.Path) -> Iterator[None]:
+    """Turns what reading a snapshot raises into CorruptError that names the file below `directory`."""
+    try:
+        yield
+    except BlockedFile as error:
+        if error.errno in FULL:
+            raise UserError(str(error)) from None
+        raise CorruptError(_shown(directory, error)) from None
+    except BadFile as error:
+        raise CorruptError(_shown(directory, error)) from None
+
+
+def _shown(directory: epath.Path, error: BadFile) -> str:
+    name = os.path.relpath(str(error.path), str(directory))
+    return error.reason if name == "." else f"{reading.printable(name)} {error.reason}"
 
 
 def is_local(path: epath.Path) -> bool:
@@ -40,7 +73,7 @@ def snapshot_steps(directory: epath.PathLike) -> list[int]:
     directory = epath.Path(directory)
     if not directory.exists():
         return []
-    folders = [path for path in directory.iterdir() if re.fullmatch(r"\d+", path.name)]
+    folders = [path for path in directory.iterdir() if STEP.fullmatch(path.name)]
     return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
 
 
@@ -91,15 +124,15 @@ def write_tree(directory: epath.Path, tree: Any) -> None:
 
 def read_tree(directory: epath.Path) -> Any:
     """Reads what `write_tree` wrote; object arrays are refused, so nothing that is stored can run code."""
-    try:
-        node = json.loads((directory / "tree.json").read_text())
-        return _decode(node, directory)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
-        raise CorruptError(f"{directory.name}: {error}") from error
+    with damage(directory.parent):
+        path = directory / "tree.json"
+        return _decode(Fields(reading.read_json(path), path), directory, set())
 
 
 def copy_tree(tree: Any, where: str = "") -> Any:
     """Copies a host tree, so that the caller may go on changing its arrays; TypeError names a bad leaf."""
+    if where.count("/") > MAX_TREE_DEPTH:
+        raise TypeError(f"host state {where[:40]}... is nested more than {MAX_TREE_DEPTH} deep")
     if isinstance(tree, dict):
         if bad := [key for key in tree if not isinstance(key, str)]:
             raise TypeError(f"host state {where or 'root'} has the key {bad[0]!r}; keys must be strings")
@@ -131,37 +164,50 @@ def _encode(tree: Any, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
     return {"value": tree}
 
 
-def _decode(node: dict[str, Any], directory: epath.Path) -> Any:
+def _decode(node: Fields, directory: epath.Path, seen: set[int]) -> Any:
     if "dict" in node:
-        return {key: _decode(value, directory) for key, value in node["dict"].items()}
-    if "list" in node:
-        return [_decode(value, directory) for value in node["list"]]
-    if "tuple" in node:
-        return tuple(_decode(value, directory) for value in node["tuple"])
+        inner = node.fields("dict")
+        return {key: _decode(inner.fields(key), directory, seen) for key in inner}
+    if "list" in node or "tuple" in node:
+        kind = list if "list" in node else tuple
+        return kind(_decode(item, directory, seen) for item in node.rows(kind.__name__))
     if "array" not in node:
-        return node["value"]
-    path = directory / f"{int(node['array'])}.npy"
-    try:
-        with path.open("rb") as file:
-            array = np.load(cast(Any, file), allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return array.view(_extension_dtype(node["dtype"])) if node["dtype"] else array
+        value = node.get("value")
+        if isinstance(value, dict | list):
+            raise node.bad("value", "a number, text or null")
+        return value
+    index, name = node.integer("array"), node.text("dtype")
+    if index in seen:  # a small file may name one array a million times
+        raise BadFile(node.path, f"names {index}.npy twice")
+    seen.add(index)
+    array = _read_array(directory / f"{index}.npy")
+    return array.view(_extension_dtype(name, array, node)) if name else array
 
 
-def _extension_dtype(name: str) -> np.dtype:
+def _read_array(path: epath.Path) -> np.ndarray:
+    if is_local(path):
+        return reading.read_array(path)
+    with path.open("rb") as file:  # a remote store
+        return np.load(cast(Any, file), allow_pickle=False)
+
+
+def _extension_dtype(name: str, array: np.ndarray, node: Fields) -> np.dtype:
     import ml_dtypes  # bfloat16, the float8 family, int4 ...
 
-    return np.dtype(getattr(ml_dtypes, name))
+    kind = getattr(ml_dtypes, name, None)
+    dtype = np.dtype(kind) if isinstance(kind, type) and issubclass(kind, np.generic) else None
+    if dtype is None or array.dtype != np.dtype(f"u{dtype.itemsize}"):
+        raise BadFile(node.path, f"{node.name('dtype')} {name!r:.40} does not fit an array of {array.dtype}")
+    return dtype
 
 
 # --- checksums and commit --------------------------------------------------------------------------------
 
 
 def checksum(path: epath.Path) -> tuple[int, int]:
-    """Length in bytes and CRC-32 of a file."""
+    """Length in bytes and CRC-32 of a file; OSError or BadFile when it can't be read."""
     length, crc = 0, 0
-    with path.open("rb") as raw:
+    with reading.open_file(path) if is_local(path) else path.open("rb") as raw:
         file = cast(IO[bytes], raw)
         while block := file.read(BLOCK):
             length, crc = length + len(block), zlib.crc32(block, crc)
@@ -169,9 +215,13 @@ def checksum(path: epath.Path) -> tuple[int, int]:
 
 
 def walk(directory: epath.Path, prefix: str = "") -> Iterator[str]:
-    """Names of all files below `directory`, relative to it, the commit file left out."""
+    """Names of all files below `directory`, relative to it, the commit file left out; BadFile for a link."""
+    if prefix.count("/") > MAX_FOLDERS:
+        raise BadFile(directory, "lies too deep in other folders")
     for path in sorted(directory.iterdir(), key=lambda path: path.name):
         name = f"{prefix}{path.name}"
+        if is_local(path) and os.path.islink(path):
+            raise BadFile(path, "is a link; a snapshot has none")
         if path.is_dir():
             yield from walk(path, f"{name}/")
         elif name not in (COMMIT, f"{COMMIT}.tmp"):
@@ -207,35 +257,58 @@ def write_commit(directory: epath.Path, body: dict[str, Any]) -> None:
 
 def read_commit(directory: epath.Path) -> dict[str, Any]:
     """The body of `snapshot.json`; CorruptError when it is damaged or of a later format."""
-    try:
-        stored = json.loads((directory / COMMIT).read_text())
-        body, crc = stored["snapshot"], stored["crc32"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CorruptError(f"{COMMIT} is unreadable: {error}") from error
-    if zlib.crc32(_canonical(body)) != crc:
-        raise CorruptError(f"{COMMIT} does not match its own checksum")
-    if body["format"] > FORMAT:
-        raise CorruptError(f"{COMMIT} has format {body['format']}; this version reads up to {FORMAT}")
-    return body
+    path = directory / COMMIT
+    with damage(directory):
+        if is_local(directory):
+            reading.require_inside(directory.parent, path)
+        stored = Fields(reading.read_json(path), path)
+        body = stored.fields("snapshot")
+        if stored.get("crc32") != zlib.crc32(_canonical(body.row)):
+            raise BadFile(path, "does not match its own checksum")
+        if body.integer("format", low=-INT64) > FORMAT:
+            raise BadFile(path, f"has format {body.get('format')}; this version reads up to {FORMAT}")
+        _check_body(body)
+    return body.row
+
+
+def _check_body(body: Fields) -> None:
+    """Raises BadFile unless every field is there and of its type, whatever the checksum says."""
+    body.integer("step", default=0)
+    body.integer("processes", low=1)
+    score = body.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise body.bad("score", "a number or null")
+    files, tensors, meta = body.fields("files"), body.fields("tensors"), body.fields("meta")
+    for name in files:
+        files.table_row(name, 2)
+    for name in tensors:
+        spec = tensors.items(name)
+        if len(spec) != 2 or not isinstance(spec[0], list) or not isinstance(spec[1], str):
+            raise tensors.bad(name, "a shape and a dtype")
+        if not all(type(size) is int and 0 <= size < INT64 for size in spec[0]):
+            raise tensors.bad(name, "a shape of whole numbers and a dtype")
+    for process in meta:
+        meta.fields(process)
 
 
 def verify(directory: epath.Path) -> dict[str, Any]:
     """Checks every file against the commit file, whose body it returns; CorruptError names the bad file."""
     body = read_commit(directory)
-    present = set(walk(directory))
-    for name, (length, crc) in body["files"].items():
-        if name not in present:
-            raise CorruptError(f"{name} is missing")
-        try:
-            found = checksum(directory / name)
-        except OSError as error:
-            raise CorruptError(f"{name} can't be read: {error}") from error
-        if found[0] != length:
-            raise CorruptError(f"{name} has {found[0]} bytes instead of {length}")
-        if found[1] != crc:
-            raise CorruptError(f"{name} does not match its checksum")
-    if extra := sorted(present - set(body["files"])):
-        raise CorruptError(f"{extra[0]} does not belong to the snapshot")
+    with damage(directory):
+        present = set(walk(directory))
+        for name, (length, crc) in body["files"].items():
+            if name not in present:
+                raise CorruptError(f"{reading.printable(name)} is missing")
+            try:
+                found = checksum(directory / name)
+            except OSError as error:
+                raise CorruptError(f"{reading.printable(name)} can't be read: {error}") from error
+            if found[0] != length:
+                raise CorruptError(f"{reading.printable(name)} has {found[0]} bytes instead of {length}")
+            if found[1] != crc:
+                raise CorruptError(f"{reading.printable(name)} does not match its checksum")
+        if extra := sorted(present - set(body["files"])):
+            raise CorruptError(f"{reading.printable(extra[0])} does not belong to the snapshot")
     return body
 
 

@@ -83,10 +83,24 @@ def read(path: epath.Path, stored: Table, like: Any) -> Any:
         restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
         partial_restore=len(wanted) < len(stored),
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as reader:
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+    with ocp.Checkpointer(handler) as reader:
+        if wanted:
+            _check_blocks(handler.metadata(path).tree, wanted)
         found = reader.restore(path, args=args) if wanted else {}
     leaves = [found[name] if name in found else _empty(leaf) for name, leaf in named.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _check_blocks(described: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises ValueError where a file claims another shape, or larger blocks: a block is read whole."""
+    for name, leaf in wanted.items():
+        shape, storage = tuple(described[name].shape), described[name].storage
+        blocks = tuple(storage.chunk_shape or ()) if storage else ()
+        if shape != tuple(leaf.shape):
+            raise ValueError(f"{name} has the shape {shape} in its file instead of {tuple(leaf.shape)}")
+        if any(block > max(size, 1) for block, size in zip(blocks, shape)):
+            raise ValueError(f"{name} of shape {shape} is stored in blocks of {blocks}")
 
 
 def _stored(named: dict[str, Any]) -> dict[str, Any]:
