@@ -19,10 +19,10 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import limits
+from dreamworld import limits, reading
 from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.values import Loader, Syntax
+from dreamworld.values import Syntax
 
 T = TypeVar("T")
 
@@ -208,15 +208,11 @@ def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "
 def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") -> T:
     """`config` with a YAML file laid over it; `path` may be an importlib.resources Traversable."""
     source = source or str(path)
-    try:
-        text = (Path(path) if isinstance(path, str | os.PathLike) else path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: can't be read: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        # All scalars are text, and `coerce` types them: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
-        layer = yaml.load(text, Loader=Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    # Values stay text until `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
+    if isinstance(path, str | os.PathLike):
+        layer = reading.read_yaml(path)
+    else:  # a file of the package, which may lie in an archive
+        layer = reading.parse_yaml(path.read_text("utf-8"), source)
     if layer is None:
         return config
     if not isinstance(layer, dict):
