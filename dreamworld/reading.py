@@ -72,7 +72,7 @@ def open_file(path: PathLike) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
             raise BadFile(path, "is a link to nothing") from None
-        raise MissingFile(path, "is missing") from None
+        raise MissingFile(path, "is missing (No such file)") from None
     except OSError as error:
         raise BlockedFile(path, error) from None
     except ValueError as error:  # a NUL in the name
@@ -110,7 +110,7 @@ def _read_remote(path: Any, limit: int) -> bytes:
             raise BadFile(path, f"is larger than {_size(limit)}, which no such file is")
         return path.read_bytes()
     except FileNotFoundError:
-        raise MissingFile(path, "is missing") from None
+        raise MissingFile(path, "is missing (No such file)") from None
     except OSError as error:
         raise BlockedFile(path, error) from None
 

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from dreamworld import presets
+from dreamworld import presets, reading
 from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.values import Loader, options_text
+from dreamworld.values import options_text
 
 OWN_KEYS = {"task": "tasks", "seed": "seeds"}  # options of a run that a sweep sets itself
 
@@ -126,13 +124,8 @@ def parse_grid(items: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def load(path: str | Path) -> dict[str, Any]:
     """A sweep file as {key: value}, checked: every scalar is text, so that `seeds: 1:5` is not 65 minutes."""
     file = _find(path)
-    try:
-        # This loader knows no types (and so nothing unsafe): YAML 1.1 would read 1:5 as a base-60 number.
-        tree = yaml.load(file.read_text("utf-8"), Loader=Loader)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    # Scalars stay text: YAML 1.1 would read 1:5 as a base-60 number.
+    tree = reading.read_yaml(file) if isinstance(file, Path) else reading.parse_yaml(file.read_text(), path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expects keys such as `tasks:` and `seeds:`")
     known = [*FLAGS, "options"]
