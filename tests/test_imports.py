@@ -11,7 +11,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 READING = {"text", "reading", "fields", "values"}  # of what lies on disk or is typed in, for everybody
-BASE = {"types", "config", "errors", "limits", "presets", "spaces", "streams", "runenv", "trust"} | READING
+BASE = {
+    "types",
+    "config",
+    "errors",
+    "limits",
+    "presets",
+    "spaces",
+    "streams",
+    "frames",
+    "runenv",
+    "trust",
+} | READING
 LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
@@ -34,6 +45,7 @@ ALLOWED = {
     "cli": BASE,
     "launch": set(),
     "streams": set(),
+    "frames": set(),
     "flops": set(),
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from dreamworld.frames import as_picture, fit
 from dreamworld.types import TimeStep, VectorEnv
 
 MAX_FRAMES = 1000
 MAX_BYTES = 512 << 20  # of all frames
-MAX_SIDE = 1024  # pixels; of larger pictures every k-th pixel is kept
 SHARE = 0.25  # of an evaluation's time that may go into rendering
 
 
@@ -42,7 +41,8 @@ class Film:
             self._stop(f"{type(error).__name__}: {error}")
             return
         if frame is None:
-            self._stop("this environment gives no picture")
+            why = getattr(self._env, "no_picture", None)  # foreign vector environments can't tell
+            self._stop((why and why()) or "this environment gives no picture")
             return
         self._frames.append(frame)
         full = len(self._frames) >= min(MAX_FRAMES, MAX_BYTES // frame.nbytes)
@@ -78,27 +78,3 @@ class Film:
 
     def _may_render(self) -> bool:
         return self._spent_s <= SHARE * (self._clock() - self._began)
-
-
-def as_picture(value: Any) -> np.ndarray:
-    """uint8 [H, W, 3] of what an environment shows: gray, RGB or RGBA; bytes, 0..1 or 0..255. ValueError otherwise."""
-    image = np.asarray(value)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or not image.size or image.dtype.kind not in "buif":
-        raise ValueError(f"a picture of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
-    every = max(1, -(-max(image.shape[:2]) // MAX_SIDE))
-    image = image[::every, ::every]
-    if image.dtype != np.uint8:
-        image = np.nan_to_num(image.astype(np.float32))
-        unit = np.asarray(value).dtype.kind in "bf" and image.max() <= 1
-        image = np.clip(image * (255 if unit else 1), 0, 255).astype(np.uint8)
-    return image[..., :3].copy() if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
-
-
-def fit(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The picture in the size of the first one: a video has one size."""
-    if image.shape == shape:
-        return image
-    rows, columns = (np.arange(want) * have // want for want, have in zip(shape[:2], image.shape[:2]))
-    return image[rows][:, columns]

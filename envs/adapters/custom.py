@@ -11,6 +11,7 @@ from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.adapters.shown import MODE, takes_mode
 from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
@@ -65,6 +66,8 @@ def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str,
             )
         check_factory(value, name)
         check_call(value, name, args, options)
+        if "render_mode" not in options and takes_mode(value):
+            options = {**options, "render_mode": MODE}  # pictures for people
         factory = functools.partial(value, *args, **options)
         value = factory()
     elif options:

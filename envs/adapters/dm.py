@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.adapters.gym import close_quietly
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.scalars import number
 from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
@@ -20,6 +21,8 @@ class DmEnv(Unsaved):
     a seed.
     """
 
+    no_picture = "dm_env has no render()"
+
     def __init__(self, env: Any, rebuild: Callable[[int], Any] | None = None):
         self._env = env
         self._rebuild = rebuild
@@ -32,7 +35,7 @@ class DmEnv(Unsaved):
         """Starts an episode."""
         refuse_options(self, options)
         if seed is not None and self._rebuild is not None:
-            self._env.close()
+            close_quietly(self._env)
             self._env = self._rebuild(seed % 2**31)
         return dm_step(self._env.reset(), self._obs.encode)
 
@@ -46,7 +49,7 @@ class DmEnv(Unsaved):
 
     def close(self) -> None:
         """Closes the environment."""
-        self._env.close()
+        close_quietly(self._env)
 
 
 def dm_step(time_step: Any, encode: Any) -> Step:

@@ -94,6 +94,7 @@ class DMCEnv(Unsaved):
     def render(self) -> np.ndarray | None:
         """A larger picture from the same camera; None where rendering is off."""
         if choose_backend(pixels=False) == "disable":
+            self.no_picture = "MuJoCo does not render here (MUJOCO_GL is disable)"
             return None
         return self._env.physics.render(240, 320, camera_id=self._camera)
 

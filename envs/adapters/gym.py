@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -9,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.envs.adapters.shown import may_take_mode, why_not
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.render import choose_backend
 from dreamworld.envs.scalars import Misfit, flag, kind_of, log_entries, number
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
+from dreamworld.frames import as_picture
 
 STEP = ("obs", "reward", "terminated", "truncated", "info")
 
 
 class GymEnv(Unsaved):
     """A gymnasium.Env behind the Env contract: `terminated` is terminal, `truncated` only last."""
+
+    no_picture = ""
 
     def __init__(self, env: Any):
         self._env = env
@@ -46,15 +51,19 @@ class GymEnv(Unsaved):
         return Step(self._obs.encode(obs), number("reward", reward), False, last, terminated, info_log(info))
 
     def render(self) -> np.ndarray | None:
-        """The environment's rgb_array rendering, or None where it was made without."""
-        if getattr(self._env, "render_mode", None) != "rgb_array":
+        """The environment's picture; where there is none, None, and `no_picture` says why."""
+        self.no_picture = why_not(self._env)
+        if self.no_picture:
             return None
         frame = self._env.render()
-        return None if frame is None else np.array(frame, np.uint8)
+        if frame is None or (isinstance(frame, list) and not frame):
+            self.no_picture = f"its render() returned {kind_of(frame)}"
+            return None
+        return as_picture(frame)
 
     def close(self) -> None:
-        """Closes the environment."""
-        self._env.close()
+        """Closes the environment, if it can be closed."""
+        close_quietly(self._env)
 
 
 def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:
@@ -67,6 +76,12 @@ def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:
 
 def _length(result: Any) -> int:
     return len(result) if isinstance(result, tuple | list) else 0
+
+
+def close_quietly(env: Any) -> None:
+    """Calls `close()` where there is one: nothing that it raises is of interest any more."""
+    with contextlib.suppress(Exception):
+        env.close()
 
 
 def info_log(info: Mapping[str, Any] | None) -> dict[str, float]:
@@ -137,7 +152,7 @@ def _prepare_display(spec: Any) -> None:
 
 
 def _can_render(spec: Any) -> bool:
-    """Whether the class lists rgb_array among its render modes; False where it can't be looked up."""
+    """Whether what makes the environment takes rgb_array; False where it can't be looked up."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
@@ -145,5 +160,4 @@ def _can_render(spec: Any) -> bool:
         creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
     except (ImportError, gymnasium.error.Error):
         return False  # gymnasium.make reports what is missing
-    metadata = getattr(creator, "metadata", None) or {}
-    return "rgb_array" in (metadata.get("render_modes") or ())
+    return may_take_mode(creator)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld.envs.adapters.gym import log_candidates
+from dreamworld.envs.adapters.gym import close_quietly, log_candidates
+from dreamworld.envs.adapters.shown import why_not
 from dreamworld.envs.finite import NotFinite, check_finite, check_reward
 from dreamworld.envs.scalars import fit, log_entries
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
+from dreamworld.frames import as_picture
 from dreamworld.types import TimeStep
 
 MODES = ("NextStep", "SameStep", "Disabled")
@@ -129,14 +131,14 @@ class GymVectorEnv:
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """The environment's rgb_array picture, or None."""
-        if getattr(self._env, "render_mode", None) != "rgb_array":
+        if why_not(self._env):
             return None
         frames = self._env.render()
-        return None if frames is None else np.array(frames[index], np.uint8)
+        return None if frames is None else as_picture(frames[index])
 
     def close(self) -> None:
         """Closes the environments."""
-        self._env.close()
+        close_quietly(self._env)
 
     def _rows(self, obs: Any) -> list[dict[str, np.ndarray]]:
         from gymnasium.vector.utils import iterate

@@ -15,6 +15,8 @@ from dreamworld.types import JaxEnv
 class JaxHostEnv:
     """Drives a JaxEnv through the jitted self-resetting functions with one environment."""
 
+    no_picture = "it has no RGB image among its observations"
+
     def __init__(self, env: JaxEnv):
         import jax
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dreamworld.envs.adapters.shown import why_no_picture
 from dreamworld.envs.scalars import log_entries
 from dreamworld.envs.vector.common import Failures, Rows, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
@@ -97,6 +98,11 @@ class Group:
         """A picture of one environment, or None."""
         env = self._envs[index]
         return None if env is None else env.render()
+
+    def no_picture(self, index: int) -> str:
+        """Why the last picture of an environment was None."""
+        env = self._envs[index]
+        return "it is being rebuilt" if env is None else why_no_picture(env)
 
     def close(self) -> None:
         """Closes every environment; errors of closing are of no interest any more."""
@@ -200,6 +206,10 @@ class InProcess:
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""
         return self._group.render(index)
+
+    def no_picture(self, index: int = 0) -> str:
+        """Why the last picture was None."""
+        return self._group.no_picture(index)
 
     def close(self) -> None:
         """See `VectorEnv.close`."""

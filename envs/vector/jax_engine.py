@@ -190,6 +190,10 @@ class JaxVector:
             return None
         return np.asarray(render(jax.tree.map(lambda leaf: leaf[index], self._state.env)))
 
+    def no_picture(self, index: int = 0) -> str:
+        """Why the last picture was None."""
+        return "" if hasattr(self._env, "render") else "this JAX environment has no render(state)"
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -255,9 +255,20 @@ class ProcessVector:
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""
+        return self._ask_about("render", index)
+
+    def no_picture(self, index: int = 0) -> str:
+        """Why the last picture was None."""
+        return self._ask_about("no_picture", index)
+
+    def _ask_about(self, verb: str, index: int) -> Any:
         for worker in self._workers:
             if worker.part.start <= index < worker.part.stop:
-                return self._request(worker, "render", index - worker.first)
+                try:
+                    return self._request(worker, verb, index - worker.first)
+                except WorkerDied:
+                    worker.process.kill()  # a late answer would be taken for that of the next step
+                    raise
         raise IndexError(f"environment {index} of {self.num_envs}")
 
     def close(self) -> None:

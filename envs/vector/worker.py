@@ -130,6 +130,8 @@ def _handle(group: Group, verb: str, argument: Any, action: dict, rows: Rows) ->
         group.begin(indices, rows)
     elif verb == "render":
         return group.render(argument)
+    elif verb == "no_picture":
+        return group.no_picture(argument)
     elif verb == "save":
         return group.save()
     elif verb == "restore":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import dm_env
@@ -149,3 +150,19 @@ class SavedOwn(Own):
     def restore(self, state):
         self.count = int(state["count"])
         return Step(self._obs(), 0.0, self.count == 0, self.count >= self.length, False)
+
+
+class Unlisted(Counter):
+    """Has no render mode that gives pictures."""
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
+
+    def render(self) -> Any:
+        return "text"
+
+
+class DiesRendering(Counter):
+    """Ends its process when it is asked for a picture, as a broken driver does."""
+
+    def render(self):
+        os._exit(3)

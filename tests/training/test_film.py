@@ -5,8 +5,9 @@ import pytest
 
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.vector.inprocess import InProcess
+from dreamworld.frames import as_picture, fit
 from dreamworld.training.evaluate import evaluate, random_act
-from dreamworld.training.film import SHARE, Film, as_picture, fit
+from dreamworld.training.film import SHARE, Film
 from dreamworld.types import Space
 
 
@@ -69,8 +70,11 @@ RENDERS = {
     "gray": lambda count: np.full((20, 30), 7, np.uint8),
     "changes its size": lambda count: np.full((20 + count, 30, 3), 7, np.uint8),
     "a list": lambda count: np.full((4, 5, 3), 0.5).tolist(),
+    "frames": lambda count: [np.zeros((4, 5, 3), np.uint8)] * 2,
+    "no frames": lambda count: [],
+    "channels first": lambda count: np.zeros((3, 24, 32)),
 }
-WORKS = {"fine", "gray", "changes its size", "a list"}
+WORKS = {"fine", "gray", "changes its size", "a list", "frames", "channels first"}
 
 
 @pytest.mark.parametrize("name", RENDERS)
@@ -138,6 +142,8 @@ def test_a_film_has_bounds():
         (np.full((2, 2), 300), 255),
         (np.full((2, 2, 3), [np.nan, -1.0, 300.0]), [0, 0, 255]),
         (np.full((2, 2, 12), 9, np.uint8), 9),
+        ([np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 9, np.uint8)], 9),
+        (np.full((2, 2, 3), [0.0, np.nan, 1.0], np.float16), [0, 0, 255]),
     ],
 )
 def test_what_is_shown_of_each_kind_of_picture(value, want):

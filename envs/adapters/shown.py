@@ -1,0 +1,81 @@
+"""Pictures of foreign environments for people: whether there are any, and why not."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from dreamworld.envs.base import Env
+from dreamworld.envs.wrappers import Wrapper
+
+MODE = "rgb_array"
+
+
+def why_no_picture(env: Env) -> str:
+    """Why the last `render()` of an environment gave None."""
+    inner: Any = env
+    while isinstance(inner, Wrapper):
+        inner = inner.env
+    return getattr(inner, "no_picture", "") or "its render() gives none"
+
+
+def why_not(env: Any) -> str:
+    """Why a gymnasium environment can't be asked for a picture; empty if it can.
+
+    Without a render mode it is asked if it lists no mode that would open a window.
+    """
+    if not callable(getattr(env, "render", None)):
+        return "it has no render()"
+    mode = getattr(env, "render_mode", None)
+    if isinstance(mode, str):
+        return "" if mode.startswith(MODE) else f"its render_mode is {mode!r}, and pictures need {MODE!r}"
+    modes = _modes(env)
+    if MODE in modes and "human" not in modes:
+        return ""
+    return f"it was made without render_mode={MODE!r}" + (
+        "" if MODE in modes else ", which its metadata does not list"
+    )
+
+
+def takes_mode(made: Any) -> bool:
+    """Whether a class lists "rgb_array" in its metadata and its constructor takes `render_mode`."""
+    if isinstance(made, functools.partial):
+        return "render_mode" not in made.keywords and takes_mode(made.func)
+    return isinstance(made, type) and MODE in _modes(made) and _names_mode(made)
+
+
+def may_take_mode(made: Any) -> bool:
+    """The same for what is registered with gymnasium, where constructors pass on what they don't know."""
+    if MODE not in _modes(made):
+        return False
+    parameters = _parameters(made)
+    return parameters is None or "render_mode" in parameters or _passes_on(parameters)
+
+
+def _names_mode(made: type) -> bool:
+    """Whether a constructor names `render_mode`, itself or the next one that it passes unknown options on to."""
+    for base in made.__mro__:
+        if "__init__" in vars(base):
+            parameters = _parameters(base.__init__) or {}
+            if "render_mode" in parameters or not _passes_on(parameters):
+                return "render_mode" in parameters
+    return False
+
+
+def _passes_on(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _parameters(made: Any) -> Mapping[str, inspect.Parameter] | None:
+    try:
+        return inspect.signature(made).parameters
+    except (TypeError, ValueError):
+        return None
+
+
+def _modes(env: Any) -> tuple[str, ...]:
+    metadata = getattr(env, "metadata", None)
+    modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
+    return tuple(modes) if isinstance(modes, list | tuple | set) else ()
