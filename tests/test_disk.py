@@ -253,6 +253,17 @@ def test_a_damaged_file_is_named_and_gives_no_wrong_row(finished, tmp_path, capl
         assert path.name in caplog.text  # a line cut short is what every kill leaves
 
 
+def test_a_damaged_latents_file_is_replaced_although_no_step_follows(finished, tmp_path):
+    logdir, contents = finished
+    shutil.copytree(logdir, tmp_path / "run")
+    path = max(tmp_path.glob("run/replay/latents-*.dwl"))
+    damage(path, "flip")
+    assert train(config_of(tmp_path / "run", STEPS)) == 0
+    found = go_on(tmp_path / "run")
+    assert found.step == STEPS and path.name not in found.said
+    assert_rows_are_those_of(found, contents[STEPS])
+
+
 def test_a_run_that_lost_all_its_rows_collects_new_ones(finished, tmp_path, capsys):
     logdir, _ = finished
     shutil.copytree(logdir, tmp_path / "run")

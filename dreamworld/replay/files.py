@@ -19,6 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from dreamworld.reading import open_file
+from dreamworld.replay import patience
+from dreamworld.replay.patience import Damaged
+
+__all__ = ["Damaged", "FileWriter", "SaveError", "quarantine", "read_section", "read_table", "sync_path"]
+
 MAGIC, END = b"DWREPLY1", b"DWREPEND"
 TRAILER = struct.Struct("<IQ8s")
 TEMPORARY = ".tmp"
@@ -29,10 +35,6 @@ Section = list[int]  # offset, bytes, crc32
 
 class SaveError(OSError):
     """Replay could not be written; what was saved before is intact."""
-
-
-class Damaged(Exception):
-    """A file does not hold what was written: missing, truncated or altered."""
 
 
 class FileWriter:
@@ -106,35 +108,35 @@ class FileWriter:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The table of contents of a file; raises Damaged."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < len(MAGIC) + TRAILER.size or file.read(len(MAGIC)) != MAGIC:
-                raise Damaged("is not a replay file, or its beginning is damaged")
-            file.seek(size - TRAILER.size)
-            crc, length, end = TRAILER.unpack(file.read(TRAILER.size))
-            if end != END or length > size - TRAILER.size - len(MAGIC):
-                raise Damaged("is truncated or its end is damaged")
-            file.seek(size - TRAILER.size - length)
-            text = file.read(length)
-            if zlib.crc32(text) != crc:
-                raise Damaged("has a damaged table of contents")
-            return json.loads(text)
-    except FileNotFoundError:
-        raise Damaged("is missing") from None
-    except OSError as error:
-        raise Damaged(f"can't be read: {error.strerror or error}") from None
+    """The table of contents of a file; raises Damaged or BlockedFile."""
+    return patience.read(lambda: _read_table(path), path)
 
 
-def read_section(file: BinaryIO, section: Section) -> bytes:
-    """The bytes of one section, checked; raises Damaged."""
+def _read_table(path: Path) -> dict[str, Any]:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < len(MAGIC) + TRAILER.size or file.read(len(MAGIC)) != MAGIC:
+            raise Damaged("is not a replay file, or its beginning is damaged")
+        file.seek(size - TRAILER.size)
+        crc, length, end = TRAILER.unpack(file.read(TRAILER.size))
+        if end != END or length > size - TRAILER.size - len(MAGIC):
+            raise Damaged("is truncated or its end is damaged")
+        file.seek(size - TRAILER.size - length)
+        text = file.read(length)
+        if zlib.crc32(text) != crc:
+            raise Damaged("has a damaged table of contents")
+        return json.loads(text)
+
+
+def read_section(file: BinaryIO, section: Section, path: Path = Path()) -> bytes:
+    """The bytes of one section of `file`, which was opened at `path`, checked; raises Damaged or BlockedFile."""
     offset, length, crc = section
-    try:
+
+    def read() -> bytes:
         file.seek(offset)
-        data = file.read(length)
-    except OSError as error:
-        raise Damaged(f"can't be read: {error.strerror or error}") from None
+        return file.read(length)
+
+    data = patience.read(read, path)
     if len(data) != length or zlib.crc32(data) != crc:
         raise Damaged(f"has damaged bytes between {offset} and {offset + length}")
     return data
@@ -149,10 +151,20 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def quarantine(path: Path) -> Path:
-    """Moves a damaged file out of the way, keeping it for inspection; returns where it is now."""
+def quarantine(path: Path) -> bool:
+    """Moves a damaged file out of the way, keeping it for inspection; returns whether that was possible."""
     target = path.parent / QUARANTINE / path.name
-    if path.exists():
+    try:
+        if not os.path.lexists(path):
+            return False
         target.parent.mkdir(exist_ok=True)
         os.replace(path, target)
-    return target
+    except OSError:
+        return False
+    return True
+
+
+def list_files(directory: Path) -> list[Path]:
+    """The files of a replay's folder, those in quarantine included; none where there is no such folder."""
+    folders = [directory, directory / QUARANTINE]
+    return [path for folder in folders if os.path.isdir(folder) for path in folder.iterdir()]

@@ -8,6 +8,7 @@ that no snapshot refers to.
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ import numpy as np
 from dreamworld.errors import UserError
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
 from dreamworld.replay.disk import Piece, row_sums
-from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, sync_path
+from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, list_files, sync_path
 from dreamworld.replay.layout import Column
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Store:
         self.directory = directory
         self.journals: list[str] = []  # latent files, oldest first
         self.journal_rows = 0  # rows in them, superseded ones included
-        numbers = [int(m[2]) for p in _files(directory) if (m := NAME.fullmatch(p.name))]
+        numbers = [int(m[2]) for p in list_files(directory) if (m := NAME.fullmatch(p.name))]
         self.unsynced: list[Path] = []  # written without fsync: chunks that were spilled between saves
         self.next_number = max(numbers, default=-1) + 1
 
@@ -59,6 +60,15 @@ class Store:
 
 def save(replay: Replay, directory: Path) -> dict[str, Any]:
     """Writes what changed since the last save; returns the manifest that `load` takes. Raises SaveError."""
+    try:
+        return _save(replay, directory)
+    except SaveError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not replay.files.release():
+            raise
+    return save(replay, directory)  # with the descriptors that reading had
+
+
+def _save(replay: Replay, directory: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     store = adopt(replay, directory)
     store.sync()
@@ -98,11 +108,15 @@ def adopt(replay: Replay, directory: Path) -> Store:
         raise UserError(
             f"replay lives in {replay.directory} (replay.storage disk) and can't be saved to {directory}"
         )
+    try:
+        store = Store(directory)
+    except OSError as error:
+        raise SaveError(error.errno, f"replay was not saved: {error.strerror}", str(directory)) from error
     for chunk in replay.chunks:
         chunk.saved, chunk.files = 0, []
         chunk.dirty[: chunk.rows] = True
-    replay.store = Store(directory)
-    return replay.store
+    replay.store = store
+    return store
 
 
 def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = True) -> int:
@@ -140,9 +154,11 @@ def write_latents(replay: Replay, store: Store) -> tuple[int, int, bool]:
     """Writes the changed latents; returns rows, bytes and whether all of them were written anew."""
     chunks = list(replay.chunks)
     changed = sum(int(c.dirty.sum()) for c in chunks)
-    if (not changed and store.journals) or not chunks:
+    compact = (
+        store.journal_rows + changed > 2 * replay.rows
+    )  # also where a file was damaged, see restore.REWRITE
+    if not chunks or not (changed or compact or not store.journals):
         return 0, 0, False
-    compact = store.journal_rows + changed > 2 * replay.rows
     records, path = [], store.new_path("latents")
     with FileWriter(path) as file:
         for chunk in chunks:
@@ -184,15 +200,15 @@ def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list
     for manifest in manifests:
         keep.update(manifest["files"], manifest["journals"])
     removed = []
-    for path in _files(replay.store.directory):
-        if NAME.fullmatch(path.name) and path.name not in keep and path.parent.name != QUARANTINE:
-            path.unlink(missing_ok=True)
-            replay.files.forget(path)
-            replay.store.unsynced = [p for p in replay.store.unsynced if p != path]
-            removed.append(path.name)
+    try:
+        for path in list_files(replay.store.directory):
+            if NAME.fullmatch(path.name) and path.name not in keep and path.parent.name != QUARANTINE:
+                path.unlink(missing_ok=True)
+                replay.files.forget(path)
+                replay.store.unsynced = [p for p in replay.store.unsynced if p != path]
+                removed.append(path.name)
+    except OSError as error:
+        replay.problems.append(
+            f"replay files that nothing needs were not deleted: {error}; tried again later"
+        )
     return sorted(removed)
-
-
-def _files(directory: Path) -> list[Path]:
-    folders = [directory, directory / QUARANTINE]
-    return [path for folder in folders if folder.is_dir() for path in folder.iterdir()]

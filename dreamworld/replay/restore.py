@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dreamworld.errors import UserError
+from dreamworld.reading import BlockedFile
+from dreamworld.replay import patience
 from dreamworld.replay.chunks import Chunk, RawBody, decode_blocks
 from dreamworld.replay.disk import DiskBody, Piece
 from dreamworld.replay.files import QUARANTINE, Damaged, quarantine, read_section, read_table
@@ -27,10 +31,13 @@ Records = dict[
 
 
 def load(replay: Replay, directory: Path, manifest: dict[str, Any]) -> list[str]:
-    """Replaces the content of `replay`; returns a line per loss. Raises UserError if it does not fit."""
+    """Replaces the content of `replay`; returns a line per loss. Raises UserError if it does not fit.
+
+    What the system does not give is no loss: it raises BlockedFile, and all files stay where they are.
+    """
     _check(replay, manifest)
     replay.clear(chunk=int(manifest["chunk"]))
-    replay.store = Store(directory)
+    replay.store = patience.read(lambda: Store(directory), directory)
     problems: list[str] = []
     records = _index(directory, manifest["files"], problems)
     _restore_sampler(replay, manifest)
@@ -70,18 +77,28 @@ def _index(directory: Path, names: list[str], problems: list[str]) -> Records:
     for name in names:
         path = directory / name
         try:
-            table = read_table(path)
-            for record in table["records"]:
-                records[record["stream"], record["start"]].append((path, table["codec"], record))
-        except (Damaged, KeyError, TypeError, ValueError) as error:
+            with _understood("has an impossible table of contents"):
+                table = read_table(path)
+                for record in table["records"]:
+                    records[record["stream"], record["start"]].append((path, table["codec"], record))
+        except Damaged as error:
             problems.append(_report(path, error))
     return records
 
 
-def _report(path: Path, error: Exception) -> str:
-    reason = str(error) if isinstance(error, Damaged) else f"has an impossible table of contents ({error!r})"
-    moved = path.exists() and quarantine(path)
-    return f"{path.name} {reason}" + (f"; moved to {QUARANTINE}/" if moved else "")
+@contextlib.contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Makes Damaged of what goes wrong with content that is not as it was written; BlockedFile stays as it is."""
+    try:
+        yield
+    except BlockedFile:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise Damaged(f"{what} ({error!r})") from None
+
+
+def _report(path: Path, error: Damaged) -> str:
+    return f"{path.name} {error}" + (f"; moved to {QUARANTINE}/" if quarantine(path) else "")
 
 
 def _restore_sampler(replay: Replay, manifest: dict[str, Any]) -> None:
@@ -112,8 +129,9 @@ def _load_chunk(replay: Replay, entry: list[int], records: Records, problems: li
         if count <= 0:
             continue
         try:
-            sums = _read_rows(replay, path, codec, record, body, first, count)
-        except (Damaged, ValueError, KeyError, TypeError, IndexError) as error:
+            with _understood("has impossible records"):
+                sums = _read_rows(replay, path, codec, record, body, first, count)
+        except Damaged as error:
             problems.append(
                 f"{path.name} {error}: dropped rows {start} to {start + rows - 1} of stream {stream}"
             )
@@ -162,9 +180,9 @@ def _read_rows(
     """Reads one record into `body`; returns the checksums of its rows (raw) or nothing."""
     rows = record["rows"]
     sums = np.zeros((len(replay.layout.obs), count), np.uint32)
-    with open(path, "rb") as file:
+    with patience.open_data(path) as file:
         for index, column in enumerate(replay.layout.obs):
-            data = read_section(file, record["columns"][index])
+            data = read_section(file, record["columns"][index], path)
             if codec == "raw":
                 values = np.frombuffer(data, np.uint8).reshape(rows, column.nbytes)
             else:
@@ -172,7 +190,9 @@ def _read_rows(
             body.columns[index][first : first + count] = values[:count]
         if codec == "raw":
             shape = (len(replay.layout.obs), rows)
-            sums = np.frombuffer(read_section(file, record["sums"]), np.uint32).reshape(shape)[:, :count]
+            sums = np.frombuffer(read_section(file, record["sums"], path), np.uint32).reshape(shape)[
+                :, :count
+            ]
     return sums
 
 
@@ -186,22 +206,24 @@ def _load_latents(replay: Replay, manifest: dict[str, Any], problems: list[str])
     for name in manifest["journals"]:
         path = store.directory / name
         try:
-            table = read_table(path)
-            table["records"], table["priority"] = table["records"], table["priority"]
-        except (Damaged, KeyError, TypeError, ValueError) as error:
+            with _understood("has an impossible table of contents"):
+                table = read_table(path)
+                table["records"], table["priority"] = table["records"], table["priority"]
+        except Damaged as error:
             problems.append(_report(path, error) + ": latents of all rows start again from zero")
             for chunk in chunks.values():
                 _forget_latents(chunk)
             continue
         store.journals.append(name)
-        with open(path, "rb") as file:
+        with patience.open_data(path) as file:
             for record in table["records"]:
                 chunk = chunks.get((record["stream"], record["start"]))
                 if chunk is None:
                     continue
                 try:
-                    _apply(chunk, file, record, table["priority"])
-                except (Damaged, ValueError, KeyError, TypeError, IndexError) as error:
+                    with _understood("has impossible records"):
+                        _apply(chunk, file, path, record, table["priority"])
+                except Damaged as error:
                     where = f"rows {chunk.start} to {chunk.start + chunk.rows - 1} of stream {chunk.stream}"
                     problems.append(f"{name} {error}: latents of {where} start again from zero")
                     _forget_latents(chunk)
@@ -209,8 +231,8 @@ def _load_latents(replay: Replay, manifest: dict[str, Any], problems: list[str])
         store.journal_rows = REWRITE
 
 
-def _apply(chunk: Chunk, file: Any, record: dict[str, Any], priority: bool) -> None:
-    data = [read_section(file, section) for section in record["sections"]]
+def _apply(chunk: Chunk, file: Any, path: Path, record: dict[str, Any], priority: bool) -> None:
+    data = [read_section(file, section, path) for section in record["sections"]]
     offsets = np.frombuffer(data[0], np.uint32)
     for array, values in zip(chunk.latents, data[1:], strict=False):
         array[offsets] = np.frombuffer(values, np.uint8).reshape(len(offsets), -1)

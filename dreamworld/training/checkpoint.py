@@ -152,8 +152,9 @@ class Checkpointer:
     ) -> None:
         """Starts a snapshot of `step`; waits first for the one before, and with `block` for this one.
 
-        A step that has a complete snapshot is not written again; a `score` is added to it. `agent` may be
-        donated and `host` changed as soon as this returns.
+        A step that has a complete snapshot is not written again; a `score` is added to it, and other names of
+        replay files, which damaged ones were replaced by. `agent` may be donated and `host` changed as soon as
+        this returns.
 
         Args:
           step: agent steps.
@@ -168,7 +169,7 @@ class Checkpointer:
         self._run_on_commit(meta)
         self._quarantine()
         if step in self.steps():
-            self._set_score(step, score)
+            self._amend(step, score, meta)
             return
         header = {
             "step": step,
@@ -280,14 +281,21 @@ class Checkpointer:
                         path.rename(self.directory / f"{step}.damaged-{int(time.time())}")
         self._bad.clear()
 
-    def _set_score(self, step: int, score: float | None) -> None:
+    def _amend(self, step: int, score: float | None, meta: dict[str, Any]) -> None:
+        """Records the score and the replay files of a complete snapshot anew."""
         folder = self.directory / str(step)
-        if score is None or _process()[0] != 0:
+        if _process()[0] != 0:
             return
         try:
-            snapshot.write_commit(folder, {**snapshot.read_commit(folder), "score": score})
+            body = snapshot.read_commit(folder)
+            changes: dict[str, Any] = {} if score is None else {"score": score}
+            if body["processes"] == 1 and _replay_files(body["meta"]["0"]) != _replay_files(meta):
+                changes["meta"] = {"0": meta}
+            if changes:
+                snapshot.write_commit(folder, {**body, **changes})
+                self._collect = True
         except (OSError, snapshot.CorruptError) as error:
-            self._say(f"the score of checkpoint {folder} was not recorded: {error}")
+            self._say(f"checkpoint {folder} could not be amended: {error}")
 
     def _run_on_commit(self, *saving: dict[str, Any]) -> None:
         if not self._collect or self._on_commit is None:
@@ -343,6 +351,11 @@ def _read_agent(folder: epath.Path, stored: tensors.Table, like: Any) -> Any:
             raise
         cause = " ".join(str(error).split()) or type(error).__name__
         raise snapshot.CorruptError(f"agent can't be read: {printable(cause):.300}") from error
+
+
+def _replay_files(meta: dict[str, Any]) -> Any:
+    replay = meta.get("replay") or {}
+    return [replay.get(key) for key in ("files", "journals")]
 
 
 def _process() -> tuple[int, int]:

@@ -211,6 +211,23 @@ def test_any_damage_to_any_file_is_named_and_the_rest_trains_on(kit, tmp_path, s
             assert problems == [] and again.digest() == replay.digest()
 
 
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_damaged_latents_file_is_written_anew_where_nothing_changed(kit, tmp_path, which):
+    _, manifest = saved(kit, tmp_path)
+    assert len(manifest["journals"]) > 1
+    path = tmp_path / manifest["journals"][which]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    replay, problems = reload(kit, tmp_path, manifest)
+    assert problems
+    healed = json.loads(json.dumps(replay.save(tmp_path)))
+    assert path.name not in healed["journals"] and healed["cost"]["compacted"]
+    again, problems = reload(kit, tmp_path, healed)
+    assert problems == [] and again.digest() == replay.digest()
+    assert again.save(tmp_path)["cost"]["latent_rows"] == 0
+
+
 def test_an_unreadable_file_is_moved_to_quarantine(kit, tmp_path):
     _, manifest = saved(kit, tmp_path)
     (tmp_path / manifest["files"][0]).write_bytes(b"x" * 1000)
