@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from dreamworld import limits, presets, streams
+from dreamworld import presets, streams
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
 
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
@@ -42,20 +43,19 @@ def parse_with(
 ) -> tuple[Config, F]:
     """As `parse`, for a command with options of its own: the fields of the dataclass instance `flags`."""
     lines = _group(argv)
-    names = tuple(value for key, values in lines if key == "configs" for value in values or [""])
+    names = tuple(name for key, values in lines if key == "configs" for name in split_names(values) or [""])
     if "" in names:
         raise UserError(
             f"--configs: needs a name or a .yaml file; there are: {', '.join(presets.preset_names())}"
         )
     config = presets.apply(base or Config(), names)
-    known = presets.options(Config) | presets.options(type(flags))
-    checked = _check([line for line in lines if line[0] != "configs"], known)
+    checked = _check([line for line in lines if line[0] != "configs"], (Config, type(flags)))
     return _run_tyro(checked, {"config": config, "flags": flags}, prog, description, list_presets=True)
 
 
 def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = "") -> F:
     """The options of a command that takes no config: a copy of the dataclass instance `flags`."""
-    checked = _check(_group(argv), presets.options(type(flags)))
+    checked = _check(_group(argv), (type(flags),))
     return _run_tyro(checked, {"flags": flags}, prog, description, list_presets=False)[0]
 
 
@@ -93,17 +93,19 @@ def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def _check(lines: list[tuple[str, list[str]]], known: Mapping[str, Any]) -> list[str]:
+def _check(lines: list[tuple[str, list[str]]], classes: Sequence[type]) -> list[str]:
     """The same line in one spelling that tyro takes, or a UserError."""
     checked: list[str] = []
+    known = {key: (cls, hint) for cls in classes for key, hint in presets.options(cls).items()}
     for key, values in lines:
         if key == "help":
             checked.append("--help")
             continue
         if key not in known:
             raise UserError(presets.unknown(key, " ".join(values), known, "--"))
-        value = presets.coerce(f"--{key}", _joined(key, values, known[key]), known[key])
-        limits.check(key, value, f"--{key}")
+        cls, hint = known[key]
+        value = presets.coerce(f"--{key}", _joined(key, values, hint), hint)
+        presets.check_range(cls, key, value, f"--{key}")
         if isinstance(value, tuple):
             checked += [f"--{key}", *(str(item) for item in value)]
         else:
@@ -114,11 +116,13 @@ def _check(lines: list[tuple[str, list[str]]], known: Mapping[str, Any]) -> list
 def _joined(key: str, values: list[str], hint: Any) -> Any:
     """One text per option, a list for tuples; an option without a value switches a bool on."""
     if hasattr(hint, "__origin__") and hint.__origin__ is tuple:
-        return values if len(values) > 1 else "".join(values)
+        return split_list(values) if len(values) > 1 else "".join(values)
     if not values:
         if hint is bool:
             return True
         raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
+    if len(values) > 1 and key == "seeds":  # a list written as text
+        return ",".join(split_list(values))
     if len(values) > 1:
         raise UserError(f"--{key} {' '.join(values)}: takes one value, got {len(values)}")
     return values[0]

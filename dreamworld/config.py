@@ -8,7 +8,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from dreamworld.values import CHOICES, OPTIONS
+from dreamworld.limits import (
+    COUNT,
+    DECAY,
+    DEVICES,
+    EPISODES,
+    LAYERS,
+    PERCENTILE,
+    PERIOD,
+    SCALE,
+    SEED,
+    SHARE,
+    STEPS,
+    Range,
+)
+from dreamworld.values import CHOICES, OPTIONS, PATTERN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +31,15 @@ class AtariConfig:
     """pillow: bilinear, as published. area: the fast C++ path."""
     gray: bool = False
     """One channel instead of three."""
-    repeat: int = 4
+    repeat: Annotated[int, Range(1, 1000)] = 4
     """Emulator frames per agent step; the last two are max-pooled."""
-    sticky: float = 0.0
+    sticky: Annotated[float, SHARE] = 0.0
     """Probability per emulator frame that the previous action is repeated."""
-    noops: int = 30
+    noops: Annotated[int, Range(0, 10_000)] = 30
     """Up to this many no-op frames after a reset."""
     actions: Literal["all", "needed"] = "all"
     """all: 18 actions. needed: the game's minimal set."""
-    max_frames: int = 108_000
+    max_frames: Annotated[int, Range(1, 1e9)] = 108_000
     """Emulator frames until the episode is truncated (not terminated)."""
 
 
@@ -33,7 +47,7 @@ class AtariConfig:
 class DMCConfig:
     obs: Literal["proprio", "vision", "both"] = "proprio"
     """Which observations the agent gets."""
-    camera: int = -1
+    camera: Annotated[int, Range(-1, 1000)] = -1
     """Camera id; -1 takes the published one of the domain (quadruped 2, otherwise 0)."""
     quality: Literal["exact", "fast"] = "exact"
     """fast: 512-texel shadows and no multisampling, about three times faster in software rendering."""
@@ -41,35 +55,35 @@ class DMCConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EnvConfig:
-    num: int = 16
+    num: Annotated[int, COUNT] = 16
     """Parallel environments."""
     engine: Literal["auto", "inprocess", "process", "atari", "jax"] = "auto"
     """What steps them: this process, worker processes, Atari's C++ threads, or one jitted vmap."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 4096)] = 0
     """Worker processes; 0 means one per core."""
-    size: tuple[int, int] = (64, 64)
+    size: Annotated[tuple[int, int], Range(1, 4096)] = (64, 64)
     """Image height and width."""
-    repeat: int = 1
+    repeat: Annotated[int, Range(1, 1000)] = 1
     """Action repeat of suites other than Atari; rewards are summed."""
-    time_limit: int = 0
+    time_limit: Annotated[int, Range(0, 1e9)] = 0
     """Agent steps until an episode is truncated; 0 keeps the environment's own limit."""
     resize: bool = False
     """Resize images of other environments to `size`."""
     gray: bool = False
     """Turn RGB images into one gray channel (Atari has an option of its own)."""
-    stack: int = 1
+    stack: Annotated[int, Range(1, 64)] = 1
     """Frames stacked on the channels of images."""
-    clip_reward: float = 0.0
+    clip_reward: Annotated[float, Range(0, 1e9)] = 0.0
     """Clip rewards to plus or minus this; 0 for no clipping."""
     options: Annotated[str, OPTIONS] = ""
     """Options of the environment's own constructor: `obs=image,size=32,map={"rows": [1, 2]}`."""
     randomize: Annotated[str, CHOICES] = ""
     """Reset options drawn anew each episode: `gravity=-12:-8,map=small|large`."""
-    timeout_s: float = 120.0
+    timeout_s: Annotated[float, Range(0.01, 1e6)] = 120.0
     """A worker that takes longer than this for one step is killed and rebuilt."""
-    max_failures: int = 10
+    max_failures: Annotated[int, Range(0, 1e6)] = 10
     """Environment failures in a row that stop the run."""
-    seed: int = -1
+    seed: Annotated[int, Range(-1, SEED.high)] = -1
     """Environment seed; -1 derives it from the run's seed."""
     atari: AtariConfig = AtariConfig()
     dmc: DMCConfig = DMCConfig()
@@ -82,19 +96,19 @@ class EnvConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    depth: int = 64
+    depth: Annotated[int, Range(1, 4096)] = 64
     """Base number of convolution channels."""
-    mults: tuple[int, ...] = (2, 3, 4, 4)
+    mults: Annotated[tuple[int, ...], Range(1, 64)] = (2, 3, 4, 4)
     """Channel multipliers of the stages."""
-    kernel: int = 5
+    kernel: Annotated[int, Range(1, 31)] = 5
     """Convolution kernel size."""
-    layers: int = 3
+    layers: Annotated[int, Range(1, LAYERS.high)] = 3
     """Layers of the vector encoder and of the vector decoder."""
-    units: int = 1024
+    units: Annotated[int, COUNT] = 1024
     """Width of these layers."""
-    vector_keys: str = "auto"
+    vector_keys: Annotated[str, PATTERN] = "auto"
     """Regular expression of the observation keys for the vector encoder, `auto` by shape, empty for none."""
-    image_keys: str = "auto"
+    image_keys: Annotated[str, PATTERN] = "auto"
     """Regular expression of the observation keys for the image encoder, `auto` by shape, empty for none."""
     symlog: bool = True
     """Squash vector observations with symlog."""
@@ -102,107 +116,107 @@ class EncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RSSMConfig:
-    deter: int = 8192
+    deter: Annotated[int, Range(1, 1_048_576)] = 8192
     """Size of the recurrent state."""
-    hidden: int = 1024
+    hidden: Annotated[int, COUNT] = 1024
     """Width of the input, prior and posterior layers."""
-    stoch: int = 32
+    stoch: Annotated[int, Range(1, 1024)] = 32
     """Number of categorical latents."""
-    classes: int = 64
+    classes: Annotated[int, Range(1, 256)] = 64
     """Classes of each latent."""
-    blocks: int = 8
+    blocks: Annotated[int, Range(1, 1024)] = 8
     """Blocks of the block-diagonal recurrent layers."""
-    dyn_layers: int = 1
+    dyn_layers: Annotated[int, LAYERS] = 1
     """Block-diagonal hidden layers before the gates."""
-    prior_layers: int = 2
+    prior_layers: Annotated[int, LAYERS] = 2
     """Layers of the prior."""
-    posterior_layers: int = 1
+    posterior_layers: Annotated[int, LAYERS] = 1
     """Layers of the posterior."""
-    unimix: float = 0.01
+    unimix: Annotated[float, SHARE] = 0.01
     """Share of the uniform distribution in every latent."""
-    free_nats: float = 1.0
+    free_nats: Annotated[float, Range(0, 1000)] = 1.0
     """The two KL losses are clipped below at this."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ActorCriticConfig:
-    units: int = 1024
+    units: Annotated[int, COUNT] = 1024
     """Width of reward, continue, actor and critic heads."""
-    actor_layers: int = 3
+    actor_layers: Annotated[int, LAYERS] = 3
     """Hidden layers of the actor."""
-    critic_layers: int = 3
+    critic_layers: Annotated[int, LAYERS] = 3
     """Hidden layers of the critic."""
-    reward_layers: int = 1
+    reward_layers: Annotated[int, LAYERS] = 1
     """Hidden layers of the reward head."""
-    cont_layers: int = 1
+    cont_layers: Annotated[int, LAYERS] = 1
     """Hidden layers of the continue head."""
-    bins: int = 255
+    bins: Annotated[int, Range(3, COUNT.high)] = 255
     """Bins of the symexp two-hot heads (odd)."""
-    imag_length: int = 15
+    imag_length: Annotated[int, Range(1, 1000)] = 15
     """Imagined steps."""
-    horizon: int = 333
+    horizon: Annotated[int, Range(1, 1e9)] = 333
     """Discount horizon: gamma = 1 - 1/horizon."""
-    lam: float = 0.95
+    lam: Annotated[float, SHARE] = 0.95
     """Lambda of the lambda-returns."""
-    entropy: float = 3e-4
+    entropy: Annotated[float, SCALE] = 3e-4
     """Scale of the entropy bonus."""
-    slow_rate: float = 0.02
+    slow_rate: Annotated[float, SHARE] = 0.02
     """Step of the slow critic towards the critic after each update."""
-    slow_scale: float = 1.0
+    slow_scale: Annotated[float, SCALE] = 1.0
     """Weight of the slow critic's regression target."""
     slow_target: bool = False
     """Use the slow critic for the targets, too."""
-    return_rate: float = 0.01
+    return_rate: Annotated[float, SHARE] = 0.01
     """Rate of the moving return percentiles."""
-    return_low: float = 5.0
+    return_low: Annotated[float, PERCENTILE] = 5.0
     """Lower percentile of the return range."""
-    return_high: float = 95.0
+    return_high: Annotated[float, PERCENTILE] = 95.0
     """Upper percentile of the return range."""
-    return_limit: float = 1.0
+    return_limit: Annotated[float, Range(1e-8, 1e9)] = 1.0
     """Lower limit of the percentile range that advantages are divided by."""
-    std_min: float = 0.1
+    std_min: Annotated[float, Range(1e-6, 100)] = 0.1
     """Smallest standard deviation of continuous actions."""
-    std_max: float = 1.0
+    std_max: Annotated[float, Range(1e-6, 100)] = 1.0
     """Largest standard deviation of continuous actions."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    obs: float = 1.0
+    obs: Annotated[float, SCALE] = 1.0
     """Scale of each observation key's reconstruction."""
-    reward: float = 1.0
+    reward: Annotated[float, SCALE] = 1.0
     """Scale of the reward loss."""
-    cont: float = 1.0
+    cont: Annotated[float, SCALE] = 1.0
     """Scale of the continue loss."""
-    dyn: float = 1.0
+    dyn: Annotated[float, SCALE] = 1.0
     """Scale of the KL that moves the prior to the posterior."""
-    rep: float = 0.1
+    rep: Annotated[float, SCALE] = 0.1
     """Scale of the KL that moves the posterior to the prior."""
-    actor: float = 1.0
+    actor: Annotated[float, SCALE] = 1.0
     """Scale of the actor loss."""
-    critic: float = 1.0
+    critic: Annotated[float, SCALE] = 1.0
     """Scale of the critic loss on imagined states."""
-    replay_value: float = 0.3
+    replay_value: Annotated[float, SCALE] = 0.3
     """Scale of the critic loss on replayed states."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    lr: float = 4e-5
+    lr: Annotated[float, Range(0, 10)] = 4e-5
     """Learning rate after the warm-up."""
-    warmup: int = 1000
+    warmup: Annotated[int, PERIOD] = 1000
     """Updates of linear learning-rate warm-up; the first is at 0."""
-    anneal: int = 0
+    anneal: Annotated[int, PERIOD] = 0
     """Update at which the learning rate has fallen linearly to a tenth, where it stays; 0 keeps it, as published."""
-    agc: float = 0.3
+    agc: Annotated[float, SCALE] = 0.3
     """Adaptive gradient clipping: gradient norm per tensor at most this times the parameter norm."""
-    agc_floor: float = 1e-3
+    agc_floor: Annotated[float, SCALE] = 1e-3
     """Parameter norm floor of the clipping."""
-    beta1: float = 0.9
+    beta1: Annotated[float, DECAY] = 0.9
     """Momentum decay."""
-    beta2: float = 0.999
+    beta2: Annotated[float, DECAY] = 0.999
     """Decay of the squared-gradient average."""
-    eps: float = 1e-20
+    eps: Annotated[float, SHARE] = 1e-20
     """Added to the root of that average."""
 
 
@@ -223,63 +237,63 @@ class AgentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-    capacity_steps: float = 5e6
+    capacity_steps: Annotated[float, STEPS] = 5e6
     """Rows kept; whichever of the two capacities is hit first."""
-    capacity_bytes: float = 0
+    capacity_bytes: Annotated[float, Range(0, 1e16)] = 0
     """Bytes kept; 0 for no limit of its own."""
     storage: Literal["raw", "lz4", "disk"] = "raw"
     """Where observation chunks live: raw RAM, LZ4-compressed RAM, or files."""
-    chunk: int = 1024
+    chunk: Annotated[int, Range(1, 1e7)] = 1024
     """Rows per stored chunk."""
-    hot_chunks: int = 64
+    hot_chunks: Annotated[int, Range(1, 1e7)] = 64
     """Chunks kept raw in RAM by the compressed storage."""
     online: bool = True
     """Serve each freshly collected chunk once, first."""
-    uniform: float = 1.0
+    uniform: Annotated[float, SCALE] = 1.0
     """Mixture share of uniform sampling."""
-    prioritized: float = 0.0
+    prioritized: Annotated[float, SCALE] = 0.0
     """Mixture share of prioritised sampling."""
-    recent: float = 0.0
+    recent: Annotated[float, SCALE] = 0.0
     """Mixture share of recency-weighted sampling."""
-    min_starts: int = 1024
+    min_starts: Annotated[int, Range(1, 1e9)] = 1024
     """Valid start positions before the first update."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    steps: float = 1.1e6
+    steps: Annotated[float, STEPS] = 1.1e6
     """Agent steps in all environments together (action repeat not counted)."""
-    train_ratio: float = 256.0
+    train_ratio: Annotated[float, SCALE] = 256.0
     """Trained rows per agent step: one update per batch_size x batch_length / train_ratio agent steps."""
-    batch_size: int = 16
+    batch_size: Annotated[int, COUNT] = 16
     """Chunks of an update."""
-    batch_length: int = 64
+    batch_length: Annotated[int, COUNT] = 64
     """Trained rows of a chunk."""
-    replay_context: int = 1
+    replay_context: Annotated[int, SHARE] = 1
     """1: every chunk starts from the latents stored with the row before it, as published. 0: it starts from zeros."""
     mode: Literal["host", "fused"] = "host"
     """fused: collect, replay and update of a JAX environment as one jitted program."""
-    prefetch: int = 2
+    prefetch: Annotated[int, Range(0, 1000)] = 2
     """Batches drawn ahead of the update that trains on them: a fixed count, so that runs are reproducible."""
-    log_every: float = 1000
+    log_every: Annotated[float, STEPS] = 1000
     """Agent steps between log rows."""
-    report_every: float = 20_000
+    report_every: Annotated[float, PERIOD] = 20_000
     """Agent steps between open-loop prediction reports; 0 for none."""
-    save_every: float = 20_000
+    save_every: Annotated[float, PERIOD] = 20_000
     """Agent steps between checkpoints; 0 saves at the end only."""
-    keep_last: int = 2
+    keep_last: Annotated[int, Range(1, 1e6)] = 2
     """Newest checkpoints kept."""
-    keep_every: float = 0
+    keep_every: Annotated[float, PERIOD] = 0
     """Checkpoints at multiples of this many agent steps are kept for good; 0 for none."""
     keep_best: bool = False
     """Keep the checkpoint with the best evaluation score, too."""
-    grace_s: float = 30.0
+    grace_s: Annotated[float, Range(0, 1e6)] = 30.0
     """Time for a save after SIGTERM or SIGINT."""
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Device to require; auto takes what JAX finds."""
     nan_policy: Literal["stop", "skip"] = "stop"
     """After a non-finite update (which is never applied): stop, or go on for at most nan_limit of them."""
-    nan_limit: int = 10
+    nan_limit: Annotated[int, Range(0, 1e9)] = 10
     """Non-finite updates that `skip` allows."""
     compile_cache: str = "~/.cache/dreamworld/xla"
     """Folder of compiled programs, shared by runs; empty for none."""
@@ -289,9 +303,9 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    every: float = 0
+    every: Annotated[float, PERIOD] = 0
     """Agent steps between evaluations on separate environments; 0 for none."""
-    episodes: int = 4
+    episodes: Annotated[int, EPISODES] = 4
     """Episodes of an evaluation."""
     mode: Literal["sample", "greedy"] = "sample"
     """Sampled (as published) or greedy actions."""
@@ -303,21 +317,21 @@ class EvalConfig:
 class ParallelConfig:
     """Mesh of devices; at most one axis may be -1, which takes the rest."""
 
-    seed: int = 1
+    seed: Annotated[int, DEVICES] = 1
     """Devices along the axis of independent seeds."""
-    data: int = -1
+    data: Annotated[int, DEVICES] = -1
     """Devices along which the batch is split."""
-    fsdp: int = 1
+    fsdp: Annotated[int, DEVICES] = 1
     """Devices along which large parameters are split."""
-    fsdp_threshold: int = 1 << 20
+    fsdp_threshold: Annotated[int, PERIOD] = 1 << 20
     """Parameters with fewer elements are replicated."""
     coordinator: str = ""
     """host:port of the first process, `auto` for SLURM or TPU metadata, empty for one process."""
-    processes: int = 1
+    processes: Annotated[int, COUNT] = 1
     """Processes (hosts) of the run."""
-    process_id: int = 0
+    process_id: Annotated[int, Range(0, COUNT.high)] = 0
     """Index of this process."""
-    heartbeat_s: float = 60.0
+    heartbeat_s: Annotated[float, Range(1, 1e6)] = 60.0
     """A process that is not heard of for so long is lost, and all others exit."""
 
 
@@ -335,7 +349,7 @@ class Config:
 
     task: str = "dmc_walker_walk"
     """Environment: atari_<game>, dmc_<domain>_<task>, crafter_reward, gym_<id>, jax_<name>, module:Name, ..."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of parameters, sampling and environments."""
     seeds: str = ""
     """Train several seeds in one program: `0:8` or `0,3,5`."""

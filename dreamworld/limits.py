@@ -1,51 +1,91 @@
-"""Ranges of the number options: what no run can make sense of is refused before anything starts."""
+"""Numbers of the options: how they are written, and the ranges outside of which no run can make sense of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+import re
 from typing import Any
 
 from dreamworld.errors import UserError
 
-COUNT = (1, math.inf)  # at least one
-AMOUNT = (0, math.inf)  # none is allowed
-SHARE = (0, 1)
-
-LIMITS: Mapping[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    **dict.fromkeys(("env.num", "env.size", "env.repeat", "env.atari.repeat", "env.atari.max_frames"), COUNT),
-    **dict.fromkeys(("env.workers", "env.time_limit", "env.timeout_s", "env.atari.noops"), AMOUNT),
-    "env.max_failures": AMOUNT,
-    "env.atari.sticky": SHARE,
-    **{f"agent.encoder.{name}": COUNT for name in ("depth", "mults", "kernel", "layers", "units")},
-    **{f"agent.rssm.{name}": COUNT for name in ("deter", "hidden", "stoch", "classes", "blocks")},
-    "agent.rssm.unimix": SHARE,
-    "agent.rssm.free_nats": AMOUNT,
-    **{f"agent.behaviour.{name}": COUNT for name in ("units", "imag_length", "horizon")},
-    "agent.behaviour.bins": (3, math.inf),
-    **{f"agent.behaviour.{name}": SHARE for name in ("lam", "slow_rate", "return_rate")},
-    **{f"agent.behaviour.{name}": (0, 100) for name in ("return_low", "return_high")},
-    **{f"agent.loss.{name}": AMOUNT for name in ("obs", "reward", "cont", "dyn", "rep", "actor", "critic")},
-    **{f"agent.optim.{name}": AMOUNT for name in ("lr", "warmup", "anneal", "agc", "agc_floor", "eps")},
-    **{f"agent.optim.{name}": SHARE for name in ("beta1", "beta2")},
-    **{f"replay.{name}": COUNT for name in ("capacity_steps", "chunk", "hot_chunks", "min_starts")},
-    **{f"replay.{name}": AMOUNT for name in ("capacity_bytes", "uniform", "prioritized", "recent")},
-    **{f"run.{name}": COUNT for name in ("steps", "batch_size", "batch_length", "log_every", "keep_last")},
-    **{f"run.{name}": AMOUNT for name in ("train_ratio", "replay_context", "report_every", "save_every")},
-    **{f"run.{name}": AMOUNT for name in ("prefetch", "keep_every", "grace_s", "nan_limit")},
-    "eval.every": AMOUNT,
-    "eval.episodes": COUNT,
-    "parallel.processes": COUNT,
-    "parallel.process_id": AMOUNT,
-    "parallel.fsdp_threshold": AMOUNT,
-}
+MAX_DIGITS = 400
+SHOWN = 60  # characters of a value that a message shows
+# ASCII digits; underscores between them, as in Python. No hexadecimal numbers, no digits of other scripts.
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_INT = re.compile(rf"[+-]?{_DIGITS}")
+_FLOAT = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?[0-9]+)?")
+_INFINITY = re.compile(r"([+-]?)\.?(?:inf|infinity)", re.IGNORECASE)
 
 
-def check(key: str, value: Any, shown: str = "") -> None:
-    """Raises UserError when an option (every element, for a tuple) is out of its range; `shown` names it."""
-    low, high = LIMITS.get(key, (-math.inf, math.inf))
-    for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, str) and not low <= number <= high:
-            words = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise UserError(f"{shown or key}: got {number:g}, expects {words}")
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The least and the largest number that an option takes (every element, for a list)."""
+
+    low: float
+    high: float
+
+    def check(self, value: Any, shown: str) -> None:
+        """Raises UserError when the number, or one of a tuple, is outside; `shown` names the option."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, str) and not self.low <= number <= self.high:
+                got = show(number) if isinstance(number, int) else f"{number:g}"
+                raise UserError(f"{shown}: got {got}, expects {self._words(number)}")
+
+    def _words(self, number: float) -> str:
+        if self.high <= 1000:
+            return f"between {self.low:.12g} and {self.high:.12g}"
+        return f"at least {self.low:.12g}" if number < self.low else f"at most {self.high:.12g}"
+
+
+SHARE = Range(0, 1)
+SEED = Range(0, 2**31 - 1)
+STEPS = Range(1, 1e12)
+PERIOD = Range(0, 1e12)  # 0 switches it off
+LAYERS = Range(0, 64)
+COUNT = Range(1, 65_536)
+SCALE = Range(0, 1e6)
+DECAY = Range(0, 0.9999999)  # 1 would divide by zero
+PERCENTILE = Range(0, 100)
+EPISODES = Range(1, 100_000)
+DEVICES = Range(-1, 65_536)
+
+
+def parse_int(value: int | float | str) -> int:
+    """A whole number; `1e6` is one. Raises ValueError or OverflowError."""
+    if isinstance(value, str) and _INT.fullmatch(value.strip()) and len(value) <= MAX_DIGITS:
+        return int(value)
+    number = parse_float(value) if isinstance(value, str) else value
+    if number != int(number):
+        raise ValueError(value)
+    return int(number)
+
+
+def parse_float(value: int | float | str) -> float:
+    """A number that is not NaN; takes YAML's spelling of infinity, too. Raises ValueError or OverflowError."""
+    if isinstance(value, str):
+        text = value.strip()
+        infinite = _INFINITY.fullmatch(text)
+        if infinite:
+            return -math.inf if infinite[1] == "-" else math.inf
+        if len(text) > MAX_DIGITS or not _FLOAT.fullmatch(text):
+            raise ValueError(value)
+        value = text
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError(value)
+    return number
+
+
+def show(value: Any) -> str:
+    """A value for a message, in the spelling of Python, long ones cut short."""
+    if isinstance(value, list | tuple):
+        return shorten("[" + ", ".join(show(item) for item in value[:SHOWN]) + "]")
+    return shorten(repr(value))
+
+
+def shorten(text: str, most: int = SHOWN) -> str:
+    """`text`, with its middle left out where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}…{text[-most // 4 :]} ({len(text):,} characters)"

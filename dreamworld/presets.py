@@ -10,8 +10,8 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
-import math
 import os
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import limits, reading
+from dreamworld import reading
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import Range, parse_float, parse_int, show
+from dreamworld.lists import split_list
 from dreamworld.values import Syntax
 
 T = TypeVar("T")
@@ -42,6 +44,27 @@ def options(cls: type) -> dict[str, Any]:
             syntax = [mark for mark in marks if isinstance(mark, Syntax)]
             found[field.name] = syntax[0] if syntax else hint
     return found
+
+
+@functools.cache
+def ranges(cls: type) -> dict[str, Range]:
+    """Ranges of the number options of a config dataclass, by dotted key."""
+    marked = typing.get_type_hints(cls, include_extras=True)
+    found: dict[str, Range] = {}
+    for field in dataclasses.fields(cls):
+        hint = marked[field.name]
+        if dataclasses.is_dataclass(hint):
+            found |= {f"{field.name}.{key}": value for key, value in ranges(typing.cast(type, hint)).items()}
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, Range):
+                found[field.name] = mark
+    return found
+
+
+def check_range(cls: type, key: str, value: Any, shown: str) -> None:
+    """Raises UserError, which names the option as `shown`, when a number is outside the range of its option."""
+    if key in ranges(cls):
+        ranges(cls)[key].check(value, shown)
 
 
 def nearest(key: str, choices: Iterable[str]) -> str:
@@ -65,7 +88,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{key}: got {_shown(value)}, expects {expected(hint)}") from None
+        raise UserError(f"{key}: got {show(value)}, expects {expected(hint)}") from None
 
 
 def expected(hint: Any) -> str:
@@ -80,12 +103,6 @@ def expected(hint: Any) -> str:
             return f"a list, each {expected(parts[0])}"
         return f"{len(parts)} values, each {expected(parts[0])}"
     return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[hint]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_shown(item) for item in value) + "]"
-    return repr(value)
 
 
 def _convert(value: Any, hint: Any) -> Any:
@@ -106,7 +123,7 @@ def _convert(value: Any, hint: Any) -> Any:
         return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(value)
-    return _int(value) if hint is int else _float(value)
+    return parse_int(value) if hint is int else parse_float(value)
 
 
 def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
@@ -123,28 +140,10 @@ def _bool(value: Any) -> bool:
     return value
 
 
-def _int(value: int | float | str) -> int:
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            value = float(value)
-    if value != int(value):
-        raise ValueError(value)
-    return int(value)
-
-
-def _float(value: int | float | str) -> float:
-    """Takes YAML's spelling of infinity, too."""
-    number = float("inf" if value == ".inf" else value)
-    if math.isnan(number):
-        raise ValueError(value)
-    return number
-
-
 def _tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(value, str):
-        value = [item.strip() for item in value.strip("[]()").split(",") if item.strip()]
+        is_numbers = parts[0] in (int, float)
+        value = split_list(re.sub(r"\s+", ",", value.strip()) if is_numbers else value)
     if not isinstance(value, list | tuple):
         value = [value]
     if parts[-1] is Ellipsis:
@@ -180,7 +179,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
         if key not in known:
             raise UserError(f"{prefix}{unknown(key, value, known)}")
         checked[key] = coerce(prefix + key, value, known[key])
-        limits.check(key, checked[key], prefix + key)
+        check_range(type(config), key, checked[key], prefix + key)
     return replace(config, checked)
 
 
@@ -188,9 +187,9 @@ def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "") -> str
     """The line for an unknown key: names it, its value, and the nearest valid key."""
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
-        return f"{dashes}{key}: got {_shown(value)}, but it is a group; options: {dashes}{members[0]}, …"
+        return f"{dashes}{key}: got {show(value)}, but it is a group; options: {dashes}{members[0]}, …"
     best = nearest(key, known)
-    return f"{dashes}{key}: no such option (value {_shown(value)}); did you mean {dashes}{best}?"
+    return f"{dashes}{key}: no such option (value {show(value)}); did you mean {dashes}{best}?"
 
 
 def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -295,4 +294,4 @@ def diff(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
 
 def describe_diff(changes: Mapping[str, tuple[Any, Any]]) -> str:
     """`run.batch_size 16 -> 8, seed 0 -> 1`."""
-    return ", ".join(f"{key} {_shown(old)} -> {_shown(new)}" for key, (old, new) in changes.items())
+    return ", ".join(f"{key} {show(old)} -> {show(new)}" for key, (old, new) in changes.items())

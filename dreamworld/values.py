@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from dreamworld.errors import UserError
+from dreamworld.limits import shorten
 
 MAX_DEPTH = 16  # brackets inside each other
 MAX_DIGITS = 400
@@ -96,13 +97,27 @@ OPTIONS = Syntax("options of the environment, such as size=32,map=[1,2]", option
 CHOICES = Syntax("choices for every episode, such as gravity=-12:-8,map=small|large", choices_text)
 
 
+def pattern_text(pattern: Any) -> str:
+    """A regular expression, unchanged; UserError where it is none."""
+    if not isinstance(pattern, str):
+        raise TypeError(pattern)
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(f"{shorten(repr(pattern))} is not a regular expression: {error}") from None
+    return str(pattern)
+
+
+PATTERN = Syntax("a regular expression such as image|depth, auto, or empty", pattern_text)
+
+
 def parse_value(text: str) -> Any:
     """One value: a list or mapping in brackets, text in quotes, else what `plain` makes of it."""
     text = text.strip()
     kind = NODES.get(text[:1])
     if kind is None:
         return plain(text)
-    list(_split(text, ","))  # counts the brackets
+    list(split(text, ","))  # counts the brackets
     try:
         node = yaml.compose(text, Loader=_Flow)
         if not isinstance(node, kind):
@@ -219,10 +234,10 @@ def _typed(value: Any, depth: int = 0) -> Any:
 def _choice(name: str, value: Any) -> tuple[float, float] | list[Any]:
     if not isinstance(value, str):
         return [_typed(item) for item in value] if isinstance(value, list | tuple) else [_typed(value)]
-    parts = [part.strip() for part in _split(value, "|")]
+    parts = [part.strip() for part in split(value, "|")]
     if not all(parts):
         raise UserError(f'{name}={value!r}: an empty choice; write "" for empty text')
-    ends = list(_split(value, ":"))
+    ends = list(split(value, ":"))
     if len(parts) > 1 or len(ends) == 1:
         return [parse_value(part) for part in parts]
     try:
@@ -245,7 +260,7 @@ def _name(name: Any) -> str:
 def _assignments(text: str, form: str) -> Iterator[tuple[str, str]]:
     """(name, text of the value) pairs, each name once."""
     seen = set()
-    for item in filter(None, (part.strip() for part in _split(text, ","))):
+    for item in filter(None, (part.strip() for part in split(text, ","))):
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not value or not NAME.fullmatch(name):
             raise UserError(f'{item!r}: write {form} (a list as [1,2], text with commas as "a,b")')
@@ -255,7 +270,7 @@ def _assignments(text: str, form: str) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _split(text: str, mark: str) -> Iterator[str]:
+def split(text: str, mark: str) -> Iterator[str]:
     """Splits at a mark that is in no brackets and no quotes; those count only where a value can begin."""
     closers: list[str] = []
     start, index, fresh = 0, 0, True

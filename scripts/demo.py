@@ -11,6 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from dreamworld.limits import SEED
 
 THRESHOLD = 200.0  # mean return over EPISODES; a random policy gets about 22, the best possible is 500
 EPISODES = 10
@@ -20,7 +23,7 @@ EPISODES = 10
 class Flags:
     logdir: str = "runs/demo"
     """Folder of the demo; what an earlier demo left there is replaced."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,11 @@ import dataclasses
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 from dreamworld import cli
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 
 USAGE = """usage: dreamworld envs                        list the families, and what is installed
        dreamworld envs list FAMILY            list the names of a family
@@ -19,7 +21,7 @@ USAGE = """usage: dreamworld envs                        list the families, and 
 class Flags:
     """Options of `dreamworld envs check`."""
 
-    check_steps: int = 300
+    check_steps: Annotated[int, Range(1, 1e8)] = 300
     """Steps to take."""
 
 

@@ -7,9 +7,10 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dreamworld.errors import UserError
+from dreamworld.limits import EPISODES, SEED, STEPS, Range
 
 if TYPE_CHECKING:
     from dreamworld.logging.rundir import RunDir
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 class Flags:
     logdir: str = ""
     """Folder of the run."""
-    episodes: int = 10
+    episodes: Annotated[int, EPISODES] = 10
     mode: Literal["sample", "greedy"] = "sample"
     """Sampled (as published) or greedy actions."""
-    step: int = -1
+    step: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     video: bool = False
     """Write a video of the first episode into the run's folder `eval`."""
     json: bool = False
@@ -39,8 +40,6 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(argv, Flags(), prog="dreamworld eval", description="Evaluate the agent of a run.")
     if not flags.logdir:
         raise UserError("--logdir: needs the folder of a run")
-    if flags.episodes < 1:
-        raise UserError(f"--episodes {flags.episodes}: needs at least 1")
     row = evaluate_run(flags)
     print(json.dumps(row) if flags.json else describe(row))
     return 0

@@ -6,10 +6,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from dreamworld import cli
 from dreamworld.errors import UserError
+from dreamworld.limits import SEED, Range
 
 DESCRIPTION = """Compare runs: dreamworld report DIR… or LABEL=DIR…
 
@@ -22,15 +23,15 @@ class Flags:
     """published: draw the published curves that the package carries, with their settings stated."""
     out: str = ""
     """Folder of the report; by default `statistics` in the first DIR."""
-    at: float = 0
+    at: Annotated[float, Range(0, 1e15)] = 0
     """Compare scores at this many environment frames; 0 takes what every finished run reached."""
     group_by: tuple[str, ...] = ()
     """Options whose values are different methods, such as agent.optim.lr."""
     source: Literal["train", "eval"] = "train"
     """train: finished training episodes. eval: evaluations."""
-    resamples: int = 2000
+    resamples: Annotated[int, Range(100, 1_000_000)] = 2000
     """Bootstrap resamples."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the bootstrap."""
     title: str = ""
     """Title of the page; by default the names of the methods."""
@@ -43,8 +44,6 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
     if not sources:
         raise UserError("report: which runs? Give directories: dreamworld report DIR…")
-    if flags.resamples < 100:
-        raise UserError(f"--resamples {flags.resamples}: needs 100 or more for a 95% interval")
 
     from dreamworld.stats.analysis import Options
     from dreamworld.stats.report import print_report, report

@@ -14,6 +14,7 @@ from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
+from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
@@ -30,7 +31,6 @@ from dreamworld.training.seeds import (
     SeedView,
     load_seeds,
     make_take,
-    parse_seeds,
 )
 from dreamworld.training.stops import Exit, Stop
 

@@ -14,6 +14,9 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Annotated
+
+from dreamworld.limits import SEED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each seed of the demo rounds in another way: what it reaches must not hang on the last bit.
@@ -24,7 +27,7 @@ ROUNDINGS = ("", "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_multi_thread_
 class Flags:
     demo: bool = True
     """Run the demo."""
-    seeds: tuple[int, ...] = tuple(range(10))
+    seeds: Annotated[tuple[int, ...], SEED] = tuple(range(10))
     """Seeds of the demo, by turns with other flags of the compiler."""
     tests: bool = True
     """Run the tests marked `soak`, too."""

@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from dreamworld import cli
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 from dreamworld.logging.progress import format_duration
 from dreamworld.sweep.status import STALE_S, Row, is_over, rows, summary
 
@@ -28,9 +29,9 @@ class Flags:
     """Refresh until every run has ended; Ctrl-C leaves."""
     json: bool = False
     """Print one JSON list, a row per run."""
-    stale_s: float = STALE_S
+    stale_s: Annotated[float, Range(0, 1e9)] = STALE_S
     """A run on another host whose heartbeat is older (and overdue) is shown as `lost?`."""
-    every_s: float = 2.0
+    every_s: Annotated[float, Range(0.1, 1e6)] = 2.0
     """Seconds between refreshes."""
 
 

@@ -6,17 +6,18 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     supervise: bool = False
     """Run as a child process and restart it after a preemption, an abort or a lost host."""
-    max_restarts: int = 10
+    max_restarts: Annotated[int, Range(0, 1e6)] = 10
     """With --supervise: restarts without progress before giving up."""
 
 

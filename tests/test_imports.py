@@ -10,7 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
-READING = {"text", "reading", "fields", "values"}  # of what lies on disk or is typed in, for everybody
+# Of what lies on disk or is typed in, for everybody.
+READING = {"text", "reading", "fields", "values", "lists"}
 BASE = {
     "types",
     "config",
@@ -32,11 +33,12 @@ ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "text": {"errors"},
-    "values": {"errors"},
+    "values": {"errors", "limits"},
+    "lists": {"errors", "limits", "values"},
     "reading": {"errors", "text", "values"},
     "fields": {"errors", "text", "reading"},
-    "config": {"types", "errors", "values"},
-    "limits": {"types", "config", "errors", "text"},
+    "config": {"types", "errors", "limits", "values"},
+    "limits": {"errors"},
     "presets": {"types", "config", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,
     "runenv": {"types", "errors", "spaces"} | READING,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from dreamworld import cli
 from dreamworld.benchmarks import update
 from dreamworld.config import Config
+from dreamworld.limits import COUNT, Range
 from dreamworld.types import Agent
 
 
@@ -21,9 +22,9 @@ class Flags:
     """Observations, as of `dreamworld benchmark update`."""
     act: str = "continuous:6"
     """Actions, as of `dreamworld benchmark update`."""
-    envs: tuple[int, ...] = (1, 16)
+    envs: Annotated[tuple[int, ...], COUNT] = (1, 16)
     """Numbers of environments."""
-    calls: int = 200
+    calls: Annotated[int, Range(1, 1e6)] = 200
     """Timed calls for each."""
     json: bool = False
     """One JSON line instead of a table."""

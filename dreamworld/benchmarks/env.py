@@ -13,7 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dreamworld import cli, presets
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
+from dreamworld.limits import COUNT, PERIOD, Range
 from dreamworld.types import Spaces, VectorEnv
 
 SUITES = {"atari100k_": "atari100k", "atari_": "atari", "crafter_": "crafter"}
@@ -30,13 +31,13 @@ ASYNC_LIMIT = 64  # processes of the gymnasium baseline, one for each environmen
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    num: int = 16
+    num: Annotated[int, COUNT] = 16
     """Parallel environments."""
-    rounds: int = 5
+    rounds: Annotated[int, Range(1, 1e6)] = 5
     """Turns of every contestant."""
-    turn_s: float = 2.0
+    turn_s: Annotated[float, Range(0.001, 1e6)] = 2.0
     """Length of a turn."""
-    memory_steps: int = 0
+    memory_steps: Annotated[int, PERIOD] = 0
     """Also step this many rows (over all environments) and report how resident memory grew."""
     json: bool = False
     """One JSON line instead of a table."""

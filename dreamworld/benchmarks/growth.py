@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from dreamworld import cli, limits, presets
+from dreamworld import cli, presets
 from dreamworld.benchmarks import update
 from dreamworld.config import Config
+from dreamworld.limits import COUNT, Range
 
 AXES = {
     "batch": "run.batch_size",
@@ -26,13 +27,13 @@ class Flags:
     """Actions, as of `dreamworld benchmark update`."""
     size: tuple[str, ...] = ()
     """Presets laid over the other options, such as size1m size12m."""
-    batch: tuple[int, ...] = (4, 8, 16, 32)
+    batch: Annotated[tuple[int, ...], COUNT] = (4, 8, 16, 32)
     """Values of run.batch_size."""
-    length: tuple[int, ...] = (16, 32, 64, 128)
+    length: Annotated[tuple[int, ...], COUNT] = (16, 32, 64, 128)
     """Values of run.batch_length."""
-    horizon: tuple[int, ...] = (5, 15, 30)
+    horizon: Annotated[tuple[int, ...], Range(1, 1000)] = (5, 15, 30)
     """Values of agent.behaviour.imag_length."""
-    updates: int = 5
+    updates: Annotated[int, Range(1, 1e6)] = 5
     """Timed updates for each."""
     compile_only: bool = False
     """Compile and print memory, without running."""
@@ -51,7 +52,6 @@ def main(argv: Sequence[str]) -> int:
     cases = [("size", name, presets.apply(config, [name])) for name in flags.size]
     for axis, key in AXES.items():
         for value in getattr(flags, axis):
-            limits.check(key, value, f"--{axis}")
             cases.append((axis, value, presets.replace(config, {key: value})))
     for axis, value, case in cases:
         row = {"axis": axis, "value": value, **measure(case, options)}

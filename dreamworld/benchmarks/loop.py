@@ -8,16 +8,17 @@ import io
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from dreamworld import cli
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
+from dreamworld.limits import Range
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    seconds: float = 60.0
+    seconds: Annotated[float, Range(0, 1e6)] = 60.0
     """Measured time, after collection has filled replay and everything is compiled."""
     json: bool = False
     """One JSON line instead of a table."""

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dreamworld.benchmarks.env import hardware
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import AtariConfig, EnvConfig, ReplayConfig
 from dreamworld.errors import UserError
+from dreamworld.limits import COUNT, STEPS, Range
 from dreamworld.replay import Pipeline, Replay
 from dreamworld.types import Space
 
@@ -31,22 +32,22 @@ NEW_STEPS = 10_000  # of the incremental save
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    rows: int = 40_000
+    rows: Annotated[int, STEPS] = 40_000
     """Rows held by each replay that is measured."""
-    envs: int = 16
+    envs: Annotated[int, COUNT] = 16
     """Parallel environments: rows of an insert."""
-    batch: int = 16
-    length: int = 65
+    batch: Annotated[int, COUNT] = 16
+    length: Annotated[int, COUNT] = 65
     """Rows of a window, one of context."""
     deter: Literal["float32", "bfloat16"] = "float32"
     """Stored precision of the deterministic latents."""
-    frames: int = 2048
+    frames: Annotated[int, Range(1, 1e8)] = 2048
     """Real frames recorded of each environment; they are repeated to fill replay."""
-    rounds: int = 5
+    rounds: Annotated[int, Range(1, 1e6)] = 5
     """Measurements of which the median is reported."""
-    round_s: float = 1.0
+    round_s: Annotated[float, Range(0.001, 1e6)] = 1.0
     """Length of a measurement."""
-    update_ms: float = 20.0
+    update_ms: Annotated[float, Range(0, 1e6)] = 20.0
     """Device time of the pretended update, with which waiting for data is measured."""
     directory: str = ""
     """Where files go; empty for the temporary directory."""

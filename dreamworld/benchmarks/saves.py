@@ -7,19 +7,20 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from dreamworld import cli
 from dreamworld.benchmarks.loop import started
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
+from dreamworld.limits import STEPS, Range
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    new_steps: int = 10_000
+    new_steps: Annotated[int, STEPS] = 10_000
     """Steps from one save to the next."""
-    saves: int = 4
+    saves: Annotated[int, Range(1, 1e6)] = 4
     """Saves that are measured; one more comes before them, which loads what saving needs."""
     json: bool = False
     """One JSON line instead of a table."""

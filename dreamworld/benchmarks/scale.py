@@ -14,12 +14,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from dreamworld import cli
 from dreamworld.benchmarks import update
 from dreamworld.config import Config, ParallelConfig
 from dreamworld.errors import UserError
+from dreamworld.limits import COUNT, Range
 from dreamworld.types import Agent, Batch
 
 
@@ -31,13 +32,13 @@ class Flags:
     """Actions, as of `dreamworld benchmark update`."""
     parts: str = "mesh,seeds,processes"
     """Which measurements to do."""
-    pairs: int = 20
+    pairs: Annotated[int, Range(1, 1e6)] = 20
     """Interleaved pairs of the mesh measurement."""
-    updates: int = 10
+    updates: Annotated[int, Range(1, 1e6)] = 10
     """Updates of each timing of seeds and processes."""
-    seed_counts: tuple[int, ...] = (1, 2, 4)
+    seed_counts: Annotated[tuple[int, ...], COUNT] = (1, 2, 4)
     """Numbers of seeds in one program."""
-    processes: int = 2
+    processes: Annotated[int, COUNT] = 2
     """Processes of the weak scaling, pinned to one core each, with run.batch_size rows each."""
     worker: str = ""
     """Set by the benchmark for the processes that it starts."""

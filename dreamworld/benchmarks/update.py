@@ -8,13 +8,14 @@ import re
 import resource
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from dreamworld import cli
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import SCALE
 from dreamworld.types import Agent, Batch, Space, Spaces
 
 
@@ -24,7 +25,7 @@ class Flags:
     """Observations, comma-separated: vector:24, image:64x64x3."""
     act: str = "continuous:6"
     """Actions: continuous:6 or discrete:18."""
-    updates: int = 10
+    updates: Annotated[int, SCALE] = 10
     """Timed updates, after one that is not."""
     breakdown: bool = False
     """Time and operations by part of the update, too."""

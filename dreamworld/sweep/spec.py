@@ -6,11 +6,13 @@ import dataclasses
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dreamworld import presets, reading
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import SCALE, Range
+from dreamworld.lists import parse_seeds, split_items, split_list, split_names, split_pairs
 from dreamworld.values import options_text
 
 OWN_KEYS = {"task": "tasks", "seed": "seeds"}  # options of a run that a sweep sets itself
@@ -40,17 +42,17 @@ class Flags:
     """Folder of the sweep; runs lie in METHOD/TASK/seedN below it."""
     launcher: Literal["local", "ray", "slurm"] = "local"
     """local: a pool of processes here. ray: a Ray cluster. slurm: job arrays."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 65_536)] = 0
     """Runs at a time; 0 takes one per GPU, or as many as the cores allow (slurm, ray: no limit)."""
-    cores: int = 0
+    cores: Annotated[int, Range(0, 65_536)] = 0
     """CPU cores of each run, which the local launcher binds it to; 0: 2, or an even share beside GPUs."""
-    gpus: float = -1.0
+    gpus: Annotated[float, Range(-1, 1024)] = -1.0
     """GPUs of each run; a fraction shares one; -1 takes 1 where this machine has GPUs and 0 elsewhere."""
-    retries: int = 2
+    retries: Annotated[int, SCALE] = 2
     """Times that a failed run is started again without getting further before it is given up."""
-    grace_s: float = 60.0
+    grace_s: Annotated[float, SCALE] = 60.0
     """Time to save after a stop before a run is killed."""
-    fps: float = 0.0
+    fps: Annotated[float, Range(0, 1e12)] = 0.0
     """Expected environment frames per second of a run, for the cost estimate; measured runs go first."""
     baseline: Literal["none", "published"] = "none"
     """Draw the published curves in the final report."""
@@ -85,22 +87,8 @@ class Spec(Flags):
 
 
 FLAGS = presets.options(Flags)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0:8` -> 0..7, `0,3,5` -> those, `0:3,7` -> both; UserError for others and for a seed given twice."""
-    seeds: list[int] = []
-    for part in str(text).split(","):
-        start, colon, stop = part.strip().partition(":")
-        if not start.isdecimal() or (colon and not stop.isdecimal()):
-            raise UserError(f"seeds {text!r}: expects 0:8 (0 to 7) or 0,3,5")
-        found = range(int(start), int(stop)) if colon else [int(start)]
-        if not found:
-            raise UserError(f"seeds {text!r}: {part.strip()} is empty; the end is not included")
-        seeds += found
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise UserError(f"seeds {text!r}: seed {twice[0]} is given twice")
-    return tuple(seeds)
+# How words of the command line make a list, where commas do not split as usual.
+LISTS = {"configs": split_names, "slurm": split_pairs, "grid": list}
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -113,11 +101,11 @@ def parse_grid(items: Sequence[str]) -> dict[str, tuple[str, ...]]:
             key = head.strip().removeprefix("--")
             if key in axes:
                 raise UserError(f"--grid {key}: is given twice")
-            axes[key] = [value.strip() for value in values.split(",")]
+            axes[key] = split_items(values)
         elif not key:
             raise UserError(f"--grid {item}: expects KEY=V1,V2, such as run.train_ratio=64,256")
         else:
-            axes[key].append(item.strip())
+            axes[key] += split_items(item)
     return {key: tuple(value for value in values if value) for key, values in axes.items()}
 
 
@@ -165,6 +153,7 @@ def make_spec(tree: Mapping[str, Any], source: str = "sweep") -> Spec:
         if key == "seeds" and isinstance(value, list | tuple):
             value = ",".join(str(item) for item in value)
         values[key] = presets.coerce(f"{source}: {key}", value, hint)
+        presets.check_range(Flags, key, values[key], f"{source}: {key}")
     axes = parse_grid(grid) if not isinstance(grid, Mapping) else _axes(grid, source)
     pairs = (
         tuple(f"{key}={value}" for key, value in slurm.items())
@@ -185,7 +174,7 @@ def _axes(grid: Mapping[str, Any], source: str) -> dict[str, tuple[str, ...]]:
             if isinstance(values, list)
             else [values]
             if isinstance(values, Mapping)
-            else str(values).split(",")
+            else split_items(str(values))
         )
         axes[key] = tuple(_text(v) for v in listed)
     return axes
@@ -230,10 +219,7 @@ def _check(spec: Spec, source: str) -> None:
         )
     if twice := [task for task in spec.tasks if spec.tasks.count(task) > 1]:
         raise UserError(f"{source}: task {twice[0]} is given twice")
-    parse_seeds(spec.seeds)
-    for key, low in (("workers", 0), ("cores", 0), ("retries", 0), ("grace_s", 0), ("fps", 0)):
-        if getattr(spec, key) < low:
-            raise UserError(f"{source}: {key}: got {getattr(spec, key)}, expects {low} or more")
+    parse_seeds(spec.seeds, f"{source}: seeds")
     if spec.gpus != -1 and (spec.gpus < 0 or (spec.gpus > 1 and spec.gpus != int(spec.gpus))):
         raise UserError(f"{source}: gpus: got {spec.gpus}, expects -1, a fraction up to 1, or a whole number")
     if wrong := [pair for pair in spec.slurm if "=" not in pair]:
@@ -255,11 +241,13 @@ def parse(argv: Sequence[str]) -> Spec:
         if not values and key in FLAGS and hint is not bool:
             raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
         if key not in FLAGS:
-            options[key] = values if len(values) > 1 else values[0] if values else True
+            options[key] = split_list(values) if len(values) > 1 else values[0] if values else True
+        elif key == "seeds":
+            tree[key] = ",".join(split_list(values))
         elif hint in (bool, int, float, str) or key == "launcher":
             tree[key] = values[0] if len(values) == 1 else values or True
         else:
-            tree[key] = values
+            tree[key] = LISTS.get(key, split_list)(values)
     return make_spec({**tree, "options": options}, file or "sweep")
 
 

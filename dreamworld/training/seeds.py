@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -15,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import parallel
-from dreamworld.errors import UserError
 from dreamworld.logging.metrics import Metrics
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
@@ -28,23 +26,6 @@ PARALLEL_ENGINES = (
     "process",
     "atari",
 )  # wait for others without holding Python's lock, and draw nothing here
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0:8` (8 not included), `0,3,5`, or both: `0:4,7`. Raises UserError."""
-    seeds: list[int] = []
-    for part in text.replace(" ", "").split(","):
-        if match := re.fullmatch(r"(\d+):(\d+)", part):
-            seeds += range(int(match[1]), int(match[2]))
-        elif re.fullmatch(r"\d+", part):
-            seeds.append(int(part))
-        else:
-            raise UserError(f"--seeds {text}: {part!r} is neither a seed nor a range such as 0:8")
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise UserError(f"--seeds {text}: given twice: {', '.join(map(str, twice))}")
-    if not seeds:
-        raise UserError(f"--seeds {text}: names no seed; 0:8 are the seeds 0 to 7")
-    return tuple(seeds)
 
 
 class Part:

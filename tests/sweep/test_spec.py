@@ -12,27 +12,6 @@ def parse(line):
     return spec.parse(line.split())
 
 
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("0:4", (0, 1, 2, 3)), ("0,3,5", (0, 3, 5)), ("7", (7,)), ("0:2,9", (0, 1, 9))]
-)
-def test_seed_lists(text, seeds):
-    assert spec.parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0,0", "seed 0 is given twice"),
-        ("0:3,2", "seed 2 is given twice"),
-        ("3:3", "is empty"),
-        *((text, "expects 0:8") for text in ("a", "-1", "", "0:")),
-    ],
-)
-def test_bad_seed_lists(text, message):
-    with pytest.raises(UserError, match=message):
-        spec.parse_seeds(text)
-
-
 def test_file_and_flags_make_the_same_sweep(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
@@ -61,6 +40,32 @@ def test_two_grids_on_the_command_line_multiply():
     assert read.axes["agent.optim.lr"] == ("1e-3", "1e-4") and len(read.axes) == 3
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--tasks gym_A,gym_B --seeds 0,2 --configs debug,size1m --grid env.size=[8,8],[16,16]",
+        "--tasks gym_A, gym_B --seeds 0, 2 --configs debug, size1m --grid env.size=[8,8], [16,16]",
+        "--tasks [gym_A, gym_B] --seeds 0 2 --configs debug size1m --grid env.size=[8,8] [16,16]",
+        "--tasks=gym_A,gym_B --seeds=0,2 --configs=debug,size1m --grid=env.size=[8,8],[16,16]",
+    ],
+)
+def test_lists_are_split_at_commas_however_they_are_spaced(line):
+    read = parse(line)
+    assert read.tasks == ("gym_A", "gym_B") and read.seed_list == (0, 2)
+    assert read.configs == ("debug", "size1m") and len(expand(read)) == 8
+    assert [job.config.env.size for job in expand(read)[:2]] == [(8, 8), (16, 16)]
+
+
+def test_commas_within_values_of_slurm_stay():
+    read = parse("--tasks gym_A --slurm partition=gpu,nodelist=a,b time=1-00")
+    assert read.slurm == ("partition=gpu", "nodelist=a,b", "time=1-00")
+
+
+def test_options_with_commas_of_their_own_stay_whole():
+    read = parse("--tasks gym_A --env.options=size=3,map=[1,2] --seeds 0")
+    assert read.options == {"env.options": "size=3,map=[1,2]"}
+
+
 def test_lists_are_values_in_a_file_grid(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("tasks: [gym_A]\nlogdir: /tmp/x\ngrid: {env.size: [[64, 64], [96, 96]]}\n")
@@ -78,6 +83,9 @@ def test_lists_are_values_in_a_file_grid(tmp_path):
         ("tasks: [a, a]", "task a is given twice"),
         ("tasks: [a]\nseeds: [0, 1, 0]", "seed 0 is given twice"),
         ("tasks: [a]\nworkers: many", "workers: got 'many', expects a whole number"),
+        ("tasks: [a]\nworkers: -1", "workers: got -1, expects at least 0"),
+        ("tasks: [a]\nfps: 1e99", "fps: got 1e\\+99, expects at most"),
+        ("tasks: [a]\nseeds: 0:40000", "40,000 seeds are too many"),
         ("tasks: [a]\nlauncher: condor", "expects one of local, ray, slurm"),
         ("tasks: [a]\ngrid: {agent.lr: [1]}", r"agent\.lr: no such option .* did you mean agent\.optim\.lr"),
         ("tasks: [a]\ngrid: {agent.optim.lr: [x]}", r"grid agent\.optim\.lr: got 'x', expects a number"),

@@ -14,32 +14,10 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import common, session_seeds
 from dreamworld.scripts.train import train
 from dreamworld.training import learner
-from dreamworld.training.seeds import parse_seeds
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "40"]
 WORDS += ["--run.steps", "80", "--run.save_every", "40", "--run.log_every", "20", "--eval.every", "0"]
 WORDS += ["--run.progress", "False", "--logger.tensorboard", "False"]
-
-
-@pytest.mark.parametrize(
-    ("text", "want"), [("0:3", (0, 1, 2)), ("5", (5,)), ("0,3,5", (0, 3, 5)), ("1:3, 8", (1, 2, 8))]
-)
-def test_seeds_are_ranges_or_lists(text, want):
-    assert parse_seeds(text) == want
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0:3,2", "given twice: 2"),
-        ("a", "'a' is neither"),
-        ("3:3", "names no seed"),
-        ("1,,2", "'' is neither"),
-    ],
-)
-def test_bad_seeds_are_named(text, message):
-    with pytest.raises(UserError, match=message):
-        parse_seeds(text)
 
 
 @pytest.fixture(scope="module")
