@@ -9,6 +9,7 @@ from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import unknown
+from dreamworld.envs.spelling import right_forms
 from dreamworld.envs.wrappers import (
     ActionRepeat,
     ClipReward,
@@ -76,6 +77,9 @@ def _make_custom(name: str, options: dict[str, Any]) -> Env:
     if found is not None:
         factory, args = found
         return adapt(factory, name, args, options)
+    forms = right_forms(name, [family.prefix for family in FAMILIES])
+    if forms:
+        raise UserError(f"unknown environment {name!r}; did you mean {' or '.join(forms)}?")
     raise unknown(
         "environment", name, [*(family.example for family in FAMILIES), "my_package.my_module:MyEnv"]
     )

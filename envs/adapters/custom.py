@@ -16,6 +16,7 @@ from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.sources import check_factory, is_object
+from dreamworld.envs.spelling import require_module
 from dreamworld.errors import UserError
 
 GROUP = "dreamworld.envs"
@@ -28,8 +29,7 @@ ACCEPTED = (
 def load_object(name: str) -> Any:
     """The attribute `Name` of `module` from "module:Name"; modules in the current directory, too."""
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise UserError(f"environment {name!r}: write it as module:Name")
+    require_module(module_name, attribute, f"environment {name!r}")
     module = import_user_module(module_name, f"environment {name!r}")
     value: Any = module
     for part in attribute.split("."):

@@ -16,6 +16,7 @@ from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.render import choose_backend
 from dreamworld.envs.scalars import Misfit, flag, kind_of, log_entries, number
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
+from dreamworld.envs.spelling import gym_hint, require_module
 from dreamworld.errors import UserError
 from dreamworld.frames import as_picture
 
@@ -136,11 +137,15 @@ def _find_spec(env_id: str) -> Any:
 
     module, colon, registered = env_id.partition(":")
     if colon:
+        require_module(module, registered, f"gym_{env_id}", "gym_")
         import_user_module(module, f"gym_{env_id}")
+    registered = registered if colon else env_id
     try:
-        return gymnasium.spec(registered if colon else env_id)
+        return gymnasium.spec(registered)
     except gymnasium.error.Error as error:
-        raise UserError(f"gym_{env_id}: no such gymnasium environment: {error}") from error
+        raise UserError(
+            f"gym_{env_id}: no such gymnasium environment{gym_hint(registered, module if colon else '')}"
+        ) from error
 
 
 def _prepare_display(spec: Any) -> None:
