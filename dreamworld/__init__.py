@@ -3,8 +3,8 @@
     import dreamworld
 
     player = dreamworld.load("runs/walker")
-    state = player.initial(1)
-    state, action = player.act(state, obs)  # obs: {key: [1, ...], "is_first": [1]}
+    state = player.initial()
+    state, action = player.act(state, obs)  # obs: {key: list or array}
 
     dreamworld.train(dreamworld.parse(["--configs", "size1m"]), env=MyEnv)
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
     from dreamworld.scripts.common import load
+    from dreamworld.scripts.eval import evaluate
     from dreamworld.scripts.train import train
 
-__all__ = ["Config", "load", "make_env", "make_vector_env", "parse", "train"]
+__all__ = ["Config", "evaluate", "load", "make_env", "make_vector_env", "parse", "train"]
 
 _HOMES = {
     "Config": "dreamworld.config",
+    "evaluate": "dreamworld.scripts.eval",
     "load": "dreamworld.scripts.common",
     "make_env": "dreamworld.envs",
     "make_vector_env": "dreamworld.envs",

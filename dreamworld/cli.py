@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from dreamworld import presets, streams
+from dreamworld import presets, streams, trust
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list, split_names
@@ -21,6 +23,9 @@ from dreamworld.presets import diff, load_yaml, override, save_yaml
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
 F = TypeVar("F")
+
+ACTING = ("logdir", "init_from", "run.compile_cache", "logger.wandb", "parallel.coordinator", "env.options")
+"""Options that name folders to write to, programs to load, services, or what a constructor is called with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +54,34 @@ def parse_with(
             f"--configs: needs a name or a .yaml file; there are: {', '.join(presets.preset_names())}"
         )
     config = presets.apply(base or Config(), names)
-    checked = _check([line for line in lines if line[0] != "configs"], (Config, type(flags)))
+    trusted = [
+        presets.coerce("--trust", _joined("trust", values, bool), bool)
+        for key, values in lines
+        if key == "trust"
+    ]
+    if not any(trusted):
+        _refuse_strangers(names, config, {key for key, _ in lines})
+    checked = _check([line for line in lines if line[0] not in ("configs", "trust")], (Config, type(flags)))
     return _run_tyro(checked, {"config": config, "flags": flags}, prog, description, list_presets=True)
+
+
+def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> None:
+    """UserError where the config of somebody else's run says, and nobody here, what to run or where to write."""
+    known = presets.flat(Config())
+    for name in names:
+        folder = Path(name).expanduser().parent
+        if Path(name).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder):
+            continue
+        values = presets.flat(presets.load_yaml(Path(name).expanduser()))
+        acting = [key for key in ACTING if values[key] not in ("", known[key])]
+        if re.search(r"[:./\\]", values["task"]):
+            acting.append("task")
+        if left := [key for key in acting if key not in given and presets.flat(config)[key] == values[key]]:
+            told = ", ".join(f"{key} {values[key]!r}" for key in left)
+            raise UserError(
+                f"--configs {name}: the config of a run that is not signed as yours sets {told}; give a value of "
+                f"your own (--{left[0]} …), or --trust if you trust it"
+            )
 
 
 def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = "") -> F:

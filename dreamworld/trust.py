@@ -85,6 +85,11 @@ def sign(folder: Path) -> bool:
     return True
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run was started in `folder`: more lies there than a config that somebody wrote."""
+    return any((folder / name).exists() for name in ("spaces.json", "status.json", "checkpoints", SIGNATURE))
+
+
 def is_own(folder: Path) -> bool:
     """Whether this user signed the run in `folder`, and what it names has not changed since."""
     secret = read_secret()

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from dreamworld.envs.spelling import similar_module
@@ -44,6 +45,42 @@ def _own_problem(module_name: str, label: str, error: Exception) -> UserError:
         return UserError(f"{label}: it imports {error.name!r}, which is not installed ({place})")
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return UserError(f"{label}: {module_name} can't be imported: {text} ({place})")
+
+
+def look_in(folder: str, name: str) -> None:
+    """Lets the module of `module:Name` or `gym_module:Id` be found in a folder, that in which its run was started.
+
+    It goes before a module of that name in the current directory, and behind one that is installed.
+    """
+    top = module_of(name).partition(".")[0]
+    if not top or top in sys.modules or PathFinder.find_spec(top, [folder]) is None:
+        return
+    found = _home_of(PathFinder.find_spec(top))
+    if found == "":
+        sys.path.append(folder)
+    elif found == os.getcwd() and found != folder:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+
+
+def _home_of(spec: ModuleSpec | None) -> str:
+    """The folder of sys.path in which a top-level module lies, empty for none."""
+    if spec is None:
+        return ""
+    places = spec.submodule_search_locations or [spec.origin or ""]
+    return os.path.dirname(os.path.abspath(next(iter(places), "")))
+
+
+def is_in(folder: str, name: str) -> bool:
+    """Whether the module that a name gives lies in a folder; True for names that give none."""
+    top = module_of(name).partition(".")[0]
+    return not top or PathFinder.find_spec(top, [folder]) is not None
+
+
+def module_of(name: str) -> str:
+    """The dotted module of `module:Name` or `gym_module:Id`; empty for other names."""
+    module, colon, _ = name.partition(":")
+    return module.removeprefix("gym_") if colon and module.replace(".", "").isidentifier() else ""
 
 
 def _find_beside(module_name: str) -> None:

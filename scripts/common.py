@@ -50,7 +50,7 @@ def make_train_env(config: Config, source: EnvSource | None = None) -> VectorEnv
     """The training environments of a config, or of a user's factory."""
     from dreamworld.envs.vector import make_vector_env
 
-    return make_vector_env(source or config.task, config.env, seed=config.seed)
+    return make_vector_env(config.task if source is None else source, config.env, seed=config.seed)
 
 
 def make_eval_env(config: Config, source: EnvSource | None = None, *, episodes: int) -> VectorEnv:
@@ -58,7 +58,8 @@ def make_eval_env(config: Config, source: EnvSource | None = None, *, episodes: 
     from dreamworld.envs.vector import make_vector_env
 
     num = max(1, min(episodes, config.env.num))
-    return make_vector_env(source or config.task, config.env, seed=config.seed + 1_000_003, num=num)
+    target = config.task if source is None else source
+    return make_vector_env(target, config.env, seed=config.seed + 1_000_003, num=num)
 
 
 def build_agent(config: Config, obs_space: Spaces | None = None, act_space: Spaces | None = None) -> Agent:
@@ -83,30 +84,40 @@ def row_spaces(agent: Agent) -> Spaces:
 
 def frames_per_step(config: Config) -> int:
     """Environment frames of one agent step: the action repeat."""
-    return config.env.atari.repeat if config.task.startswith("atari") else config.env.repeat
+    atari = config.task.startswith(("atari_", "atari100k_")) and ":" not in config.task
+    return config.env.atari.repeat if atari else config.env.repeat
 
 
-def load(logdir: str | Path, *, step: int | None = None, mode: Mode = "sample", seed: int = 0) -> Player:
+def load(
+    logdir: str | Path,
+    *,
+    step: int | None = None,
+    mode: Mode = "sample",
+    seed: int = 0,
+    env: EnvSource | None = None,
+    trust: bool = False,
+) -> Player:
     """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
 
-    player = dreamworld.load(DIR); state = player.initial(1)
-    state, action = player.act(state, obs)      # obs: keys [N, ...] and is_first [N]
+    player = dreamworld.load(DIR); state = player.initial()
+    state, action = player.act(state, obs)
+
+    It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
+    them. `trust` lets a run that this user did not make use what its config names.
     """
-    from dreamworld.logging.rundir import RunDir
+    from dreamworld.scripts import stored
 
-    rundir = RunDir(logdir)
-    return load_player(rundir.require(), rundir, None, step=step, mode=mode, seed=seed)
+    run = stored.open_run(logdir, trusted=trust)
+    setup_jax(run.config)
+    agent = stored.build_agent(run, env)
+    return make_player(run.config, agent, restore_params(run.rundir, agent, step), mode=mode, seed=seed)
 
 
-def load_player(
-    config: Config, rundir: Any, agent: Agent | None, *, step: int | None, mode: Mode, seed: int
-) -> Player:
-    """`load` with what the caller has already."""
+def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: int) -> Player:
+    """A player that shows environments to the agent as its run did."""
     from dreamworld.player import Player
 
-    setup_jax(config)
-    agent = agent or build_agent(config)
-    return Player(agent, restore_params(rundir, agent, step), seed, mode, config.env)
+    return Player(agent, params, seed, mode, config.env)
 
 
 def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:

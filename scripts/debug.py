@@ -16,26 +16,27 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dreamworld debug", description=__doc__)
     parser.add_argument("directory", metavar="DIR", help="folder of the run")
     parser.add_argument("--update", type=int, help="the failure of this update; the newest by default")
+    parser.add_argument(
+        "--trust", action="store_true", help="import the code that the config of somebody else's run names"
+    )
     options = parser.parse_args(list(argv))
-    for line in explain(Path(options.directory).expanduser(), options.update):
+    for line in explain(Path(options.directory).expanduser(), options.update, trust=options.trust):
         print(line, flush=True)
     return 0
 
 
-def explain(directory: Path, update: int | None = None) -> list[str]:
+def explain(directory: Path, update: int | None = None, *, trust: bool = False) -> list[str]:
     """What went wrong at `update` (None: the newest failure) of the run in `directory`, line by line."""
     folder = choose_failure(directory / "failures", update)
 
-    from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import common
+    from dreamworld.scripts import common, stored
     from dreamworld.training import failures
 
     bad = failures.load_bad_batch(folder)
-    rundir = RunDir(directory)
-    config = rundir.require()
-    common.setup_jax(config)
-    agent = common.build_agent(config)
-    state, source = load_state(rundir.checkpoints, agent, bad)
+    run = stored.open_run(directory, trusted=trust)
+    common.setup_jax(run.config)
+    agent = stored.build_agent(run)
+    state, source = load_state(run.rundir.checkpoints, agent, bad)
     carry = load_carry(agent, state, bad)
     lines = [f"{folder}: {bad.summary['text']}", source, describe_size(state.params)]
     return lines + debug_batch(agent, state, carry, bad.batch)

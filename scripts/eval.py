@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
+from dreamworld.types import Mode
 
 if TYPE_CHECKING:
     from dreamworld.logging.rundir import RunDir
+    from dreamworld.scripts.stored import Played, Stored
     from dreamworld.training.evaluate import Evaluation
 
 
@@ -29,6 +34,10 @@ class Flags:
     seed: Annotated[int, SEED] = 0
     video: bool = False
     """Write a video of the first episode into the run's folder `eval`."""
+    task: str = ""
+    """Environment to play; that of the run by default."""
+    trust: bool = False
+    """Import the code that the config of somebody else's run names."""
     json: bool = False
     """One JSON line instead of text."""
 
@@ -45,37 +54,49 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_run(flags: Flags) -> dict[str, Any]:
-    """The row that was added to eval.jsonl."""
-    from dreamworld.logging.rundir import RunDir
+def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
+    """Plays the environment of the run, or `env`; returns the row that was added to eval.jsonl."""
     from dreamworld.logging.writers import evaluation_row
-    from dreamworld.scripts import common
+    from dreamworld.scripts import common, stored
     from dreamworld.training.checkpoint import Checkpointer
     from dreamworld.training.evaluate import evaluate
 
-    rundir = RunDir(flags.logdir)
-    config = rundir.require()
-    common.setup_jax(config)
-    with Checkpointer(rundir.checkpoints) as checkpointer:
+    run = stored.open_run(flags.logdir, trusted=flags.trust)
+    played = stored.choose_env(run, flags.task, env)
+    common.setup_jax(played.config)
+    with Checkpointer(run.rundir.checkpoints) as checkpointer:
         step = flags.step if flags.step >= 0 else checkpointer.latest()
-    env = common.make_eval_env(config, episodes=flags.episodes)
+    envs = common.make_eval_env(played.config, played.source, episodes=flags.episodes)
     try:
-        agent = common.build_agent(config, env.obs_space, env.act_space)
-        player = common.load_player(config, rundir, agent, step=step, mode=flags.mode, seed=flags.seed)
-        state = player.initial(env.num_envs)
+        agent = stored.fitting_agent(run, played.name, envs.obs_space, envs.act_space)
+        params = common.restore_params(run.rundir, agent, step)
+        player = common.make_player(played.config, agent, params, mode=flags.mode, seed=flags.seed)
         found = evaluate(
             functools.partial(player.act, normalised=True),
-            state,
-            env,
+            player.initial(envs.num_envs),
+            envs,
             flags.episodes,
             seed=flags.seed + 1_000_003,
             video=flags.video,
         )
     finally:
-        env.close()
-    frames = (step or 0) * common.frames_per_step(config)
+        envs.close()
+    frames = (step or 0) * common.frames_per_step(played.config)
     row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, found.log)
-    return keep(rundir, row, found)
+    return keep(home_of(run, played), row, found)
+
+
+def home_of(run: Stored, played: Played) -> RunDir:
+    """Where an evaluation is kept: in the run, and of another environment in a folder of its own below it."""
+    from dreamworld.logging.rundir import RunDir
+
+    if played.same:
+        return run.rundir
+    home = RunDir(run.rundir.eval / re.sub(r"\W", "_", played.name))
+    print(f"note: trained on {run.name}, evaluated on {played.name}; kept in {home}", file=sys.stderr)
+    with contextlib.suppress(UserError):  # what can't be written is said by `keep`
+        home.create()
+    return home
 
 
 def keep(rundir: RunDir, row: dict[str, Any], found: Evaluation) -> dict[str, Any]:
@@ -96,6 +117,22 @@ def keep(rundir: RunDir, row: dict[str, Any], found: Evaluation) -> dict[str, An
     for problem in problems.take():
         print(problem, file=sys.stderr)
     return row
+
+
+def evaluate(
+    logdir: str | Path,
+    *,
+    env: Any = None,
+    episodes: int = 10,
+    mode: Mode = "sample",
+    step: int = -1,
+    seed: int = 0,
+    video: bool = False,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Plays episodes with the agent of a run, on its environment or on `env`; returns what `eval --json` prints."""
+    flags = Flags(str(logdir), episodes, mode, step, seed, video, trust=trust)
+    return evaluate_run(flags, env)
 
 
 def describe(row: dict) -> str:

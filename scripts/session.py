@@ -24,7 +24,7 @@ from dreamworld.player import Player
 from dreamworld.replay.memory import check_memory
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
-from dreamworld.scripts import common, preflight
+from dreamworld.scripts import common, preflight, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
@@ -58,7 +58,9 @@ def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | No
         )
         preflight.check(config, agent, env.num_envs)
         stack.enter_context(team.claim(rundir, config))
-        notes = rundir.begin(config) if team.leads else []
+        notes = []
+        if team.leads:
+            (notes,) = stored.begin([rundir], [config], source, (env.obs_space, env.act_space))
         team.wait("run directory")
         progress = stack.enter_context(
             Progress(

@@ -18,7 +18,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
 from dreamworld.replay.memory import available_memory, estimate
-from dreamworld.scripts import common, preflight, session, session_seeds
+from dreamworld.scripts import common, preflight, session, session_seeds, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
@@ -53,7 +53,8 @@ def build_fused(
     preflight.check(config, parts[0])
     learner = FusedLearner(*parts, config, capacity=rows_per_env(config))
     stack.enter_context(rundir.claim(config))
-    for note in rundir.begin(config):
+    (notes,) = stored.begin([rundir], [config], source, (parts[0].obs_space, parts[0].act_space))
+    for note in notes:
         progress.message(note)
     loop = assemble(rundir, config, learner, progress, stack)
     if loop.checkpointer.latest() is not None:
@@ -102,10 +103,11 @@ def build_fused_seeds(
     preflight.check(config, parts[0])
     learner = FusedSeeds(*parts, configs, capacity=rows_per_env(config), layout=layout)
     session_seeds.claim(rundirs, configs, stack)
+    told = stored.begin(rundirs, configs, source, (parts[0].obs_space, parts[0].act_space))
     views, loops = [], []
-    for index, (each, rundir) in enumerate(zip(configs, rundirs)):
+    for index, (each, rundir, notes) in enumerate(zip(configs, rundirs, told)):
         voice: Any = session_seeds.SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
-        for note in rundir.begin(each):
+        for note in notes:
             voice.message(note)
         views.append(FusedSeedView(learner, index))
         loops.append(assemble(rundir, each, views[-1], voice, stack))
@@ -195,4 +197,4 @@ def jax_environment(config: Config, source: Any) -> Any:
     if wrapped:
         names = ", ".join(f"env.{name}" for name in wrapped)
         raise UserError(f"--run.mode fused does not serve {names}; use --run.mode host")
-    return as_jax_env(source or config.task, config.env)
+    return as_jax_env(config.task if source is None else source, config.env)

@@ -18,7 +18,7 @@ from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
-from dreamworld.scripts import common, preflight, session
+from dreamworld.scripts import common, preflight, session, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training import snapshot
 from dreamworld.training.hosts import Team
@@ -174,10 +174,11 @@ def _build_loops(
     stack: contextlib.ExitStack,
 ) -> list[Any]:
     """The loop of each seed, restored from the checkpoints of `step` unless it is None."""
+    told = stored.begin(rundirs, configs, source, (envs[0].obs_space, envs[0].act_space))
     loops, views, take = [], [], make_take(learner)
-    for index, (each, rundir, env) in enumerate(zip(configs, rundirs, envs)):
+    for index, (each, rundir, env, notes) in enumerate(zip(configs, rundirs, envs, told)):
         voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
-        for note in rundir.begin(each):
+        for note in notes:
             voice.message(note)
         views.append(SeedView(learner, index, take))
         loops.append(

@@ -49,9 +49,10 @@ def without_flags(argv: Sequence[str]) -> list[str]:
 
 
 def train(config: Config, env: Any = None) -> int:
-    """Trains `config`, on `config.task` or on a user's own environment object or factory; returns the exit code.
+    """Trains `config`, on `config.task` or on a user's own environment; returns the exit code.
 
-    Raises UserError for what the user can mend.
+    `env` is a class or factory, or with `env.num 1` one environment object, which is left open; its name
+    becomes the task of the run. Raises UserError for what the user can mend.
     """
     from dreamworld import streams
 
@@ -61,9 +62,10 @@ def train(config: Config, env: Any = None) -> int:
 
 def _train(config: Config, env: Any) -> int:
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import session, session_fused, session_seeds
+    from dreamworld.scripts import session, session_fused, session_seeds, stored
     from dreamworld.training import hosts
 
+    config, env = stored.name_task(config, env)
     fused = config.run.mode == "fused"
     if fused and (config.parallel.coordinator or config.parallel.processes > 1):
         raise UserError("--run.mode fused trains in one process; use --run.mode host")

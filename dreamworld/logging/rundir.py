@@ -1,6 +1,7 @@
 """The run directory: where everything of a run lies, whose it is, and who may write to it.
 
-config.yaml        resolved config            episodes.jsonl     one line per training episode
+config.yaml        resolved config            spaces.json        environment and its spaces
+config.sig         signature of its user      episodes.jsonl     one line per training episode
 metrics.jsonl      one line per log step      eval.jsonl         one line per evaluation
 status.json        heartbeat                  learning_curve.png
 checkpoints/<step> snapshots                  replay/            chunk files
@@ -19,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets
+from dreamworld import presets, trust
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
+from dreamworld.reading import BadFile
+from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 
 FIXED = (
     "task",
@@ -90,6 +93,7 @@ class RunDir:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(os.path.expanduser(path)).absolute()
         self.config = self.path / "config.yaml"
+        self.spaces = self.path / "spaces.json"
         self.metrics = self.path / "metrics.jsonl"
         self.episodes = self.path / "episodes.jsonl"
         self.evals = self.path / "eval.jsonl"
@@ -191,6 +195,26 @@ class RunDir:
         return [
             f"continued with a change: {presets.describe_diff({key: change})}" for key, change in told.items()
         ]
+
+    def check_env(self, env: RunEnv) -> list[str]:
+        """Compares with what the run found here was trained on; UserError, with the difference, for another one."""
+        try:
+            found = read_run_env(self.spaces)
+        except BadFile as error:
+            return [f"{error}; it is written anew"]
+        if found is None:
+            return []
+        what = f"--logdir {self.path}: holds a run of {found.name}"
+        if not same_name(found.name, env.name):
+            raise UserError(f"{what}, not of {env.name}; use its environment, or another folder")
+        if difference := found.difference(env.obs_space, env.act_space):
+            raise UserError(f"{what} with other spaces: {difference}; use its environment, or another folder")
+        return []
+
+    def remember(self, env: RunEnv) -> None:
+        """Keeps what the run is trained on, and signs the run as this user's; call it after `begin`."""
+        write_run_env(self.spaces, env)
+        trust.sign(self.path)
 
     def save_config(self, config: Config) -> None:
         """Replaces config.yaml atomically."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
+from dreamworld.reading import BadFile
+from dreamworld.runenv import read_run_env, same_name
 from dreamworld.stats.scores import Run, differences, find_runs, flatten, read_run, setting, settings
 
 
@@ -105,6 +108,11 @@ def _check(group: Group) -> None:
                     f"{group.label}: {first.path} and {second.path} are both {first.name}; "
                     "name the directories to compare: LABEL=DIR"
                 )
+            if different := environments_differ(first, second):
+                raise UserError(
+                    f"{group.label} mixes environments under the name {task}: {different}; name the directories to "
+                    "compare: LABEL=DIR"
+                )
             one, other = settings(first), settings(second)
             if differing := differences(one, other):
                 key = differing[0]
@@ -113,3 +121,18 @@ def _check(group: Group) -> None:
                     f"{setting(other, key)} in {second.path} ({len(differing)} keys differ); "
                     f"split them: --group-by {key} or LABEL=DIR"
                 )
+
+
+def environments_differ(first: Run, second: Run) -> str:
+    """How the environments of two runs differ, by name or by spaces; empty where they don't, or it is not known."""
+    found = []
+    for run in (first, second):
+        with contextlib.suppress(BadFile):
+            found.append(read_run_env(run.path / "spaces.json"))
+    if len(found) < 2 or None in found:
+        return ""
+    one, other = found
+    if not same_name(one.name, other.name):
+        return f"{one.name} in {first.path} and {other.name} in {second.path}"
+    difference = one.difference(other.obs_space, other.act_space)
+    return difference and f"{difference}, in {second.path} and {first.path}"

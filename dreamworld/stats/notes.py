@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dreamworld.stats.analysis import Analysis, Result, TaskResult
-from dreamworld.stats.groups import Group
+from dreamworld.stats.groups import Group, environments_differ
 from dreamworld.stats.scores import Run
 
 FEW_RUNS = 5
@@ -20,6 +20,7 @@ def describe(analysis: Analysis) -> list[str]:
         for result in task.results.values():
             notes += [_left_out(run, task) for run in result.left_out]
         notes += _lengths(task)
+    notes += _environments(analysis)
     notes += _unfinished(analysis)
     notes += _suites(analysis)
     notes += _few_runs(analysis)
@@ -81,6 +82,16 @@ def _lengths(task: TaskResult) -> list[str]:
         if max(reaches) > 1.02 * min(reaches)
         else f"{task.task}: scores are taken at {task.budget:,.0f} of {max(reaches):,.0f} frames."
     ]
+
+
+def _environments(analysis: Analysis) -> list[str]:
+    """Tasks that are another environment in another group, as far as the runs kept what it was."""
+    notes = []
+    for task in [task.task for task in analysis.tasks]:
+        first, *others = [runs[0] for group in analysis.groups if (runs := group.of_task(task))]
+        differing = [different for other in others if (different := environments_differ(first, other))]
+        notes += [f"{task} is not one environment: {differing[0]}."] if differing else []
+    return notes
 
 
 def _unfinished(analysis: Analysis) -> list[str]:

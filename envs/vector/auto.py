@@ -32,6 +32,8 @@ COSTS_S = {"crafter_": 1.5e-3, "memorymaze_": 10e-3, "dmc_": 8e-3, "atari": 0.5e
 
 def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
     """Builds the engine that `config.engine` names, or for auto the one that should be fastest."""
+    if is_single(target):
+        _refuse_many(target, config.engine, num)
     engine, reason = config.engine, "asked for"
     if engine == "auto":
         engine, reason = choose(target, config, num)
@@ -39,7 +41,6 @@ def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
         return _build_jax(target, config, seed, num, reason)
     if engine == "atari":
         return _build_atari(target, config, seed, num, reason)
-    _refuse_object(target, engine, num)
     if engine == "process":
         from dreamworld.envs.vector.process import ProcessVector
 
@@ -230,9 +231,12 @@ def _is_atari(target: Any) -> bool:
     return isinstance(target, str) and target.startswith(("atari_", "atari100k_"))
 
 
-def _refuse_object(target: Any, engine: str, num: int) -> None:
-    if not is_object(target):
-        return
+def is_single(target: Any) -> bool:
+    """Whether `target` is one environment object, of which there can be no second; a JAX environment is pure."""
+    return is_object(target) and not _is_jax(target)
+
+
+def _refuse_many(target: Any, engine: str, num: int) -> None:
     what = f"a {type(target).__name__} is one environment"
     if num > 1:
         raise UserError(f"{what}, and {num} are needed: pass its class or a factory, or use env.num 1")
