@@ -77,9 +77,13 @@ def _make_custom(name: str, options: dict[str, Any]) -> Env:
     if found is not None:
         factory, args = found
         return adapt(factory, name, args, options)
+    raise unknown_environment(name)
+
+
+def unknown_environment(name: str) -> UserError:
+    """The error for a name that is of no family and no entry point."""
     forms = right_forms(name, [family.prefix for family in FAMILIES])
     if forms:
-        raise UserError(f"unknown environment {name!r}; did you mean {' or '.join(forms)}?")
-    raise unknown(
-        "environment", name, [*(family.example for family in FAMILIES), "my_package.my_module:MyEnv"]
-    )
+        return UserError(f"unknown environment {name!r}; did you mean {' or '.join(forms)}?")
+    examples = [*(family.example for family in FAMILIES), "my_package.my_module:MyEnv"]
+    return unknown("environment", name, examples)

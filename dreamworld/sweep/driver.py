@@ -15,7 +15,7 @@ from dreamworld import streams
 from dreamworld.errors import UserError
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
-from dreamworld.sweep.plan import Job, expand
+from dreamworld.sweep.plan import Job, check_tasks, expand
 from dreamworld.sweep.spec import Spec
 from dreamworld.sweep.state import (
     State,
@@ -157,15 +157,18 @@ def sweep(spec: Spec, *, command: Sequence[str] = (), say: Say = print) -> int:
     installation. UserError, before anything is written, for what does not fit.
     """
     with streams.guarded("stdout", "stderr"):
-        return _sweep(spec, tuple(command) or process.train_command(), say)
+        return _sweep(spec, tuple(command), say)
 
 
 def _sweep(spec: Spec, command: tuple[str, ...], say: Say) -> int:
     jobs = expand(spec)
+    states: dict[str, State] = {job.name: state_of(job) for job in jobs}
+    unfinished = [job for job in jobs if states[job.name] != "finished"]
+    if not command:  # another command may train on tasks that ours does not know
+        command = process.train_command()
+        check_tasks(unfinished)
     if spec.dry_run:
-        states: dict[str, State] = {job.name: state_of(job) for job in jobs}
         return dry_run(spec, jobs, states, command, say)
-    unfinished = [job for job in jobs if state_of(job) != "finished"]
     if not unfinished:
         print_plan(spec, jobs, dict.fromkeys([job.name for job in jobs], "finished"))
         say("nothing left to train")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dreamworld import presets
 from dreamworld.config import Config
+from dreamworld.envs.resolve import resolve_apart
 from dreamworld.errors import UserError
 from dreamworld.sweep.spec import Spec
 
@@ -69,6 +71,16 @@ def _job(spec: Spec, task: str, seed: int, chosen: dict[str, str]) -> Job:
     if "run.progress" not in values:
         args.append("--run.progress=False")
     return Job(folder.as_posix(), task, seed, variant, logdir, tuple(args), config)
+
+
+def check_tasks(jobs: Sequence[Job]) -> None:
+    """UserError for a task that no run could be trained on: its name, its package, or its options."""
+    asked = {(job.task, job.config.env): None for job in jobs}
+    problems = resolve_apart(list(asked)) if asked else []
+    if problems:
+        others = sorted({task for task, _ in problems} - {problems[0][0]})
+        more = f" (nor can these be trained on: {', '.join(others)})" if others else ""
+        raise UserError(f"tasks: {problems[0][1]}{more}")
 
 
 def label(chosen: dict[str, str]) -> str:

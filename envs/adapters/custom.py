@@ -59,21 +59,12 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
 def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str, Any] = NONE) -> Env:
     """An Env from an environment object, or from a class or factory called with `args` and `options`."""
     factory: Callable[..., Any] | None = None
+    check_source(value, name, args, options)
     if not is_object(value):
-        if not callable(value):
-            raise UserError(
-                f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
-            )
-        check_factory(value, name)
-        check_call(value, name, args, options)
         if "render_mode" not in options and takes_mode(value):
             options = {**options, "render_mode": MODE}  # pictures for people
         factory = functools.partial(value, *args, **options)
         value = factory()
-    elif options:
-        raise UserError(
-            f"environment {name!r} is an object already and takes no options, got {sorted(options)}"
-        )
     if hasattr(value, "single_observation_space"):
         raise UserError(
             f"environment {name!r} is a vector environment; give one environment, we run many of them"
@@ -86,6 +77,21 @@ def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str,
         seeded = factory is not None and "seed" not in options and "seed" in _parameters(factory)
         return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None)
     raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
+
+
+def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
+    """UserError for what is neither an environment nor what may be called, with these options, to make one."""
+    if not is_object(value):
+        if not callable(value):
+            raise UserError(
+                f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
+            )
+        check_factory(value, name)
+        check_call(value, name, args, options)
+    elif options:
+        raise UserError(
+            f"environment {name!r} is an object already and takes no options, got {sorted(options)}"
+        )
 
 
 def check_call(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:

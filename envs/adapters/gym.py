@@ -103,7 +103,7 @@ def log_candidates(info: Any) -> dict[str, Any]:
 
 def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0) -> GymEnv:
     """Makes a registered id or `module:Id-v0`; `time_limit` (in its own steps) replaces its own."""
-    spec = _find_spec(env_id)
+    spec = find_spec(env_id)
     _prepare_display(spec)
     limit = {"max_episode_steps": time_limit} if time_limit else {}
     return GymEnv(make_registered(spec, f"gym_{env_id}", {**options, **limit}))
@@ -132,7 +132,8 @@ def make_registered(spec: Any, label: str, options: Mapping[str, Any]) -> Any:
         raise UserError(f"{label}: can't be made with the options {sorted(options)}: {error}") from error
 
 
-def _find_spec(env_id: str) -> Any:
+def find_spec(env_id: str) -> Any:
+    """What is registered under an id, or under the id of `module:Id-v0`; UserError where nothing is."""
     import gymnasium
 
     module, colon, registered = env_id.partition(":")

@@ -56,17 +56,25 @@ def make_minigrid(name: str, options: Mapping[str, Any]) -> GymEnv:
     return GymEnv(FilterObservation(RGBImgPartialObsWrapper(env, tile_size=8), ["image", "direction"]))
 
 
+def bsuite_id(name: str) -> str:
+    """`catch/0` of `catch_0`, `catch/0` and `catch`; UserError where there is none."""
+    from bsuite import sweep
+
+    match = re.fullmatch(r"(.+?)[_/](\d+)", name)
+    found = f"{match[1]}/{match[2]}" if match else f"{name}/0"
+    if found not in sweep.SWEEP:
+        raise unknown("task", f"bsuite_{name}", [f"bsuite_{x.replace('/', '_')}" for x in sweep.SWEEP])
+    return found
+
+
 def make_bsuite(name: str) -> DmEnv:
     """`catch_0` is the published `catch/0`; without a number it is the first of the sweep."""
     import bsuite
     from bsuite import sweep
 
-    match = re.fullmatch(r"(.+?)[_/](\d+)", name)
-    bsuite_id = f"{match[1]}/{match[2]}" if match else f"{name}/0"
-    if bsuite_id not in sweep.SWEEP:
-        raise unknown("task", f"bsuite_{name}", [f"bsuite_{x.replace('/', '_')}" for x in sweep.SWEEP])
-    settings = dict(sweep.SETTINGS[bsuite_id])
-    experiment = bsuite_id.partition("/")[0]
+    found = bsuite_id(name)
+    settings = dict(sweep.SETTINGS[found])
+    experiment = found.partition("/")[0]
 
     def build(seed: int | None) -> Any:
         # Where the published settings leave the seed open it is ours to choose.

@@ -3,6 +3,7 @@
 import pytest
 
 from dreamworld.errors import UserError
+from dreamworld.scripts.sweep import main
 from dreamworld.sweep import spec
 from dreamworld.sweep.plan import expand
 
@@ -139,3 +140,19 @@ def test_command_line_of_a_run_parses_to_its_config():
     parsed = cli.parse(list(job.args))
     assert parsed.env.size == job.config.env.size and not parsed.logger.tensorboard
     assert parsed.run.steps == job.config.run.steps and parsed.logdir == str(job.logdir)
+
+
+@pytest.mark.parametrize("dry", ["--dry_run", "--retries=0"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--tasks gym_CartPole-v1,gym_CartPol-v1,nonsense", "tasks: gym_CartPol-v1: .* nonsense"),
+        ("--tasks gym_CartPole-v1 --env.options gravty=3", "tasks: gym_CartPole-v1 takes no option 'gravty'"),
+        ("--tasks jax_catch --grid env.options=rows=9,rws=3", "tasks: jax_catch has no option 'rws'"),
+    ],
+)
+def test_tasks_that_can_not_be_trained_on_are_refused_before_anything_starts(tmp_path, line, message, dry):
+    words = [*line.split(), "--configs", "debug", "--logdir", str(tmp_path / "new"), dry]
+    with pytest.raises(UserError, match=message):
+        main(words)
+    assert not (tmp_path / "new").exists()
