@@ -50,9 +50,10 @@ class _Leaf(NamedTuple):
         """The flat observation from all that the environment returned."""
         what = f"observation {self.key!r}"
         for index in self.path:
+            named = hasattr(value, "_fields")  # a NamedTuple
             try:
-                value = value[index]
-            except (KeyError, IndexError, TypeError):
+                value = getattr(value, index) if named and isinstance(index, str) else value[index]
+            except (KeyError, IndexError, TypeError, AttributeError):
                 raise Misfit(f"{what} is missing: the environment returned {kind_of(value)}") from None
         array = fit(what, value, self.shape)
         if self.space.dtype != "float32":  # as an integer a NaN would pass for a number

@@ -11,6 +11,7 @@ from typing import Any
 
 from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.adapters.kinds import ACCEPTED, recognise, why_foreign
 from dreamworld.envs.adapters.shown import MODE, takes_mode
 from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
@@ -21,9 +22,6 @@ from dreamworld.errors import UserError
 
 GROUP = "dreamworld.envs"
 NONE: Mapping[str, Any] = MappingProxyType({})
-ACCEPTED = (
-    "a gymnasium.Env, a dm_env.Environment, a JAX environment (dreamworld.types.JaxEnv), a dreamworld Env"
-)
 
 
 def load_object(name: str) -> Any:
@@ -65,18 +63,20 @@ def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str,
             options = {**options, "render_mode": MODE}  # pictures for people
         factory = functools.partial(value, *args, **options)
         value = factory()
-    if hasattr(value, "single_observation_space"):
-        raise UserError(
-            f"environment {name!r} is a vector environment; give one environment, we run many of them"
-        )
-    if hasattr(value, "obs_space") and hasattr(value, "act_space"):
+    kind = recognise(value)
+    if kind == "gymnasium":
+        return GymEnv(value)
+    if kind == "own":
         return _own(value, name)
-    if hasattr(value, "observation_space") and hasattr(value, "action_space"):
-        return _gymnasium(value, name)
-    if hasattr(value, "observation_spec") and hasattr(value, "action_spec"):
+    if kind == "dm_env":
         seeded = factory is not None and "seed" not in options and "seed" in _parameters(factory)
         return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None)
-    raise UserError(f"environment {name!r} made a {type(value).__name__}; expected {ACCEPTED}")
+    if kind == "foreign":
+        raise UserError(f"environment {name!r} {why_foreign(value)}")
+    from dreamworld.envs.adapters.jax_host import JaxHostEnv
+    from dreamworld.envs.jax import from_gymnax
+
+    return JaxHostEnv(from_gymnax(value) if kind == "gymnax" else value)
 
 
 def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -120,11 +120,6 @@ def _parameters(value: Any) -> set[str]:
 
 
 def _own(value: Any, name: str) -> Env:
-    """Our own contracts: a JaxEnv steps with (state, action, key), an Env with (action)."""
-    if len(inspect.signature(value.step).parameters) == 3:
-        from dreamworld.envs.adapters.jax_host import JaxHostEnv
-
-        return JaxHostEnv(value)
     missing = [key for key in ("render", "save", "restore", "close") if not hasattr(value, key)]
     if missing:
         raise UserError(
@@ -132,20 +127,3 @@ def _own(value: Any, name: str) -> Env:
             "see dreamworld.envs.base.Env"
         )
     return value
-
-
-def _gymnasium(value: Any, name: str) -> Env:
-    import gymnasium
-
-    if callable(value.observation_space):  # gymnax: observation_space(params)
-        from dreamworld.envs.adapters.jax_host import JaxHostEnv
-        from dreamworld.envs.jax import from_gymnax
-
-        return JaxHostEnv(from_gymnax(value))
-    if not isinstance(value.observation_space, gymnasium.Space):
-        kind = type(value.observation_space)
-        raise UserError(
-            f"environment {name!r} has a {kind.__module__}.{kind.__name__}, not a gymnasium space: the old "
-            "gym API is not supported; convert it to gymnasium (shimmy's GymV21CompatibilityV0 does)"
-        )
-    return GymEnv(value)

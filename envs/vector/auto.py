@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import pickle
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from dreamworld.config import EnvConfig
+from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.sources import check_factory, is_object, name_of
 from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
@@ -200,9 +200,12 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
         value = cast(Any, value)(**options)
     elif options:
         raise UserError(f"{name_of(target)} is an object already and takes no options, got {sorted(options)}")
-    if _is_gymnax(value):
+    kind = recognise(value)
+    if kind == "gymnax":
         return from_gymnax(value)
-    if not _is_jax(value):
+    if kind == "foreign":
+        raise UserError(f"environment {name_of(target)!r} {why_foreign(value)}")
+    if kind != "jax":
         raise UserError(f"env.engine jax needs a JAX environment (dreamworld.types.JaxEnv), not {target!r}")
     return cast(JaxEnv, value)
 
@@ -215,16 +218,9 @@ def _is_jax(target: Any) -> bool:
         from dreamworld.envs.adapters.custom import load_object
 
         target = load_object(target)
-    if _is_gymnax(target):
-        return True
-    step = getattr(target, "step", None)
-    if step is None or not hasattr(target, "reset"):
-        return False
-    return len(inspect.signature(step).parameters) == 3 + isinstance(target, type)
-
-
-def _is_gymnax(target: Any) -> bool:
-    return not isinstance(target, type) and callable(getattr(target, "observation_space", None))
+    if isinstance(target, type):  # its spaces may come with its objects
+        return makes_jax(target)
+    return is_object(target) and recognise(target) in ("jax", "gymnax")
 
 
 def _is_atari(target: Any) -> bool:

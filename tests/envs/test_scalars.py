@@ -1,6 +1,7 @@
 """Values of size 1 in every wrapping are taken; what is no number, flag or array of its space is named in a line."""
 
 import decimal
+from typing import NamedTuple
 
 import gymnasium
 import jax.numpy as jnp
@@ -252,6 +253,20 @@ def test_observations_of_another_shape_are_not_scrambled():
         Misfit, match=r"observation 'image' has the shape \(48, 32, 3\), its space \(32, 48, 3\)"
     ):
         image.encode(np.zeros((48, 32, 3), np.uint8))
+
+
+class Pair(NamedTuple):
+    a: float
+    b: float
+
+
+def test_observations_may_be_named_tuples_and_missing_ones_are_named():
+    boxes = {"a": spaces.Box(-9, 9, ()), "b": spaces.Box(-9, 9, ())}
+    named, plain = make_obs_codec(spaces.Dict(boxes)), make_obs_codec(spaces.Tuple(list(boxes.values())))
+    assert named.encode(Pair(1, 2)) == {"a": 1, "b": 2} and plain.encode(Pair(1, 2)) == {"0": 1, "1": 2}
+    for value in ({"a": 1}, (1, 2), None, 3):
+        with pytest.raises(Misfit, match=r"^observation '[ab]' is missing: the environment returned"):
+            named.encode(value)
 
 
 def test_make_env_takes_a_size_one_reward_from_start_to_end():

@@ -75,12 +75,11 @@ def test_the_right_forms_work(name):
 )  # fmt: skip
 def test_gymnasium_ids_are_named_by_their_right_form(name, form, monkeypatch):
     import gymnasium
+    from gymnasium.envs import registration
 
     kept = {key: spec for key, spec in gymnasium.registry.items() if spec.namespace != "ALE"}
-    monkeypatch.setattr(
-        gymnasium.envs.registration, "registry", kept if "ale_py" not in name else gymnasium.registry
-    )
-    monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
+    monkeypatch.setattr(registration, "registry", kept if "ale_py" not in name else gymnasium.registry)
+    monkeypatch.setattr(gymnasium, "registry", registration.registry)
     assert form in line(name)
 
 

@@ -1,0 +1,154 @@
+"""Recognises what API an environment has: by several of its attributes, as one alone may mean anything."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dreamworld.envs.scalars import kind_of
+
+Kind = Literal["gymnasium", "own", "jax", "gymnax", "dm_env", "foreign"]
+ACCEPTED = (
+    "a gymnasium.Env, a dm_env.Environment, a JAX environment (dreamworld.types.JaxEnv), a dreamworld Env"
+)
+VECTOR = "is a vector environment; give one environment, we run many of them"
+AGENTS = "is multi-agent ({}): give one agent's view, a gymnasium.Env whose step() lets the other agents act"
+JAX_WAY = "write its reset and step as a dreamworld.types.JaxEnv (docs/jax_environments.md)"
+OLD_GYM = (
+    "has a {}, not a gymnasium space: the old gym API is not supported; convert it to gymnasium (shimmy's "
+    "GymV21CompatibilityV0 does)"
+)
+
+
+def recognise(env: Any) -> Kind:
+    """The API of an environment object; "foreign" for one that is not supported, and `why_foreign` says why."""
+    if _is_vector(env):
+        return "foreign"
+    if _are_gymnasium(getattr(env, "observation_space", None), getattr(env, "action_space", None)):
+        return "gymnasium"
+    if _has(env, "obs_space", "act_space"):
+        return "jax" if len(_positional(env, "step")) == 3 else "own"
+    if _is_multi_agent(env) or not _steps(env):
+        return "foreign"
+    if is_gymnax(env):
+        return "gymnax"
+    if _is_dm(env):
+        return "dm_env"
+    return "foreign"
+
+
+def is_gymnax(env: Any) -> bool:
+    """Spaces are functions of parameters; `step` takes key, state and action, `reset` a key."""
+    if isinstance(env, type) or not (_calls(env, "observation_space") and _calls(env, "action_space")):
+        return False
+    step, reset = _positional(env, "step"), _positional(env, "reset")
+    return len(step) >= 3 and len(reset) >= 1 and not _is_multi_agent(env)
+
+
+def makes_jax(made: type) -> bool:
+    """Whether the objects of a class step with state, action and key, and reset with a key."""
+    step, reset = _positional(made, "step"), _positional(made, "reset")
+    return len(step) == 4 and len(reset) == 2 and not hasattr(made, "observation_space")  # with self
+
+
+def why_foreign(env: Any) -> str:
+    """What an environment is that is not supported, and the way out; the sentence begins with its name."""
+    if _is_vector(env):
+        return VECTOR
+    if _is_multi_agent(env):
+        turns = "one agent after the other" if _has(env, "agent_iter", "last") else "all agents at once"
+        return AGENTS.format(f"as PettingZoo's, {turns}")
+    if isinstance(env, list | tuple) and env and _steps(env[0]):
+        return f"made {kind_of(env)}: return the environment alone, not {type(env).__name__}(environment, …)"
+    if not _steps(env):
+        return f"made a {type(env).__name__}; expected {ACCEPTED}"
+    if (way := _other_library(env)) is not None:
+        return way
+    space = getattr(env, "observation_space", None)
+    if callable(space):
+        return "has a method observation_space(), but does not step as gymnax does; give the spaces as attributes"
+    if space is not None and hasattr(env, "action_space"):
+        wrong: Any = space if not _are_gymnasium(space) else getattr(env, "action_space", None)
+        return OLD_GYM.format(f"{type(wrong).__module__}.{type(wrong).__name__}")
+    return f"made a {type(env).__name__}; expected {ACCEPTED}"
+
+
+def _other_library(env: Any) -> str | None:
+    """Environments that are known and not supported as they are."""
+    explicit_state = len(_required(env, "reset") or ()) >= 1 and len(_required(env, "step") or ()) == 2
+    if explicit_state and _has(env, "observation_spec", "action_spec"):
+        return "is a jumanji environment: wrap it with jumanji's own jumanji.wrappers.JumanjiToGymWrapper"
+    if explicit_state and _has(env, "observation_size", "action_size"):
+        return f"is a brax environment: {JAX_WAY}"
+    if explicit_state:
+        return f"is a JAX environment of another kind, with reset(key) and step(state, action): {JAX_WAY}"
+    if _has(env, "observation_spec", "action_spec", "rollout") and not callable(env.observation_spec):
+        return "is a torchrl environment: give the environment that it wraps"
+    if callable(getattr(env, "observation_spec", None)) and isinstance(
+        getattr(env, "action_spec", None), tuple
+    ):
+        return "is a robosuite environment: wrap it with robosuite.wrappers.GymWrapper"
+    return None
+
+
+def _is_vector(env: Any) -> bool:
+    return (
+        _has(env, "single_observation_space", "single_action_space")
+        or _has(env, "num_envs", "step_async", "step_wait")  # stable-baselines3
+        or _has(env, "num_envs", "obs_space", "act_space", "engine")  # our own
+        or all(_calls(env, name) for name in ("send", "recv", "async_reset"))  # envpool
+    )
+
+
+def _is_multi_agent(env: Any) -> bool:
+    named = _has(env, "possible_agents") or _has(env, "agents") or _has(env, "agent_iter", "last")
+    spaces = getattr(env, "observation_space", None)
+    return named and (callable(spaces) or isinstance(getattr(env, "observation_spaces", spaces), Mapping))
+
+
+def _is_dm(env: Any) -> bool:
+    return (
+        _calls(env, "observation_spec")
+        and _calls(env, "action_spec")
+        and _required(env, "reset") in ([], None)
+        and len(_required(env, "step") or (0,)) == 1
+    )
+
+
+def _are_gymnasium(*spaces: Any) -> bool:
+    import gymnasium
+
+    return all(isinstance(space, gymnasium.Space) for space in spaces)
+
+
+def _has(env: Any, *names: str) -> bool:
+    return all(hasattr(env, name) for name in names)
+
+
+def _steps(env: Any) -> bool:
+    return _calls(env, "step") and _calls(env, "reset")
+
+
+def _calls(env: Any, name: str) -> bool:
+    return callable(getattr(env, name, None))
+
+
+def _required(env: Any, name: str) -> list[str] | None:
+    """Parameters of a method that have no default; None where its signature can't be read or is open."""
+    parameters = _parameters(env, name)
+    if parameters is None or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+
+
+def _positional(env: Any, name: str) -> list[str]:
+    parameters = _parameters(env, name) or []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _parameters(env: Any, name: str) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(getattr(env, name)).parameters.values())
+    except (TypeError, ValueError, AttributeError):
+        return None
