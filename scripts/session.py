@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from dreamworld import flops, parallel
 from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
+from dreamworld.errors import UserError
 from dreamworld.logging.metrics import Metrics
 from dreamworld.logging.pictures import EVALUATIONS
 from dreamworld.logging.progress import Progress
@@ -104,9 +105,11 @@ def build_loop(
     loop = assemble(rundir, config, learner, env, progress, stack, team or Team())
     if loop.checkpointer.latest() is not None:
         resume(loop)
-    elif config.init_from:
-        learner.state = initialise_from(config.init_from, agent, learner.state)
-        progress.message(f"parameters taken from {config.init_from}")
+    else:
+        loop.logger.begin(0)
+        if config.init_from:
+            learner.state = initialise_from(config.init_from, agent, learner.state)
+            progress.message(f"parameters taken from {config.init_from}")
     if config.eval.every and loop.team.leads:
         loop.evaluate = make_evaluator(loop, source, stack)
     return loop
@@ -121,6 +124,7 @@ def assemble(
     stack: contextlib.ExitStack,
     team: Team,
     metrics: Metrics | None = None,
+    also_keep: Callable[[], Iterable[int]] = tuple,
 ) -> Loop:
     """Replay, checkpoints, logger and the loop over them, as new."""
     run = config.run
@@ -142,12 +146,12 @@ def assemble(
             keep_every=run.keep_every,
             keep_best=run.keep_best,
             on_commit=lambda metas: replay.collect_garbage([meta["replay"] for meta in metas]),
+            also_keep=also_keep,
         )
     )
-    latest = checkpointer.latest()
     logger: Any = Silence()
     if team.leads:
-        logger = stack.enter_context(Logger(rundir, config, step=latest or 0))
+        logger = stack.enter_context(Logger(rundir, config, begin=False))
     return Loop(
         config,
         learner,
@@ -173,8 +177,12 @@ def peak_flops(config: Config, learner: Any, team: Team) -> float | None:
 
 
 def resume(loop: Loop, step: int | None = None) -> None:
-    """Restores a loop and says so."""
-    for problem in loop.restore(step):
+    """Restores a loop, of exactly `step` where one is given, cuts its log files there, and says so."""
+    problems = loop.restore(step)
+    if step is not None and loop.counters.step != step:
+        raise UserError(f"{loop.rundir}: checkpoint {step} can't be read, the other seeds have it")
+    loop.logger.begin(loop.counters.step)
+    for problem in problems:
         loop.progress.message(problem)
     loop.progress.message(f"continued at step {loop.counters.step:,} ({loop.counters.updates:,} updates)")
 

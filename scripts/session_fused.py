@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
+from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
@@ -20,6 +22,7 @@ from dreamworld.parallel import Layout
 from dreamworld.replay.memory import available_memory, estimate
 from dreamworld.scripts import common, preflight, session, session_seeds, stored
 from dreamworld.scripts.announce import announce
+from dreamworld.training import group
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
@@ -59,9 +62,11 @@ def build_fused(
     loop = assemble(rundir, config, learner, progress, stack)
     if loop.checkpointer.latest() is not None:
         session.resume(loop)
-    elif config.init_from:
-        learner.state = session.initialise_from(config.init_from, learner.agent, learner.state)
-        progress.message(f"parameters taken from {config.init_from}")
+    else:
+        loop.logger.begin(0)
+        if config.init_from:
+            learner.state = session.initialise_from(config.init_from, learner.agent, learner.state)
+            progress.message(f"parameters taken from {config.init_from}")
     if config.eval.every:
         loop.evaluate = session.make_evaluator(loop, source, stack)
     return loop
@@ -69,52 +74,57 @@ def build_fused(
 
 def train_fused_seeds(config: Config, source: Any = None) -> int:
     """Trains `config.seeds` together; returns the exit code. What is wrong is said before anything is written."""
-    configs = session_seeds.seed_configs(config)
+    configs = group.seed_configs(config)
     devices = common.setup_jax(config)
     layout = make_layout(config, len(configs), devices)
     with contextlib.ExitStack() as stack:
         rundirs = session_seeds.open_rundirs(configs, stack)
-        step = session_seeds.common_step(rundirs, config.run.save_every)
+        meeting = group.find_meeting(rundirs, config.run.save_every, parse_seeds(config.seeds))
         progress = stack.enter_context(
             Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
         )
-        group = build_fused_seeds(rundirs, configs, layout, step, progress, source, stack)
-        first = group.loops[0]
+        lockstep = build_fused_seeds(rundirs, configs, layout, meeting, progress, source, stack)
+        first = lockstep.loops[0]
         params = jax.eval_shape(first.learner.agent.init, jax.random.PRNGKey(0)).params
         rows = estimate(common.row_spaces(first.learner.agent), config.replay, config.run.steps)
         memory = f"{rows} for each seed, on the device"
         announce(progress, configs[0], rundirs[0], first.learner.agent, first.env, params, devices, memory)
         progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
-        return session_seeds.run_group(group, progress, stack.enter_context(Stop(config.run.grace_s)))
+        return session_seeds.run_group(lockstep, progress, stack.enter_context(Stop(config.run.grace_s)))
 
 
 def build_fused_seeds(
     rundirs: list[RunDir],
     configs: list[Config],
     layout: Layout,
-    step: int | None,
+    meeting: group.Meeting,
     progress: Progress,
     source: Any,
     stack: contextlib.ExitStack,
 ) -> FusedLockstep:
-    """The fused loops of several seeds, restored from the checkpoints of `step` unless it is None."""
-    config = configs[0]
+    """The fused loops of several seeds, restored where they meet."""
+    config, step = configs[0], meeting.step
     parts = make_parts(config, source, len(configs))
     preflight.check(config, parts[0])
     learner = FusedSeeds(*parts, configs, capacity=rows_per_env(config), layout=layout)
     session_seeds.claim(rundirs, configs, stack)
     told = stored.begin(rundirs, configs, source, (parts[0].obs_space, parts[0].act_space))
+    group.set_aside(rundirs, meeting)
+    also_keep = session_seeds.keeper(rundirs, config)
     views, loops = [], []
     for index, (each, rundir, notes) in enumerate(zip(configs, rundirs, told)):
         voice: Any = session_seeds.SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
         for note in notes:
             voice.message(note)
         views.append(FusedSeedView(learner, index))
-        loops.append(assemble(rundir, each, views[-1], voice, stack))
+        loops.append(assemble(rundir, each, views[-1], voice, stack, also_keep))
+        loops[-1].group = tuple(config.seed for config in configs)
     for loop, view in zip(loops, views):
         if step is not None:
             session.resume(loop, step)
-        elif config.init_from:
+            continue
+        loop.logger.begin(0)
+        if config.init_from:
             train = session.initialise_from(config.init_from, learner.agent, view.state)
             view.load(view.snapshot()._replace(train=train))
     if step is not None or config.init_from:
@@ -163,16 +173,25 @@ def rows_per_env(config: Config) -> int:
 
 
 def assemble(
-    rundir: RunDir, config: Config, learner: Any, progress: Any, stack: contextlib.ExitStack
+    rundir: RunDir,
+    config: Config,
+    learner: Any,
+    progress: Any,
+    stack: contextlib.ExitStack,
+    also_keep: Callable[[], Iterable[int]] = tuple,
 ) -> FusedLoop:
     """Checkpoints, logger and the loop over them, as new."""
     run, agent = config.run, learner.agent
     checkpointer = stack.enter_context(
         Checkpointer(
-            rundir.checkpoints, keep_last=run.keep_last, keep_every=run.keep_every, keep_best=run.keep_best
+            rundir.checkpoints,
+            keep_last=run.keep_last,
+            keep_every=run.keep_every,
+            keep_best=run.keep_best,
+            also_keep=also_keep,
         )
     )
-    logger = stack.enter_context(Logger(rundir, config, step=checkpointer.latest() or 0))
+    logger = stack.enter_context(Logger(rundir, config, begin=False))
     none: Any = None
     pipeline: Any = NoPipeline()
     shell: Any = SimpleNamespace(

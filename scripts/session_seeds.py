@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,13 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import check_memory
 from dreamworld.scripts import common, preflight, session, stored
 from dreamworld.scripts.announce import announce
-from dreamworld.training import snapshot
+from dreamworld.training.group import (
+    Meeting,
+    find_meeting,
+    seed_configs,
+    set_aside,
+    shared_steps,
+)
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import NumericalStop
@@ -33,15 +40,6 @@ from dreamworld.training.seeds import (
     make_take,
 )
 from dreamworld.training.stops import Exit, Stop
-
-
-def seed_configs(config: Config) -> list[Config]:
-    """The config of each seed, as that of a run of its own; without `{seed}` in logdir its folder is `seed<k>`."""
-    logdir = config.logdir if "{seed}" in config.logdir else os.path.join(config.logdir, "seed{seed}")
-    return [
-        dataclasses.replace(config, seed=seed, seeds="", logdir=logdir.replace("{seed}", str(seed)))
-        for seed in parse_seeds(config.seeds)
-    ]
 
 
 def train_seeds(config: Config, source: Any = None) -> int:
@@ -58,8 +56,8 @@ def train_seeds(config: Config, source: Any = None) -> int:
     )
     with contextlib.ExitStack() as stack:
         rundirs = open_rundirs(configs, stack)
-        step = common_step(rundirs, config.run.save_every)
-        return _train(config, configs, rundirs, layout, devices, step, source, stack)
+        meeting = find_meeting(rundirs, config.run.save_every, parse_seeds(config.seeds))
+        return _train(config, configs, rundirs, layout, devices, meeting, source, stack)
 
 
 def open_rundirs(configs: list[Config], stack: contextlib.ExitStack) -> list[RunDir]:
@@ -79,37 +77,16 @@ def claim(rundirs: list[RunDir], configs: list[Config], stack: contextlib.ExitSt
 
 
 def common_step(rundirs: list[RunDir], save_every: float) -> int | None:
-    """The newest step at which every seed has an intact snapshot, None for a new run; later ones are removed.
-
-    A kill between the saves of two seeds leaves them one save apart. Raises UserError when they are further
-    apart, that is when a seed was continued alone.
-    """
-    steps = [set(snapshot.snapshot_steps(rundir.checkpoints)) for rundir in rundirs]
-    if not any(steps):
-        return None
-    for step in sorted(set.intersection(*steps), reverse=True):
-        if all(_intact(rundir, step) for rundir in rundirs):
-            break
-    else:
-        step = 0
-    ahead = max(max(found, default=0) for found in steps) - step
-    if step == 0 or ahead > 2 * max(save_every, 1):
-        newest = ", ".join(f"{rundir}: {max(found, default='none')}" for rundir, found in zip(rundirs, steps))
-        raise UserError(
-            f"these seeds can't go on together, their newest checkpoints differ ({newest}); continue each alone"
-        )
-    for rundir, found in zip(rundirs, steps):
-        for late in [number for number in found if number > step]:
-            snapshot.epath.Path(rundir.checkpoints / str(late)).rmtree()
-    return step
+    """The step where these seeds go on together, None for the beginning; later snapshots are set aside."""
+    meeting = find_meeting(rundirs, save_every)
+    set_aside(rundirs, meeting)
+    return meeting.step
 
 
-def _intact(rundir: RunDir, step: int) -> bool:
-    try:
-        snapshot.verify(snapshot.epath.Path(rundir.checkpoints / str(step)))
-    except snapshot.CorruptError:
-        return False
-    return True
+def keeper(rundirs: list[RunDir], config: Config) -> Callable[[], list[int]]:
+    """The steps that every seed has a snapshot of: no seed deletes the newest of them before all have a newer one."""
+    folders = [rundir.checkpoints for rundir in rundirs]
+    return lambda: shared_steps(folders, config.run.keep_last)
 
 
 def _train(
@@ -118,7 +95,7 @@ def _train(
     rundirs: list[RunDir],
     layout: parallel.Layout,
     devices: list[Any],
-    step: int | None,
+    meeting: Meeting,
     source: Any,
     stack: contextlib.ExitStack,
 ) -> int:
@@ -149,7 +126,7 @@ def _train(
         nan_limit=config.run.nan_limit,
         layout=layout,
     )
-    loops = _build_loops(learner, configs, rundirs, envs, step, progress, source, stack)
+    loops = _build_loops(learner, configs, rundirs, envs, meeting, progress, source, stack)
     params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
     announce(
         progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
@@ -168,27 +145,32 @@ def _build_loops(
     configs: list[Config],
     rundirs: list[RunDir],
     envs: list[Any],
-    step: int | None,
+    meeting: Meeting,
     progress: Progress,
     source: Any,
     stack: contextlib.ExitStack,
 ) -> list[Any]:
-    """The loop of each seed, restored from the checkpoints of `step` unless it is None."""
+    """The loop of each seed, restored where they meet."""
     told = stored.begin(rundirs, configs, source, (envs[0].obs_space, envs[0].act_space))
-    loops, views, take = [], [], make_take(learner)
+    set_aside(rundirs, meeting)
+    loops, views, take, also_keep = [], [], make_take(learner), keeper(rundirs, configs[0])
     for index, (each, rundir, env, notes) in enumerate(zip(configs, rundirs, envs, told)):
         voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)
         for note in notes:
             voice.message(note)
         views.append(SeedView(learner, index, take))
         loops.append(
-            session.assemble(rundir, each, views[-1], env, voice, stack, Team(), metrics=SeedMetrics())
+            session.assemble(rundir, each, views[-1], env, voice, stack, Team(), SeedMetrics(), also_keep)
         )
-    if step is not None:
+        loops[-1].group = tuple(config.seed for config in configs)
+    if meeting.step is not None:
         for loop in loops:
-            session.resume(loop, step)
+            session.resume(loop, meeting.step)
         load_seeds(learner, views)
-    elif init_from := configs[0].init_from:
+    else:
+        for loop in loops:
+            loop.logger.begin(0)
+    if meeting.step is None and (init_from := configs[0].init_from):
         for view in views:
             view.load(
                 {**view.snapshot(), "train": session.initialise_from(init_from, learner.agent, view.state)}
@@ -223,6 +205,7 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
         raise
     progress.close()
     for loop in group.loops:
+        loop.checkpointer.tidy()  # what was kept for a seed that had not saved yet
         loop.write_status("preempted" if stop.requested else "finished")
     if stop.requested:
         progress.message(

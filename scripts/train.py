@@ -28,11 +28,11 @@ def main(argv: Sequence[str]) -> int:
     config, flags = cli.parse_with(argv, Flags(), prog="dreamworld train", description="Train an agent.")
     if not flags.supervise:
         return train(config)
-    from dreamworld.logging.rundir import RunDir
+    from dreamworld.training.group import checkpoint_folders
     from dreamworld.training.supervise import supervise
 
     command = [sys.executable, "-m", "dreamworld", "train", *without_flags(argv)]
-    return supervise(command, checkpoints=RunDir.of(config).checkpoints, max_restarts=flags.max_restarts)
+    return supervise(command, checkpoints=checkpoint_folders(config), max_restarts=flags.max_restarts)
 
 
 def without_flags(argv: Sequence[str]) -> list[str]:

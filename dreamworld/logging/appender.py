@@ -28,6 +28,10 @@ class Appender:
         """What could not be written so far."""
         return len(self._waiting)
 
+    def prepare(self, prepare: Callable[[], Any]) -> None:
+        """Sets what is done before the next write."""
+        self._prepare = prepare
+
     def append(self, data: bytes) -> None:
         """Raises OSError when the disk does not take it; `data` then goes with the next call."""
         if len(self._waiting) + len(data) <= MAX_WAITING_BYTES:

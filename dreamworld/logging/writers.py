@@ -35,24 +35,32 @@ class Logger:
     What can't be written or drawn never raises into training: `take_problems` tells, and rows go with the next ones.
 
     `step` is the step that a continued run was restored at: later rows of all files are dropped, and
-    TensorBoard is told to forget them. None keeps every row (for `eval`, or a new run).
+    TensorBoard is told to forget them. None keeps every row (for `eval`). Where the step is not known yet,
+    `begin` False leaves all files as they are until `begin(step)`.
     """
 
-    def __init__(self, rundir: RunDir, config: Config, *, step: int | None = None):
-        self.rundir = rundir
+    def __init__(self, rundir: RunDir, config: Config, *, step: int | None = None, begin: bool = True):
+        self.rundir, self._config = rundir, config
         self.problems = Problems()
-        wandb = load_wandb() if config.logger.wandb else None
+        self._wandb = load_wandb() if config.logger.wandb else None
         self._sinks = Sinks(self.problems)
         self.pictures = Pictures(rundir, self.problems, self._sinks)
         self._metrics, self._episodes, self._evals = (
-            Appender(path, functools.partial(repair_jsonl, path, step))
-            for path in (rundir.metrics, rundir.episodes, rundir.evals)
+            Appender(path) for path in (rundir.metrics, rundir.episodes, rundir.evals)
         )
+        if begin:
+            self.begin(step)
+
+    def begin(self, step: int | None) -> None:
+        """Cuts the files at the step that was restored, and opens the other outputs; call it once, before any row."""
+        rundir, config = self.rundir, self._config
+        for appender in (self._metrics, self._episodes, self._evals):
+            appender.prepare(functools.partial(repair_jsonl, appender.path, step))
         self.flush()
         if config.logger.tensorboard:
             self._sinks.add(lambda: TensorBoardSink(rundir.tensorboard, step), TensorBoardSink.name)
-        if wandb:
-            self._sinks.add(lambda: WandbSink(wandb, rundir, config), WandbSink.name)
+        if self._wandb:
+            self._sinks.add(lambda: WandbSink(self._wandb, rundir, config), WandbSink.name)
 
     def scalars(self, step: int, updates: int, frames: int, values: Mapping[str, float]) -> None:
         """One log row; `values` are `<group>/<name>`."""

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -37,6 +37,7 @@ class Checkpointer:
 
     `on_commit(metas)` runs on the caller's thread, in `poll`, `save`, `wait` or `close`, once after each new
     snapshot, with the metas that must stay readable: those of the snapshots kept and of one being saved.
+    `also_keep()` are steps to be kept in addition to those of the rules.
 
     With several processes each must call `save` at the same steps, on a shared `directory`.
     """
@@ -49,7 +50,8 @@ class Checkpointer:
         keep_every: float = 0,
         keep_best: bool = False,
         asynchronous: bool = True,
-        on_commit: Callable[[list[dict[str, Any]]], None] | None = None,
+        on_commit: Callable[[list[dict[str, Any]]], Any] | None = None,
+        also_keep: Callable[[], Iterable[int]] = tuple,
     ):
         if keep_last < 1:
             raise UserError(f"run.keep_last is {keep_last}; at least 1 checkpoint must be kept")
@@ -58,6 +60,7 @@ class Checkpointer:
         self._keep = (keep_last, keep_every, keep_best)
         self._asynchronous = asynchronous
         self._on_commit = on_commit
+        self._also_keep = also_keep
         self._messages: list[str] = []
         self._bad: dict[int, str] = {}
         self._thread: threading.Thread | None = None
@@ -210,6 +213,12 @@ class Checkpointer:
         self._run_on_commit()
         return self.problem
 
+    def tidy(self) -> None:
+        """Deletes what no rule keeps any more; a later save tries again where that fails."""
+        self._join()
+        with contextlib.suppress(OSError):
+            self._prune()
+
     def close(self) -> None:
         """Waits for the save under way and releases Orbax's threads."""
         self.wait()
@@ -265,7 +274,7 @@ class Checkpointer:
             except snapshot.CorruptError as error:
                 self._bad[step] = str(error)
                 self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
-        kept = snapshot.retained(scores, *self._keep)
+        kept = snapshot.retained(scores, *self._keep) | set(self._also_keep())
         for path in self.directory.iterdir():
             step = int(path.name) if snapshot.STEP.fullmatch(path.name) else None
             if step is not None and step not in kept and step not in self._bad:

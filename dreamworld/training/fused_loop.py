@@ -232,6 +232,7 @@ class FusedLoop(Loop):
             "episodes": self.episodes.state(),
         }
         meta = {"config": self.rundir.config.read_text("utf-8"), "processes": 1}
+        meta |= {"group": list(self.group)} if self.group else {}
         self.checkpointer.save(
             self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
         )

@@ -152,6 +152,9 @@ class Team:
 class Silence:
     """The logger of processes other than 0: the methods of `Logger` that the loop calls, writing nothing."""
 
+    def begin(self, *args: Any) -> None:
+        """There are no files."""
+
     def scalars(self, *args: Any) -> None:
         """Dropped."""
 

@@ -59,6 +59,7 @@ class Loop:
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     watch: UpdateWatch = dataclasses.field(default_factory=UpdateWatch)
     peak_flops: float | None = None  # per second, of all devices; None: not known
+    group: tuple[int, ...] = ()  # the seeds that are saved together, if this is one of several
 
     def __post_init__(self) -> None:
         self.episodes = EpisodeStats(self.env.num_envs)
@@ -304,7 +305,7 @@ class Loop:
             "replay": manifest,
             "config": self.rundir.config.read_text("utf-8"),
             "processes": self.team.count,
-        }
+        } | ({"group": list(self.group)} if self.group else {})
         self.checkpointer.save(
             self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
         )

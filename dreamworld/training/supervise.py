@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class _Child:
 def supervise(
     argv: Sequence[str],
     *,
-    checkpoints: epath.PathLike,
+    checkpoints: epath.PathLike | Sequence[epath.PathLike],
     max_restarts: int = 5,
     backoff_s: float = 5.0,
     backoff_max_s: float = 300.0,
@@ -62,7 +63,7 @@ def supervise(
 
     Args:
       argv: the training command.
-      checkpoints: folder of the run's snapshots, to see progress.
+      checkpoints: folder of the run's snapshots, or those of its seeds, to see progress: a new one in any of them.
       max_restarts: restarts in a row without a new checkpoint.
       backoff_s: first pause; none before a restart that follows a new checkpoint and a preemption.
       backoff_max_s: longest pause.
@@ -72,7 +73,8 @@ def supervise(
         number: signal.signal(number, child.forward) for number in FORWARDED
     }
     try:
-        return _supervise(child, argv, checkpoints, max_restarts, backoff_s, backoff_max_s)
+        folders = [checkpoints] if isinstance(checkpoints, str | os.PathLike) else list(checkpoints)
+        return _supervise(child, argv, folders, max_restarts, backoff_s, backoff_max_s)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -81,19 +83,19 @@ def supervise(
 def _supervise(
     child: _Child,
     argv: Sequence[str],
-    checkpoints: epath.PathLike,
+    folders: Sequence[epath.PathLike],
     max_restarts: int,
     backoff_s: float,
     backoff_max_s: float,
 ) -> int:
     fruitless = 0
     while True:
-        before = _commits(checkpoints)
+        before = _commits(folders)
         code = child.run(argv)
         code = 128 - code if code < 0 else code  # killed by a signal: as a shell counts it
         if code in FINAL or child.stopping.is_set():
             return code
-        progress = bool(_commits(checkpoints) - before)
+        progress = bool(_commits(folders) - before)
         fruitless = 0 if progress else fruitless + 1
         if fruitless > max_restarts:
             _say(f"{describe(code)}; {fruitless} times in a row without a new checkpoint: giving up")
@@ -117,11 +119,10 @@ def describe(code: int) -> str:
     return f"the run ended with exit code {code}"
 
 
-def _commits(checkpoints: epath.PathLike) -> set[tuple[int, int]]:
-    """Step and time of each snapshot: a step comes twice after a fall-back past a damaged one."""
-    folder = epath.Path(checkpoints)
-    steps = snapshot.snapshot_steps(folder)
-    return {(step, int((folder / str(step) / snapshot.COMMIT).stat().mtime)) for step in steps}
+def _commits(folders: Sequence[epath.PathLike]) -> set[tuple[str, int]]:
+    """Path and time of each snapshot: a step comes twice after a fall-back past a damaged one."""
+    paths = [epath.Path(folder) / str(step) for folder in folders for step in snapshot.snapshot_steps(folder)]
+    return {(str(path), int((path / snapshot.COMMIT).stat().mtime)) for path in paths}
 
 
 def _say(text: str) -> None:

@@ -126,6 +126,18 @@ def test_a_continued_run_drops_later_rows_everywhere(rundir):
     assert 21 in starts, "TensorBoard forgets from the step after the restored one"
 
 
+def test_nothing_is_cut_before_the_step_is_known(rundir):
+    with logger_of(rundir, step=0) as logger:
+        for step in (10, 20, 30):
+            logger.scalars(step, step, step, {"a/b": step})
+    before = {path: path.read_bytes() for path in rundir.path.rglob("*") if path.is_file()}
+    with Logger(rundir, cli.parse(["--logdir", str(rundir)]), begin=False) as logger:
+        assert {path: path.read_bytes() for path in before} == before
+        logger.begin(10)
+        assert [row["step"] for row in read_jsonl(rundir.metrics)] == [10]
+    assert [event.step for event in events(rundir) if event.session_log.status == 1] == [1, 11]
+
+
 def test_without_a_step_every_complete_row_stays(rundir):
     rundir.metrics.write_bytes(b'{"step": 5}\n{"step": 6}\n{"st')
     logger_of(rundir).close()

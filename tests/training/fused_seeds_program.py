@@ -17,6 +17,7 @@ from dreamworld import cli  # noqa: E402
 from dreamworld.logging.progress import Progress  # noqa: E402
 from dreamworld.logging.rundir import RunDir  # noqa: E402
 from dreamworld.scripts import session_fused, session_seeds  # noqa: E402
+from dreamworld.training.group import Meeting  # noqa: E402
 from dreamworld.training.stops import Stop  # noqa: E402
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--run.mode", "fused", "--eval.every", "0"]
@@ -40,7 +41,9 @@ def open_seeds(folder, seeds, devices, step=None):
     layout = session_fused.make_layout(config, len(configs), jax.devices())
     with contextlib.ExitStack() as stack:
         rundirs = session_seeds.open_rundirs(configs, stack)
-        yield session_fused.build_fused_seeds(rundirs, configs, layout, step, progress, None, stack)
+        yield session_fused.build_fused_seeds(
+            rundirs, configs, layout, Meeting(step, []), progress, None, stack
+        )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The supervisor restarts what a restart can help, and stops when it can't."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import time
 
 import pytest
 
+from dreamworld import cli
+from dreamworld.training.group import checkpoint_folders
 from dreamworld.training.stops import Exit
 from dreamworld.training.supervise import describe, supervise
 
@@ -52,6 +55,23 @@ def test_it_gives_up_without_progress(tmp_path, capfd):
 
 def test_a_new_checkpoint_resets_the_count(tmp_path):
     assert run(tmp_path, "75", progress="2,4") == (75, 8)  # 2 and 4 bring one; 5, 6, 7 do not
+
+
+def test_a_new_checkpoint_of_any_seed_is_progress(tmp_path):
+    """The program saves in `checkpoints`; the first seed of the two has that folder, or the second."""
+    for place in (0, 1):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        argv = [sys.executable, "-S", "-c", TRAINER, str(folder), "75", "2,4"]
+        folders = [folder / "seed0" / "checkpoints", folder / "checkpoints"][:: 1 - 2 * place]
+        assert supervise(argv, checkpoints=folders, max_restarts=2, backoff_s=0.01) == 75
+        assert len((folder / "starts").read_text()) == 8
+
+
+def test_every_seed_s_folder_is_watched(tmp_path):
+    config = cli.parse(["--seeds", "3,5", "--logdir", str(tmp_path)])
+    assert checkpoint_folders(config) == [tmp_path / f"seed{seed}" / "checkpoints" for seed in (3, 5)]
+    assert checkpoint_folders(dataclasses.replace(config, seeds="")) == [tmp_path / "checkpoints"]
 
 
 def test_the_pause_doubles(tmp_path, capfd):
