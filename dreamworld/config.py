@@ -71,6 +71,10 @@ class EnvConfig:
     """Resize images of other environments to `size`."""
     gray: bool = False
     """Turn RGB images into one gray channel (Atari has an option of its own)."""
+    image_keys: Annotated[str, PATTERN] = "auto"
+    """Regular expression of Box observations to read as pictures, scaled by their bounds; `auto` by shape."""
+    vector_keys: Annotated[str, PATTERN] = "auto"
+    """Regular expression of Box observations to read as vectors, such as tables that look like pictures."""
     stack: Annotated[int, Range(1, 64)] = 1
     """Frames stacked on the channels of images."""
     clip_reward: Annotated[float, Range(0, 1e9)] = 0.0

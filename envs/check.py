@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from dreamworld.envs.base import Env, Step
+from dreamworld.envs.pictures import notes_on
 from dreamworld.envs.spy import Spy, attach
 from dreamworld.errors import UserError
 from dreamworld.types import Space, Spaces
@@ -248,13 +249,15 @@ def describe_spaces(obs_space: Spaces, act_space: Spaces) -> list[str]:
 
 
 def check_spaces(obs_space: Spaces, report: Report) -> None:
-    """Images that the encoder can't take."""
+    """Images that the encoder can't take, and vectors that were meant as images."""
+    report.notes += notes_on(obs_space)
     for key, space in obs_space.items():
         if space.is_image and any(side % ENCODER_STRIDE for side in space.shape[:2]):
             height, width = space.shape[:2]
             report.problem(
                 f"image {key!r} is {height}x{width}: the encoder takes multiples of {ENCODER_STRIDE}; "
-                "resize it with --env.resize True --env.size 64 64"
+                "resize it with --env.resize True --env.size 64 64, or, if it is no picture but a table, say "
+                f"--env.vector_keys {key}"
             )
 
 

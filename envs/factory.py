@@ -9,6 +9,7 @@ from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import unknown
+from dreamworld.envs.pictures import Reading
 from dreamworld.envs.spelling import right_forms
 from dreamworld.envs.wrappers import (
     ActionRepeat,
@@ -37,15 +38,17 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
         from dreamworld.envs.adapters.custom import adapt
         from dreamworld.envs.sources import name_of
 
-        return wrap(adapt(name, name_of(name), (), options), config)
+        return wrap(adapt(name, name_of(name), (), options, Reading.of(config)), config)
     family = find_family(name)
     if family is None:
-        return wrap(_make_custom(name, options), config)
+        return wrap(_make_custom(name, options, Reading.of(config)), config)
     missing = missing_packages(family)
     if missing:
         raise UserError(f"{name} needs {', '.join(missing)}, which is not installed: {family.install}")
     if options and not family.options:
         raise UserError(f"{name} takes no options, got {sorted(options)}; its settings are in env.*")
+    if family.prefix != "gym_":
+        Reading.of(config).refuse(name)
     env = family.make(name.removeprefix(family.prefix), config, options)
     return wrap(env, config, repeats=family.repeats)
 
@@ -68,15 +71,15 @@ def wrap(env: Env, config: EnvConfig, *, repeats: bool = False) -> Env:
     return env
 
 
-def _make_custom(name: str, options: dict[str, Any]) -> Env:
+def _make_custom(name: str, options: dict[str, Any], reading: Reading) -> Env:
     from dreamworld.envs.adapters.custom import adapt, find_entry_point, load_object
 
     if ":" in name:
-        return adapt(load_object(name), name, (), options)
+        return adapt(load_object(name), name, (), options, reading)
     found = find_entry_point(name)
     if found is not None:
         factory, args = found
-        return adapt(factory, name, args, options)
+        return adapt(factory, name, args, options, reading)
     raise unknown_environment(name)
 
 

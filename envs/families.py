@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dreamworld.config import EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.names import unknown
+from dreamworld.envs.pictures import Reading
 from dreamworld.envs.wrappers import ResizeImage
 
 Options = Mapping[str, Any]  # of the environment's constructor; any names, hence never keywords of ours
@@ -106,7 +107,7 @@ def _gym_names() -> list[str]:
 def _make_gym(rest: str, config: EnvConfig, options: Options) -> Env:
     from dreamworld.envs.adapters.gym import make_gym
 
-    return make_gym(rest, options, config.time_limit * config.repeat)
+    return make_gym(rest, options, config.time_limit * config.repeat, Reading.of(config))
 
 
 def _minigrid_names() -> list[str]:

@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dreamworld.envs.finite import check_finite
+from dreamworld.envs.pictures import (
+    AUTO,
+    Reading,
+    asked_bounds,
+    asked_layout,
+    black_and_white,
+    image_layout,
+    pixels,
+)
 from dreamworld.envs.scalars import Misfit, fit, kind_of, whole
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Native, Space, Spaces
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these at any depth"
-MIN_IMAGE_SIDE = 16  # smaller pictures are symbols, not scenery: they become vectors
-MAX_CHANNELS = 16
 MAX_INT_CLASSES = 256  # an integer action Box with more values is treated as continuous and rounded
 UNBOUNDED = 1e9  # MuJoCo writes 1e10 for "no limit"
 
@@ -61,9 +68,10 @@ class _Leaf(NamedTuple):
         return self.convert(array)
 
 
-def make_obs_codec(space: Any) -> ObsCodec:
+def make_obs_codec(space: Any, reading: Reading = AUTO) -> ObsCodec:
     """Codec of a gymnasium observation space. An unnamed top-level space is called "image" or "vector"."""
-    leaves = list(_obs_leaves(space, "", ()))
+    leaves = list(_obs_leaves(space, "", (), reading))
+    reading.check_used(list(_box_prefixes(space, "")))
     if not leaves:
         raise UserError(f"observation space {space} holds no elements")
     spaces: Spaces = {}
@@ -129,12 +137,22 @@ def _unsupported(kind: str, space: Any, prefix: str) -> UserError:
     )
 
 
-def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterable[_Leaf]:
+def _box_prefixes(space: Any, prefix: str) -> Iterable[str]:
     from gymnasium import spaces
 
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for index, sub in _children(space):
-            yield from _obs_leaves(sub, _join(prefix, index), (*path, index))
+            yield from _box_prefixes(sub, _join(prefix, index))
+    elif isinstance(space, spaces.Box):
+        yield prefix
+
+
+def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> Iterable[_Leaf]:
+    from gymnasium import spaces
+
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        for index, sub in _children(space):
+            yield from _obs_leaves(sub, _join(prefix, index), (*path, index), reading)
         return
     key = _safe_key(prefix)
     if isinstance(space, spaces.Discrete):
@@ -148,7 +166,7 @@ def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterable[_Lea
         yield from _multi_discrete_leaves(space, key, path)
     elif isinstance(space, spaces.Box):
         if np.prod(space.shape) > 0:  # dm_control has empty observations
-            yield _box_leaf(space, prefix, path)
+            yield _box_leaf(space, prefix, path, reading)
     else:
         raise _unsupported("observation", space, prefix)
 
@@ -175,54 +193,23 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
         yield _Leaf(f"{key}/{i}", path, nvec.shape, Space((), "int32", classes=int(n)), pick)
 
 
-def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _Leaf:
-    layout = image_layout(tuple(space.shape))
-    scale = _image_scale(space)
-    if layout and scale:
-        low, high = scale
-        shape = layout(np.empty(space.shape, np.uint8)).shape
-
-        def to_image(x: np.ndarray) -> np.ndarray:
-            x = layout(x)
-            if x.dtype != np.uint8:
-                x = np.rint(np.clip((x - low) * (255.0 / (high - low)), 0, 255))
-            return np.array(x, np.uint8, order="C")
-
-        image = Space(shape, "uint8", low=0, high=255)
-        return _Leaf(_safe_key(prefix or "image"), path, tuple(space.shape), image, to_image)
+def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> _Leaf:
+    shape, asked = tuple(space.shape), reading.is_image(prefix)
+    if asked:
+        layout, bounds = (
+            asked_layout(prefix or "image", shape),
+            asked_bounds(prefix or "image", space.low, space.high),
+        )
+    else:
+        layout, bounds = image_layout(shape), black_and_white(space.dtype, space.low, space.high)
+    if layout and bounds and asked is not False:
+        image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
+        return _Leaf(_safe_key(prefix or "image"), path, shape, image, pixels(layout, *bounds, space.dtype))
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
-    shape = tuple(space.shape) if len(space.shape) <= 2 else (int(np.prod(space.shape)),)
-    flat = Space(shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
-    to_vector = lambda x: np.array(x, np.float32).reshape(shape)
-    return _Leaf(_safe_key(prefix), path, tuple(space.shape), flat, to_vector)
-
-
-def image_layout(shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What turns an array of this shape into [height, width, channels]; None where it is no image.
-
-    Accepts [H, W], [H, W, C], [C, H, W], and stacks [T, H, W, C] and [T, C, H, W], which become T*C channels.
-    """
-    if len(shape) == 2 and min(shape) >= 2 * MIN_IMAGE_SIDE:
-        return lambda x: x[:, :, None]
-    if len(shape) == 3 and min(shape[:2]) >= MIN_IMAGE_SIDE and shape[2] <= MAX_CHANNELS:
-        return lambda x: x
-    if len(shape) == 3 and min(shape[1:]) >= MIN_IMAGE_SIDE and shape[0] <= MAX_CHANNELS:
-        return lambda x: x.transpose(1, 2, 0)
-    if len(shape) == 4 and min(shape[1:3]) >= MIN_IMAGE_SIDE and shape[0] * shape[3] <= 4 * MAX_CHANNELS:
-        return lambda x: x.transpose(1, 2, 0, 3).reshape(*x.shape[1:3], -1)
-    if len(shape) == 4 and min(shape[2:]) >= MIN_IMAGE_SIDE and shape[0] * shape[1] <= 4 * MAX_CHANNELS:
-        return lambda x: x.transpose(2, 3, 0, 1).reshape(*x.shape[2:], -1)
-    return None
-
-
-def _image_scale(space: Any) -> tuple[float, float] | None:
-    """Values of black and white; None where the bounds don't say."""
-    if space.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = np.unique(space.low), np.unique(space.high)
-    if len(low) == len(high) == 1 and (low[0], high[0]) in {(0, 1), (0, 255), (-1, 1)}:
-        return float(low[0]), float(high[0])
-    return None
+    flat_shape = shape if len(shape) <= 2 else (int(np.prod(shape)),)
+    flat = Space(flat_shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
+    to_vector = lambda x: np.array(x, np.float32).reshape(flat_shape)
+    return _Leaf(_safe_key(prefix), path, shape, flat, to_vector)
 
 
 def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from dreamworld.config import Config
+from dreamworld.envs.pictures import notes_on
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.spaces import describe_space
@@ -60,6 +61,7 @@ def describe(
                 f"{key}: {describe_space(space)} -> {agent.assignment.get(key, 'not used')} encoder",
             )
         )
+    rows += [("note", text) for text in notes_on(env.obs_space)]
     for key, space in sorted(env.act_space.items()):
         rows.append(("action", f"{key}: {describe_space(space)}"))
     counts = count_parameters(agent, params)

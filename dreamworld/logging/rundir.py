@@ -52,6 +52,8 @@ FIXED = (
     "env.stack",
     "env.clip_reward",
     "env.options",
+    "env.image_keys",
+    "env.vector_keys",
     "run.mode",
     "run.replay_context",
 )

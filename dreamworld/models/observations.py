@@ -42,7 +42,7 @@ def _choose(key: str, space: Space, config: EncoderConfig) -> str:
             if name == "image" and not space.is_image:
                 raise UserError(
                     f"observation {key!r} is {space.dtype} {space.shape}; the image encoder takes uint8 "
-                    "[height, width, channels]"
+                    f"[height, width, channels]. --env.image_keys {key} makes that of a Box with finite bounds"
                 )
             return name
     if space.is_image:
@@ -62,7 +62,8 @@ def _check_images(spaces: Spaces, stages: int) -> None:
         if height % multiple or width % multiple or not height or not width:
             raise UserError(
                 f"image {key!r} is {height}x{width}; the encoder takes multiples of {multiple} "
-                f"(such as 64x64 or 96x96). Use --env.resize True --env.size 64 64"
+                f"(such as 64x64 or 96x96). Use --env.resize True --env.size 64 64; or, if it is no picture but a "
+                f"table, --env.vector_keys {key}"
             )
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key} {height}x{width}" for key, (height, width) in sizes.items())

@@ -16,6 +16,7 @@ from dreamworld.envs.adapters.shown import MODE, takes_mode
 from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
+from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.sources import check_factory, is_object
 from dreamworld.envs.spelling import require_module
 from dreamworld.errors import UserError
@@ -54,7 +55,13 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
     return None
 
 
-def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str, Any] = NONE) -> Env:
+def adapt(
+    value: Any,
+    name: str,
+    args: Sequence[str] = (),
+    options: Mapping[str, Any] = NONE,
+    reading: Reading = AUTO,
+) -> Env:
     """An Env from an environment object, or from a class or factory called with `args` and `options`."""
     factory: Callable[..., Any] | None = None
     check_source(value, name, args, options)
@@ -65,18 +72,20 @@ def adapt(value: Any, name: str, args: Sequence[str] = (), options: Mapping[str,
         value = factory()
     kind = recognise(value)
     if kind == "gymnasium":
-        return GymEnv(value)
+        return GymEnv(value, reading)
+    if kind in ("own", "jax"):
+        reading.refuse(name)
     if kind == "own":
         return _own(value, name)
     if kind == "dm_env":
         seeded = factory is not None and "seed" not in options and "seed" in _parameters(factory)
-        return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None)
+        return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None, reading)
     if kind == "foreign":
         raise UserError(f"environment {name!r} {why_foreign(value)}")
     from dreamworld.envs.adapters.jax_host import JaxHostEnv
     from dreamworld.envs.jax import from_gymnax
 
-    return JaxHostEnv(from_gymnax(value) if kind == "gymnax" else value)
+    return JaxHostEnv(from_gymnax(value, reading=reading) if kind == "gymnax" else value)
 
 
 def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:

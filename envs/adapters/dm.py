@@ -9,6 +9,7 @@ import numpy as np
 
 from dreamworld.envs.adapters.gym import close_quietly
 from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.scalars import number
 from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
@@ -23,10 +24,10 @@ class DmEnv(Unsaved):
 
     no_picture = "dm_env has no render()"
 
-    def __init__(self, env: Any, rebuild: Callable[[int], Any] | None = None):
+    def __init__(self, env: Any, rebuild: Callable[[int], Any] | None = None, reading: Reading = AUTO):
         self._env = env
         self._rebuild = rebuild
-        self._obs = make_obs_codec(gym_space_of_spec(env.observation_spec()))
+        self._obs = make_obs_codec(gym_space_of_spec(env.observation_spec()), reading)
         self._act = make_act_codec(gym_space_of_spec(env.action_spec()))
         self.obs_space = self._obs.spaces
         self.act_space = self._act.spaces

@@ -13,6 +13,7 @@ import numpy as np
 from dreamworld.envs.adapters.shown import may_take_mode, why_not
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.modules import import_user_module
+from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.render import choose_backend
 from dreamworld.envs.scalars import Misfit, flag, kind_of, log_entries, number
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
@@ -28,9 +29,9 @@ class GymEnv(Unsaved):
 
     no_picture = ""
 
-    def __init__(self, env: Any):
+    def __init__(self, env: Any, reading: Reading = AUTO):
         self._env = env
-        self._obs = make_obs_codec(env.observation_space)
+        self._obs = make_obs_codec(env.observation_space, reading)
         self._act = make_act_codec(env.action_space)
         self.obs_space = self._obs.spaces
         self.act_space = self._act.spaces
@@ -101,12 +102,12 @@ def log_candidates(info: Any) -> dict[str, Any]:
     return found
 
 
-def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0) -> GymEnv:
+def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0, reading: Reading = AUTO) -> GymEnv:
     """Makes a registered id or `module:Id-v0`; `time_limit` (in its own steps) replaces its own."""
     spec = find_spec(env_id)
     _prepare_display(spec)
     limit = {"max_episode_steps": time_limit} if time_limit else {}
-    return GymEnv(make_registered(spec, f"gym_{env_id}", {**options, **limit}))
+    return GymEnv(make_registered(spec, f"gym_{env_id}", {**options, **limit}), reading)
 
 
 def make_registered(spec: Any, label: str, options: Mapping[str, Any]) -> Any:

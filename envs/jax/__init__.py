@@ -10,6 +10,7 @@ import importlib
 from typing import Any, Protocol
 
 from dreamworld import types
+from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.errors import UserError
 
 
@@ -80,8 +81,8 @@ def make_jax_env(name: str, /, **options: Any) -> NativeEnv:
     return cls(**preset, **options)
 
 
-def from_gymnax(env: Any, params: Any = None) -> types.JaxEnv:
+def from_gymnax(env: Any, params: Any = None, reading: Reading = AUTO) -> types.JaxEnv:
     """A JAX environment from a gymnax-style object; `params` defaults to `env.default_params`."""
     from dreamworld.envs.jax.gymnax import GymnaxEnv
 
-    return GymnaxEnv(env, params)
+    return GymnaxEnv(env, params, reading)

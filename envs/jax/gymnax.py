@@ -14,7 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld.envs.spaces import image_layout
+from dreamworld.envs.pictures import (
+    AUTO,
+    Reading,
+    asked_bounds,
+    asked_layout,
+    black_and_white,
+    image_layout,
+)
 from dreamworld.errors import UserError
 from dreamworld.types import JaxStep, Native, Space, Spaces
 
@@ -31,11 +38,13 @@ class GymnaxEnv:
     terminate.
     """
 
-    def __init__(self, env: Any, params: Any = None):
+    def __init__(self, env: Any, params: Any = None, reading: Reading = AUTO):
         """`params` defaults to `env.default_params`. Raises UserError for a space without a counterpart."""
         self.env = env
         self.params: Any = getattr(env, "default_params", None) if params is None else params
-        self._obs = [_obs_leaf(*leaf) for leaf in _leaves(env.observation_space(self.params), "", ())]
+        leaves = list(_leaves(env.observation_space(self.params), "", ()))
+        self._obs = [_obs_leaf(*leaf, reading) for leaf in leaves]
+        reading.check_used([prefix for space, prefix, _ in leaves if not hasattr(space, "n")])
         self.obs_space: Spaces = {leaf.key: leaf.space for leaf in self._obs}
         self.act_space: Spaces = {}
         self._decode = _act_decoder(env.action_space(self.params), "", self.act_space)
@@ -129,19 +138,25 @@ def _bounds(space: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(low, shape), np.broadcast_to(high, shape)
 
 
-def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...]) -> _ObsLeaf:
+def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> _ObsLeaf:
     if hasattr(space, "n"):
         discrete = Space((), "int32", classes=int(space.n))
         return _ObsLeaf(prefix or "vector", path, discrete, lambda x: jnp.asarray(x, jnp.int32).reshape(()))
     low, high = _bounds(space, f"observation {prefix!r}")
     shape = low.shape
-    layout: Any = image_layout(shape)  # transposes and reshapes: good for JAX arrays, too
     black, white = float(low.min()), float(high.max())
-    if layout and (black, white) in {(0, 1), (0, 255), (-1, 1)}:
+    asked = reading.is_image(prefix)
+    if asked:
+        asked_bounds(prefix or "image", low, high)
+    # Layouts transpose and reshape: good for JAX arrays, too.
+    layout: Any = asked_layout(prefix or "image", shape) if asked else image_layout(shape)
+    known = asked or black_and_white(getattr(space, "dtype", np.float32), black, white) is not None
+    if layout and known and asked is not False:
         image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
+        factor = 255 / (white - black) if white > black else 255.0
 
         def to_image(x: Any) -> Array:
-            gray = (jnp.asarray(x, jnp.float32) - black) * (255 / (white - black))
+            gray = (jnp.asarray(x, jnp.float32) - black) * factor
             return layout(jnp.rint(jnp.clip(gray, 0, 255)).astype(jnp.uint8))
 
         return _ObsLeaf(prefix or "image", path, image, to_image)

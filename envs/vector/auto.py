@@ -12,6 +12,7 @@ import numpy as np
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
+from dreamworld.envs.pictures import Reading
 from dreamworld.envs.sources import check_factory, is_object, name_of
 from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
@@ -188,8 +189,9 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
     from dreamworld.envs.adapters.custom import check_call, load_object
     from dreamworld.envs.jax import from_gymnax, make_jax_env
 
-    options = parse_options(config.options)
+    options, reading = parse_options(config.options), Reading.of(config)
     if isinstance(target, str) and target.startswith("jax_"):
+        reading.refuse(target)
         return make_jax_env(target, **options)
     value: Any = target
     if isinstance(target, str) and ":" in target:
@@ -202,11 +204,12 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
         raise UserError(f"{name_of(target)} is an object already and takes no options, got {sorted(options)}")
     kind = recognise(value)
     if kind == "gymnax":
-        return from_gymnax(value)
+        return from_gymnax(value, reading=reading)
     if kind == "foreign":
         raise UserError(f"environment {name_of(target)!r} {why_foreign(value)}")
     if kind != "jax":
         raise UserError(f"env.engine jax needs a JAX environment (dreamworld.types.JaxEnv), not {target!r}")
+    reading.refuse(name_of(target))
     return cast(JaxEnv, value)
 
 

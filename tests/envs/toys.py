@@ -166,3 +166,12 @@ class DiesRendering(Counter):
 
     def render(self):
         os._exit(3)
+
+
+class Table(Counter):
+    """Shows a table that looks like a picture, as NetHack's do."""
+
+    observation_space = spaces.Box(0, 255, (55, 80), np.uint8)
+
+    def _obs(self):
+        return np.zeros((55, 80), np.uint8)
