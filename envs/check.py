@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import traceback
 from collections.abc import Callable
@@ -11,40 +10,16 @@ import numpy as np
 import psutil
 
 from dreamworld.envs.base import Env, Step
-from dreamworld.envs.pictures import notes_on
-from dreamworld.envs.spy import Spy, attach
+from dreamworld.envs.finite import NotFinite
+from dreamworld.envs.report import Report, check_row, check_spaces, describe_spaces
+from dreamworld.envs.reproduce import check_seeds
+from dreamworld.envs.spy import Pictures, attach
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces
 
-EPISODE_STEPS = 50  # rows compared when looking whether seeds reproduce
-ENCODER_STRIDE = 16
-SLACK = 1e-6  # bounds were rounded to float32, too
+PICTURES = 5  # looked at
 EDGES = 4  # the first steps take the extreme actions
 END_S = 10.0  # time given to an episode to end after the steps
 END_STEPS = 30_000
-
-
-@dataclasses.dataclass
-class Report:
-    """What was found. `problems` are wrong and will hurt; `notes` deserve a look."""
-
-    spaces: list[str] = dataclasses.field(default_factory=list)
-    facts: list[str] = dataclasses.field(default_factory=list)
-    notes: list[str] = dataclasses.field(default_factory=list)
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-    def problem(self, text: str) -> None:
-        """Adds a problem once."""
-        if text not in self.problems:
-            self.problems.append(text)
-
-    def text(self) -> str:
-        """The report as lines."""
-        lines = [*self.spaces, *self.facts]
-        lines += [f"note: {text}" for text in self.notes]
-        lines += [f"PROBLEM: {text}" for text in self.problems]
-        lines.append(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)} found")
-        return "\n".join(lines)
 
 
 def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Report:
@@ -58,19 +33,19 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
     build_s = time.perf_counter() - start
     report.spaces = describe_spaces(env.obs_space, env.act_space)
     check_spaces(env.obs_space, report)
-    spy = attach(env)
+    report.spy = attach(env)
     try:
         walk = Walk(env, report, np.random.default_rng(seed))
         walk.go(steps, seed)
         report.facts += walk.facts(build_s)
         walk.judge_episodes()
-        check_render(env, report)
     except Exception as error:
         report.problem(_where(error))
-        return _with_spy(report, spy)
+        return report
     finally:
+        if report.spy:
+            report.notes += report.spy.notes.lines()
         env.close()
-    _with_spy(report, spy)
     try:
         check_seeds(make, report, seed)
     except Exception as error:
@@ -90,6 +65,8 @@ class Walk:
         self._step_s: list[float] = []
         self._reset_s: list[float] = []
         self._length = 0
+        self._pictures = Pictures(report.found)
+        self._shown, self._unseen = False, ""  # whether there were pictures, and why there are none any more
         self._process = psutil.Process()
         self._memory: list[int] = []  # resident bytes, after the first reset and at the end
 
@@ -100,13 +77,20 @@ class Walk:
         for index in range(steps):
             action = self._action(index)
             start = time.perf_counter()
-            step = self._env.step(action)
+            try:
+                step = self._env.step(action)
+            except NotFinite as error:  # where a picture can't be made of it
+                self._refused(error)
+                continue
             self._step_s.append(time.perf_counter() - start)
             self._length += 1
             self._look(step, first=False)
+            if index % (1 + steps // PICTURES) == 0:
+                self._render()
             if step.is_last:
                 self._ends.append((self._length, step.is_terminal))
                 self._begin(None)
+        self._judge_pictures()
         self._memory.append(self._process.memory_info().rss)
         self._wait_for_end()
 
@@ -118,6 +102,30 @@ class Walk:
             self._length += 1
             if step.is_last:
                 self._ends.append((self._length, step.is_terminal))
+
+    def _refused(self, error: NotFinite) -> None:
+        spy = self._report.spy
+        if not (spy and any(spy.knows("nan", key) for key in self._env.obs_space)):
+            self._report.found.add(str(error), "refused")
+        self._begin(None)
+
+    def _render(self) -> None:
+        """Looks at a picture for people."""
+        if self._unseen:
+            return
+        try:
+            frame = self._env.render()
+        except Exception as error:
+            self._unseen = f"render() raised {type(error).__name__}: {error}"
+            self._report.found.add(" ".join(self._unseen.split()))
+            return
+        self._shown |= frame is not None
+        if not self._report.spy:
+            self._pictures.look(frame)
+
+    def _judge_pictures(self) -> None:
+        if not (self._shown or self._unseen):
+            self._report.notes.append("it has no render(): evaluation videos need an image observation")
 
     def facts(self, build_s: float) -> list[str]:
         """Ranges, episodes and speed."""
@@ -193,131 +201,6 @@ class Walk:
                 low, high = self._seen[key]
                 self._seen[key] = [min(low, float(np.min(value))), max(high, float(np.max(value)))]
         self._rewards.append(float(step.reward))
-
-
-def check_row(step: Step, spaces: Spaces, first: bool, report: Report) -> None:
-    """One row against its spaces and the meaning of its flags."""
-    if set(step.obs) != set(spaces):
-        report.problem(f"observations {sorted(step.obs)} were returned, the spaces say {sorted(spaces)}")
-    for key, space in spaces.items():
-        if key in step.obs:
-            _check_value(key, np.asarray(step.obs[key]), space, report)
-    if not np.isfinite(step.reward):
-        report.problem(f"a reward was {step.reward}")
-    if first and step.reward != 0:
-        report.problem(f"the first row of an episode has reward {step.reward:g}; it must be 0")
-    if bool(step.is_first) != first:
-        report.problem(f"is_first was {bool(step.is_first)} after {'reset' if first else 'step'}()")
-    if step.is_terminal and not step.is_last:
-        report.problem("is_terminal without is_last: an episode that is over has to end")
-    for key, value in step.log.items():
-        if np.ndim(value) or not key.startswith("log/"):
-            report.problem(f"log entry {key!r}: wants a name log/... and a scalar")
-
-
-def _check_value(key: str, value: np.ndarray, space: Space, report: Report) -> None:
-    name = f"observation {key!r}"
-    if value.shape != space.shape:
-        report.problem(f"{name} has the shape {value.shape}, its space says {space.shape}")
-        return
-    if value.dtype != space.dtype:
-        report.problem(f"{name} has the dtype {value.dtype}, its space says {space.dtype}")
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        report.problem(f"{name} holds NaN or infinity")
-    elif space.classes is not None and ((value < 0) | (value >= space.classes)).any():
-        report.problem(f"{name} is {value}, outside its {space.classes} classes")
-    elif not _within(value, space):
-        values, bounds = f"{np.min(value):g} to {np.max(value):g}", f"[{space.low:g}, {space.high:g}]"
-        report.problem(f"{name} has values from {values}, outside its space {bounds}")
-
-
-def _within(value: np.ndarray, space: Space) -> bool:
-    low, high = space.low - SLACK * abs(space.low), space.high + SLACK * abs(space.high)
-    return bool(((value >= low) & (value <= high)).all())
-
-
-def describe_spaces(obs_space: Spaces, act_space: Spaces) -> list[str]:
-    """One line per key."""
-    lines = []
-    for kind, spaces in (("observation", obs_space), ("action", act_space)):
-        for key, space in spaces.items():
-            shape = "x".join(map(str, space.shape)) or "scalar"
-            what = f"{space.classes} classes" if space.discrete else f"{space.low:g} to {space.high:g}"
-            image = ", image" if space.is_image else ""
-            lines.append(f"{kind} {key}: {shape} {space.dtype}, {what}{image}")
-    return lines
-
-
-def check_spaces(obs_space: Spaces, report: Report) -> None:
-    """Images that the encoder can't take, and vectors that were meant as images."""
-    report.notes += notes_on(obs_space)
-    for key, space in obs_space.items():
-        if space.is_image and any(side % ENCODER_STRIDE for side in space.shape[:2]):
-            height, width = space.shape[:2]
-            report.problem(
-                f"image {key!r} is {height}x{width}: the encoder takes multiples of {ENCODER_STRIDE}; "
-                "resize it with --env.resize True --env.size 64 64, or, if it is no picture but a table, say "
-                f"--env.vector_keys {key}"
-            )
-
-
-def check_render(env: Env, report: Report) -> None:
-    """Pictures for people: uint8 RGB, or none."""
-    frame = env.render()
-    if frame is None:
-        report.notes.append("it has no render(): evaluation videos need an image observation")
-    elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        report.problem(f"render() returned {frame.dtype} {frame.shape}; it must be uint8 [height, width, 3]")
-
-
-def check_seeds(make: Callable[[], Env], report: Report, seed: int) -> None:
-    """The same seed must give the same rows in two fresh environments and in a used one."""
-    env, other = make(), make()
-    try:
-        first, fresh = _episode(env, seed), _episode(other, seed)
-        again, different = _episode(env, seed), _episode(other, seed + 1)
-    finally:
-        env.close()
-        other.close()
-    if not _same(first, fresh):
-        report.problem(
-            f"seed {seed} gave different rows in two fresh environments: reset(seed) does not fix everything"
-        )
-    elif not _same(first, again):
-        report.problem(f"seed {seed} gave different rows when the same environment was reset with it again")
-    elif _same(first, different):
-        report.notes.append(
-            f"seeds {seed} and {seed + 1} gave the same rows: it is deterministic, or it ignores its seed"
-        )
-
-
-def _episode(env: Env, seed: int) -> list[Step]:
-    """Rows of one reset with `seed` and a fixed sequence of actions, through ends of episodes."""
-    random = np.random.default_rng(0)
-    rows = [env.reset(seed)]
-    for _ in range(EPISODE_STEPS):
-        if rows[-1].is_last:
-            rows.append(env.reset(None))
-        else:
-            rows.append(env.step({key: space.sample(random) for key, space in env.act_space.items()}))
-    return rows
-
-
-def _same(left: list[Step], right: list[Step]) -> bool:
-    for a, b in zip(left, right):
-        if a[1:5] != b[1:5] or a.obs.keys() != b.obs.keys():
-            return False
-        if any(not np.array_equal(a.obs[key], b.obs[key]) for key in a.obs):
-            return False
-    return True
-
-
-def _with_spy(report: Report, spy: Spy | None) -> Report:
-    if spy is not None:
-        report.notes += list(spy.notes)
-        for text in spy.problems:
-            report.problem(text)
-    return report
 
 
 def _where(error: Exception) -> str:

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from dreamworld.envs.base import Env
+from dreamworld.envs.findings import Findings
 from dreamworld.envs.wrappers import Wrapper
 
 
 class Spy:
     """Stands between an adapter and its gymnasium or dm_env environment and takes notes.
 
-    `problems` and `notes` are sentences, in the order in which they came up, each once.
+    What it finds are `problems` and `notes`. Kinds of problems with an observation are (kind, its key).
     """
 
     def __init__(self, env: Any):
         self._env = env
-        self.problems: dict[str, None] = {}
-        self.notes: dict[str, None] = {}
+        self.problems, self.notes = Findings(), Findings()
+        self._pictures = Pictures(self.problems)
         self._returned: list[tuple[np.ndarray, np.ndarray]] = []  # (array, copy) of the last observation
 
     def __getattr__(self, name: str) -> Any:
@@ -41,9 +42,9 @@ class Spy:
         if hasattr(result, "observation"):  # dm_env.TimeStep
             self._look_at_dm(result)
             if not result.first():
-                self.problems["reset() returned a step that is not first"] = None
+                self.problems.add("reset() returned a step that is not first")
         elif not (isinstance(result, tuple) and len(result) == 2):
-            self.problems[f"reset() returned {_kind(result)}; gymnasium wants (obs, info)"] = None
+            self.problems.add(f"reset() returned {_kind(result)}; gymnasium wants (obs, info)")
         else:
             self._look(result[0])
         return result
@@ -57,24 +58,35 @@ class Spy:
             what = (
                 f"step() returned {_kind(result)}; gymnasium wants (obs, reward, terminated, truncated, info)"
             )
-            self.problems[what] = None
+            self.problems.add(what)
         else:
             obs, reward, terminated, truncated, info = result
             self._look(obs)
             self._look_at_flags(reward, terminated, truncated, info)
         return result
 
+    def render(self) -> Any:
+        """Delegates."""
+        frame = self._env.render()
+        self._pictures.look(frame)
+        return frame
+
+    def knows(self, kind: str, key: str) -> bool:
+        """Whether it found this with the observation that became `key`."""
+        names = {"", key, key.removeprefix("obs_"), key.rpartition("/")[0]}
+        return any((kind, name) in self.problems for name in names)
+
     def _look_at_flags(self, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, (bool, np.bool_)):
-                self.notes[f"{name} is a {type(flag).__name__}, not a bool"] = None
+                self.notes.add(f"{name} is a {type(flag).__name__}, not a bool")
         if np.ndim(reward) or not np.issubdtype(np.asarray(reward).dtype, np.number):
-            self.problems[f"reward is {_kind(reward)}, not a number"] = None
+            self.problems.add(f"reward is {_kind(reward)}, not a number")
         if terminated and isinstance(info, dict) and info.get("TimeLimit.truncated"):
             text = (
                 "a time limit was reported as terminated: it must be truncated, or its value is learned as 0"
             )
-            self.problems[text] = None
+            self.problems.add(text)
 
     def _look_at_dm(self, time_step: Any) -> None:
         obs = time_step.observation
@@ -87,20 +99,23 @@ class Spy:
                 spec.validate(obs[key] if key else obs)
             except ValueError as error:
                 where = f"observation {key!r}" if key else "the observation"
-                self.problems[f"{where} does not fit its spec: {str(error).splitlines()[0]}"] = None
+                text = f"{where} does not fit its spec: {str(error).splitlines()[0]}"
+                low, high = getattr(spec, "minimum", -np.inf), getattr(spec, "maximum", np.inf)
+                self.problems.add(text, ("range", key), distance(low, high, obs[key] if key else obs))
         self._remember(obs)
         if not time_step.first() and time_step.reward is None:
-            self.problems["step() returned no reward"] = None
+            self.problems.add("step() returned no reward")
         if time_step.last() and time_step.discount not in (0, 1):
             text = f"an episode ended with discount {time_step.discount:g}; only 0 is terminal"
-            self.notes[text] = None
+            self.notes.add(text)
 
     def _look(self, obs: Any) -> None:
         for key, space, value in _leaves(self._env.observation_space, obs, ""):
-            text = misfit(space, value)
-            if text:
+            found = misfit(space, value)
+            if found:
+                kind, text, badness = found
                 where = f"observation {key!r}" if key else "the observation"
-                self.problems.setdefault(f"{where} is outside its space: {text}")
+                self.problems.add(f"{where} is outside its space: {text}", (kind, key), badness)
         self._remember(obs)
 
     def _remember(self, obs: Any) -> None:
@@ -108,9 +123,33 @@ class Spy:
         for array, copy in self._returned:
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
                 text = "it writes into observations that it has returned (harmless here: they are copied)"
-                self.notes[text] = None
+                self.notes.add(text)
         arrays = [value for value in _arrays(obs) if isinstance(value, np.ndarray)]
         self._returned = [(array, array.copy()) for array in arrays]
+
+
+class Pictures:
+    """What is wrong with pictures for people, if a video is to be made of them."""
+
+    def __init__(self, problems: Findings):
+        self._problems, self._sizes = problems, []
+
+    def look(self, frame: Any) -> None:
+        """At one picture; None is no picture."""
+        if frame is None:
+            return
+        dtype, shape = getattr(frame, "dtype", None), getattr(frame, "shape", ())
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            what = _kind(frame) if dtype is None else f"{dtype} {tuple(shape)}"
+            text = f"render() returned {what}; it must be uint8 [height, width, 3]"
+            self._problems.add(text, "picture")
+            return
+        size = f"{shape[0]}x{shape[1]}"
+        if size not in self._sizes:
+            self._sizes.append(size)
+        if len(self._sizes) > 1:
+            text = f"render() changes its size: {', '.join(self._sizes[:3])}; a video has one size"
+            self._problems.add(text, "picture size", len(self._sizes))
 
 
 def attach(env: Env) -> Spy | None:
@@ -130,22 +169,38 @@ def attach(env: Env) -> Spy | None:
     return spy
 
 
-def misfit(space: Any, value: Any) -> str:
-    """Why a value is not in a gymnasium space; empty if it is."""
+def misfit(space: Any, value: Any) -> tuple[str, str, float] | None:
+    """Why a value is not in a gymnasium space: its kind, a text, and how bad it is; None if it is in it."""
     low, high = getattr(space, "low", None), getattr(space, "high", None)
     if low is None or high is None:
-        return "" if space.contains(value) else f"{_kind(value)} {np.asarray(value)!r} is not in {space}"
+        text = f"{_kind(value)} {np.asarray(value)!r} is not in {space}"
+        return None if space.contains(value) else ("range", text, _beyond_classes(space, value))
     array = np.asarray(value)
     if array.shape != space.shape:
-        return f"its shape is {array.shape}, the space says {space.shape}"
+        return "shape", f"its shape is {array.shape}, the space says {space.shape}", 0.0
     if not np.can_cast(array.dtype, space.dtype, "same_kind"):
-        return f"its dtype is {array.dtype}, the space says {space.dtype}"
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return "it holds NaN or infinity"
+        return "dtype", f"its dtype is {array.dtype}, the space says {space.dtype}", 0.0
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        return "nan", "it holds NaN or infinity", float((~finite).sum())
     if (array < low).any() or (array > high).any():
         bounds = f"[{np.min(low):g}, {np.max(high):g}]"
-        return f"values from {array.min():g} to {array.max():g}, the space says {bounds}"
-    return ""
+        text = f"values from {array.min():g} to {array.max():g}, the space says {bounds}"
+        return "range", text, distance(low, high, array)
+    return None
+
+
+def distance(low: Any, high: Any, value: Any) -> float:
+    """How far outside of bounds a value is; 0 inside, and where that can't be said."""
+    try:
+        value = np.asarray(value, np.float64)
+        return float(np.max(np.maximum(np.subtract(low, value), np.subtract(value, high)), initial=0.0))
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _beyond_classes(space: Any, value: Any) -> float:
+    start = getattr(space, "start", 0)
+    return distance(start, start + getattr(space, "n", np.inf) - 1, value)
 
 
 def _leaves(space: Any, value: Any, key: str) -> Any:

@@ -14,6 +14,7 @@ from dreamworld import flops, parallel
 from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
+from dreamworld.envs.vector.alone import beside_another
 from dreamworld.errors import UserError
 from dreamworld.logging.metrics import Metrics
 from dreamworld.logging.pictures import EVALUATIONS
@@ -241,7 +242,7 @@ def end_by_failure(error: EnvFailure, loops: Sequence[Loop], progress: Any) -> i
 def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
     """`step -> mean return` on environments of its own, logged with a video."""
     config, problems = loop.config, loop.logger.problems
-    env = common.make_eval_env(config, source, episodes=config.eval.episodes)
+    env = make_env_beside(loop, source)
     stack.callback(env.close)
 
     def run(step: int) -> float:
@@ -268,6 +269,26 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
         return row["mean"]
 
     return run
+
+
+def make_env_beside(loop: Loop, source: Any) -> VectorEnv:
+    """The environments of evaluation, in processes of their own where they can't be built beside those of training."""
+    config = loop.config
+    make = functools.partial(common.make_eval_env, source=source, episodes=config.eval.episodes)
+    if getattr(loop.env, "engine", "") != "inprocess":
+        return make(config)
+    try:
+        with beside_another(source or config.task, config.env):
+            return make(config)
+    except UserError as error:
+        if config.env.engine != "auto" or error.__cause__ is None:
+            raise
+        alone = dataclasses.replace(config.env, engine="process", workers=config.env.num)
+        env = make(dataclasses.replace(config, env=alone))
+        loop.progress.message(
+            f"the environments of evaluation run in processes of their own: {error.__cause__}"
+        )
+        return env
 
 
 def initialise_from(text: str, agent: Agent, state: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,7 @@ class GymEnv(Unsaved):
     no_picture = ""
 
     def __init__(self, env: Any, reading: Reading = AUTO):
+        check_reset(env)
         self._env = env
         self._obs = make_obs_codec(env.observation_space, reading)
         self._act = make_act_codec(env.action_space)
@@ -66,6 +68,32 @@ class GymEnv(Unsaved):
     def close(self) -> None:
         """Closes the environment, if it can be closed."""
         close_quietly(self._env)
+
+
+def check_reset(env: Any) -> None:
+    """UserError unless the `reset` of an environment, and of all its wrappers, takes seed and options by name."""
+    import gymnasium
+
+    while True:
+        missing = [name for name in ("seed", "options") if not _takes(env.reset, name)]
+        if missing:
+            raise UserError(
+                f"{type(env).__name__}.reset() takes no {' and '.join(missing)}; gymnasium wants "
+                "def reset(self, *, seed=None, options=None)"
+            )
+        if not isinstance(env, gymnasium.Wrapper):
+            return
+        env = env.env
+
+
+def _takes(function: Any, name: str) -> bool:
+    """Whether a function takes an argument of that name; builtins, which don't say, are trusted."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(p.kind is p.VAR_KEYWORD or (p.name == name and p.kind in by_name) for p in parameters)
 
 
 def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 import time
@@ -13,7 +14,9 @@ import numpy as np
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.pictures import Reading
+from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.sources import check_factory, is_object, name_of
+from dreamworld.envs.vector.alone import beside_another
 from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, VectorEnv
@@ -22,6 +25,7 @@ from dreamworld.values import parse_options
 if TYPE_CHECKING:
     from dreamworld.envs.base import Env
 
+MEASURED = "measured"  # in the reason for an engine: an environment was built, stepped and closed
 PROBE_S = 0.3  # time spent on measuring an environment
 PROBE_FAILURES = 3  # survived while measuring
 STRETCH = 20  # rows between two looks at the clock
@@ -52,7 +56,10 @@ def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
     from dreamworld.envs.vector.inprocess import InProcess
     from dreamworld.envs.vector.worker import maker
 
-    return InProcess(maker(target, config), num, max_failures=config.max_failures, reason=reason, seed=seed)
+    beside = functools.partial(beside_another, target, config)
+    options = {"max_failures": config.max_failures, "reason": reason, "seed": seed, "beside": beside}
+    with beside() if MEASURED in reason else contextlib.nullcontext():
+        return InProcess(maker(target, config), num, **options)
 
 
 def choose(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
@@ -82,7 +89,7 @@ def wrapper_options(config: EnvConfig) -> list[str]:
 def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
     cost, how, problem = _known_cost(target, config), "known", ""
     if cost is None:
-        (cost, problem), how = measure_cost(target, config), "measured"
+        (cost, problem), how = measure_cost(target, config), MEASURED
     if cost is None:
         return "process", f"it raised {problem} while it was measured, and workers keep failures apart"
     workers = min(_workers(config), num)
@@ -131,9 +138,9 @@ def measure_cost(target: Any, config: EnvConfig) -> Measured:
                 taken_s, last = _stretch(env, last, random)
                 stretches.append(taken_s)
             break
-        except UserError:
-            raise
         except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, Misfit):
+                raise
             problem = describe(error)[0]
         finally:
             with contextlib.suppress(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,15 +25,26 @@ class Group:
     It keeps no rows: whether they live in fresh arrays or in shared memory is the caller's business.
     """
 
-    def __init__(self, make: Callable[[], Env], num: int, *, first: int = 0, max_failures: int = 10):
+    def __init__(
+        self,
+        make: Callable[[], Env],
+        num: int,
+        *,
+        first: int = 0,
+        max_failures: int = 10,
+        beside: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ):
+        """`beside` is entered for building the second environment and those after it."""
         self.num, self.first = num, first
         self.failures = Failures(max_failures)
         self._make = make
         self._envs: list[Env | None] = []
         try:
-            for _ in range(num):
-                env = make()
-                self._envs.append(env)
+            env = make()
+            self._envs.append(env)
+            with beside():
+                for _ in range(1, num):
+                    self._envs.append(make())
         except BaseException:
             self.close()
             raise
@@ -159,11 +171,18 @@ class InProcess:
     engine = "inprocess"
 
     def __init__(
-        self, make: Callable[[], Env], num: int, *, max_failures: int = 10, reason: str = "", seed: int = 0
+        self,
+        make: Callable[[], Env],
+        num: int,
+        *,
+        max_failures: int = 10,
+        reason: str = "",
+        seed: int = 0,
+        beside: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ):
         self.engine_reason = reason
         self.num_envs = num
-        self._group = Group(make, num, max_failures=max_failures)
+        self._group = Group(make, num, max_failures=max_failures, beside=beside)
         self._group.seed(seed)
         self.obs_space, self.act_space = self._group.obs_space, self._group.act_space
         self._previous = Rows(self.obs_space, num)

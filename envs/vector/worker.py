@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamworld import streams
 from dreamworld.config import EnvConfig
+from dreamworld.envs.vector.alone import beside_another
 from dreamworld.envs.vector.common import EnvFailure, Rows, describe
 from dreamworld.envs.vector.inprocess import Group
 from dreamworld.envs.vector.shared import SharedArrays, shared_arrays
@@ -90,7 +92,13 @@ def _die_with_parent(parent: int) -> None:
 def _serve(connection: Connection, memory: int, setup: Setup) -> None:
     try:
         make = maker(setup.make, setup.config)
-        group = Group(make, setup.num, first=setup.first, max_failures=setup.config.max_failures)
+        group = Group(
+            make,
+            setup.num,
+            first=setup.first,
+            max_failures=setup.config.max_failures,
+            beside=functools.partial(beside_another, setup.make, setup.config),
+        )
     except Exception as error:
         what, trace = describe(error)
         user = isinstance(error, UserError)

@@ -1,12 +1,14 @@
 import functools
 import re
 
+import gymnasium
 import numpy as np
 import pytest
 import toys
+from gymnasium import spaces
 
 from dreamworld.config import DMCConfig, EnvConfig
-from dreamworld.envs import make_env
+from dreamworld.envs import make_env, make_vector_env
 from dreamworld.envs.base import Step
 from dreamworld.envs.check import check_env
 from dreamworld.errors import UserError
@@ -168,7 +170,7 @@ class GymBroken(toys.Counter):
     [
         (
             "range",
-            "values from 2e+06 to 2e+06, the space says [-1e+06, 1e+06]",
+            "values from 2e+06 to 2.00001e+06, the space says [-1e+06, 1e+06] (the worst of 60 rows)",
         ),
         ("dtype", "its dtype is complex128, the space says float32"),
         ("nan", "it holds NaN or infinity"),
@@ -247,3 +249,140 @@ def test_what_can_not_be_built_is_an_error_not_a_report():
 
 def test_a_step_is_a_tuple_in_the_documented_order():
     assert Step._fields == ("obs", "reward", "is_first", "is_last", "is_terminal", "log")
+
+
+class Outside(toys.Counter):
+    """Its first value leaves the bounds a little more with every step, its second one by a constant."""
+
+    observation_space = spaces.Dict(a=spaces.Box(0, 1, (2,)), b=spaces.Dict(c=spaces.Box(-1, 1, (1,))))
+
+    def __init__(self):
+        super().__init__(length=40)
+
+    def _obs(self):
+        return {
+            "a": np.array([1 + 0.001 * self.count, 0.5], np.float32),
+            "b": {"c": np.array([-1.001], np.float32)},
+        }
+
+
+def test_each_key_and_kind_of_problem_is_said_once_with_the_worst_and_the_number():
+    problems = check(Outside, steps=120).problems
+    assert len(problems) == 2, problems
+    a, b = sorted(problems)
+    assert "observation 'a' is outside its space: values from 0.5 to 1.04, the space says [0, 1]" in a
+    assert a.endswith("(the worst of 120 rows)")  # all but the first rows of episodes
+    assert "observation 'b/c' is outside its space: values from -1.001 to -1.001" in b and "(124 rows)" in b
+
+
+class Count(toys.Counter):
+    """A Counter that begins alike in every episode."""
+
+    def _obs(self):
+        return np.array([0, self.count], np.float32)
+
+
+class OwnOutside(toys.Own):
+    def _obs(self):
+        obs = super()._obs()
+        return {**obs, "gear": np.int32(5 + self.count), "speed": np.float32(np.nan if self.count else 0)}
+
+
+def test_the_same_holds_for_environments_of_our_own_contract():
+    problems = check(OwnOutside, steps=60).problems
+    assert sorted(text.split(" (")[0] for text in problems) == [
+        "observation 'gear' is 10, outside its 5 classes",
+        "observation 'speed' holds NaN or infinity",
+    ]
+
+
+@pytest.mark.parametrize("where", ["reward", "observation"])
+@pytest.mark.parametrize("base", [toys.Own, Count])
+def test_an_environment_with_nans_is_not_called_irreproducible_too(base, where):
+    class Nans(base):
+        def step(self, action):
+            row = super().step(action)
+            if where == "reward":
+                return row._replace(reward=np.nan) if base is toys.Own else (row[0], np.nan, *row[2:])
+            return row
+
+        def _obs(self):
+            obs = super()._obs()
+            if where == "reward":
+                return obs
+            return {**obs, "speed": np.float32(np.nan)} if base is toys.Own else obs * np.float32(np.nan)
+
+    (problem,) = check(Nans).problems
+    assert ("a reward was nan" if where == "reward" else "holds NaN or infinity") in problem
+
+
+class OldReset(toys.Counter):
+    def reset(self):  # type: ignore[override]
+        return super().reset()
+
+
+class NoOptions(toys.Counter):
+    def reset(self, seed=None):  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+@pytest.mark.parametrize(("old", "missing"), [(OldReset, "seed and options"), (NoOptions, "options")])
+@pytest.mark.parametrize("wrapper", [None, gymnasium.wrappers.TimeLimit])
+def test_a_reset_without_seed_or_options_is_told_the_signature(old, missing, wrapper):
+    make = old if wrapper is None else lambda: wrapper(old(), 5)
+    signature = r"def reset\(self, \*, seed=None, options=None\)"
+    text = rf"{old.__name__}.reset\(\) takes no {missing}; gymnasium wants {signature}"
+    for build in (check, lambda target: make_vector_env(target, EnvConfig(num=2), seed=0)):
+        with pytest.raises(UserError, match=text):
+            build(make)
+
+
+def test_a_reset_with_any_keywords_takes_a_seed():
+    class Keywords(Count):
+        def reset(self, **keywords):  # type: ignore[override]
+            return super().reset(**keywords)
+
+    assert check(Keywords).problems == []
+
+
+class Pictures(toys.Counter):
+    def __init__(self, kind):
+        super().__init__(length=20, render_mode="rgb_array")
+        self.kind = kind
+
+    def render(self):
+        match self.kind:
+            case "size":
+                return np.zeros((20 + self.count // 5, 30, 3), np.uint8)
+            case "float":
+                return np.zeros((20, 30, 3), np.float32)
+            case "gray":
+                return np.zeros((20, 30), np.uint8)
+            case "list":
+                return [np.zeros((20, 30, 3), np.uint8)]
+            case "raise":
+                raise RuntimeError("no window")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("size", "render() changes its size: 20x30, 2"),
+        ("float", "render() returned float32 (20, 30, 3); it must be uint8 [height, width, 3]"),
+        ("gray", "render() returned uint8 (20, 30); it must be uint8 [height, width, 3]"),
+        ("list", "render() returned a list of 1; it must be uint8 [height, width, 3]"),
+        ("raise", "render() raised RuntimeError: no window"),
+    ],
+)
+def test_pictures_for_people_that_make_no_video_are_noticed_once(kind, text):
+    found = [problem for problem in check(Pictures, kind=kind).problems if "render" in problem]
+    assert len(found) == 1 and text in found[0], found
+
+
+class OwnPictures(toys.Own):
+    def render(self):
+        return np.zeros((20 + self.count, 30, 3), np.uint8)
+
+
+def test_pictures_of_our_own_contract_are_looked_at_too():
+    assert "render() changes its size: 2" in " ".join(check(OwnPictures).problems)

@@ -2,6 +2,7 @@
 
 import functools
 
+import gymnasium
 import numpy as np
 import pytest
 import vector_toys as toys
@@ -136,3 +137,18 @@ def test_what_can_not_be_built_is_not_survived():
 
     with pytest.raises(OSError, match="built wrong"):
         measure_cost(Unbuildable, EnvConfig())
+
+
+def test_a_value_that_is_refused_while_measuring_is_survived():
+    class Picture(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 1, (16, 16, 3), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros((16, 16, 3), np.float32), {}
+
+        def step(self, action):
+            return np.full((16, 16, 3), np.nan, np.float32), 0.0, False, False, {}
+
+    cost_s, problem = measure_cost(Picture, EnvConfig())
+    assert cost_s is None and problem.startswith("observation 'image' holds nan")

@@ -152,8 +152,30 @@ class Walker(Counter):
         return row._replace(obs=obs)
 
 
-class Unbuildable:
+class Unbuildable(Counter):
     """Fails when it is built, as an environment with a broken installation does."""
 
     def __init__(self):
         raise OSError("built wrong")
+
+
+class Emulator(Counter):
+    """One per process, as stable-retro: another one raises until the first is closed."""
+
+    alive = 0
+
+    def __init__(self, **options):
+        if Emulator.alive:
+            raise RuntimeError("Cannot create multiple emulator instances per process")
+        super().__init__(**options)
+        self.obs_space = {"noise": self.obs_space["noise"]}
+        Emulator.alive += 1
+
+    def _step(self, reward, first=False):
+        row = super()._step(reward, first)
+        return row._replace(obs={"noise": row.obs["noise"]})
+
+    def close(self):
+        if not self.closed:
+            Emulator.alive -= 1
+        super().close()

@@ -1,0 +1,77 @@
+"""Looks whether seeds fix everything random in an environment: for `dreamworld envs check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dreamworld.envs.base import Env, Step
+from dreamworld.envs.report import Report
+
+EPISODE_STEPS = 50  # rows compared
+
+
+def check_seeds(make: Callable[[], Env], report: Report, seed: int) -> None:
+    """The same seed must give the same rows in two fresh environments and in a used one."""
+    env = make()
+    try:
+        first, again = _episode(env, seed), _episode(env, seed)
+        other = _second(make, report)
+    finally:
+        env.close()
+    other = other or make()
+    try:
+        fresh, different = _episode(other, seed), _episode(other, seed + 1)
+    finally:
+        other.close()
+    if not _same(first, fresh):
+        report.problem(
+            f"seed {seed} gave different rows in two fresh environments: reset(seed) does not fix everything"
+        )
+    elif not _same(first, again):
+        report.problem(f"seed {seed} gave different rows when the same environment was reset with it again")
+    elif _same(first, different):
+        report.notes.append(
+            f"seeds {seed} and {seed + 1} gave the same rows: it is deterministic, or it ignores its seed"
+        )
+
+
+def _second(make: Callable[[], Env], report: Report) -> Env | None:
+    """Another environment beside an open one; None, and a note, where a process holds one only."""
+    try:
+        return make()
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        report.notes.append(
+            f"only one of it can be open in a process ({what}): train with "
+            "--env.engine process --env.workers N, where N is env.num"
+        )
+        return None
+
+
+def _episode(env: Env, seed: int) -> list[Step]:
+    """Rows of one reset with `seed` and a fixed sequence of actions, through ends of episodes."""
+    random = np.random.default_rng(0)
+    rows = [env.reset(seed)]
+    for _ in range(EPISODE_STEPS):
+        if rows[-1].is_last:
+            rows.append(env.reset(None))
+        else:
+            rows.append(env.step({key: space.sample(random) for key, space in env.act_space.items()}))
+    return rows
+
+
+def _same(left: list[Step], right: list[Step]) -> bool:
+    """Whether two episodes are equal; a NaN equals itself."""
+    for a, b in zip(left, right):
+        if a[2:5] != b[2:5] or a.obs.keys() != b.obs.keys():
+            return False
+        pairs = [(a.reward, b.reward), *((a.obs[key], b.obs[key]) for key in a.obs)]
+        if not all(_equal(np.asarray(x), np.asarray(y)) for x, y in pairs):
+            return False
+    return True
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f")
