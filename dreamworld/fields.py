@@ -86,7 +86,7 @@ class Fields:
         if not rows:
             return np.zeros((0, columns), np.int64)
         try:
-            array = np.array(rows)
+            array: Any = np.array(rows)
         except (ValueError, OverflowError):
             array = np.zeros(0)
         if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind != "i":

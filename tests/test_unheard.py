@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from etils import epath
 
 from dreamworld import cli
 from dreamworld.logging.rundir import RunDir
@@ -59,7 +60,7 @@ def test_a_training_without_pygame_and_ffmpeg_evaluates_and_says_once_what_is_mi
     assert (
         said.count("NO MORE videos of evaluations in this run: ") == 1 and "pygame is not installed" in said
     )
-    assert snapshot.verify(rundir.checkpoints / "180") and rundir.learning_curve.exists()
+    assert snapshot.verify(epath.Path(rundir.checkpoints / "180")) and rundir.learning_curve.exists()
     assert not rundir.eval.exists() and {path.name for path in rundir.report.glob("*/*")} == {
         "openloop_vector.png"
     }

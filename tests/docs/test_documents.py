@@ -57,6 +57,21 @@ class MyEnv(gymnasium.Env):
 Env = MyEnv
 '''
 
+HIGHWAY = '''
+import gymnasium
+import my_module
+
+
+class Highway(my_module.MyEnv):
+    """Takes its settings as highway-env does."""
+
+    def __init__(self, config=None):
+        assert config is None or config["vehicles_count"]
+
+
+gymnasium.register("highway-fast-v0", Highway)
+'''
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, repo_root):
@@ -72,6 +87,7 @@ def workspace(tmp_path_factory, repo_root):
     (folder / "my_env.py").write_text(drive.text)
     (folder / "mine.yaml").write_text("env: {engine: inprocess}\n")
     (folder / "my_train.py").write_text((repo_root / "tests" / "sweep" / "fake_train.py").read_text())
+    (folder / "highway_env.py").write_text(HIGHWAY)
     (folder / "gymnax.py").write_text(
         f"import importlib.util\nspec = importlib.util.spec_from_file_location('walks', {str(repo_root)!r} + "
         "'/tests/envs/jax/test_gymnax.py')\nwalks = importlib.util.module_from_spec(spec)\n"
@@ -92,7 +108,7 @@ def inside(workspace, monkeypatch):
     before = set(sys.modules)
     yield workspace
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("my_module", "my_package", "my_env", "gymnax"):
+        if name.split(".")[0] in ("my_module", "my_package", "my_env", "gymnax", "highway_env"):
             del sys.modules[name]
 
 

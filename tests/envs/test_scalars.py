@@ -261,7 +261,7 @@ class Pair(NamedTuple):
 
 
 def test_observations_may_be_named_tuples_and_missing_ones_are_named():
-    boxes = {"a": spaces.Box(-9, 9, ()), "b": spaces.Box(-9, 9, ())}
+    boxes: dict[str, spaces.Space] = {"a": spaces.Box(-9, 9, ()), "b": spaces.Box(-9, 9, ())}
     named, plain = make_obs_codec(spaces.Dict(boxes)), make_obs_codec(spaces.Tuple(list(boxes.values())))
     assert named.encode(Pair(1, 2)) == {"a": 1, "b": 2} and plain.encode(Pair(1, 2)) == {"0": 1, "1": 2}
     for value in ({"a": 1}, (1, 2), None, 3):
