@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
@@ -9,7 +10,7 @@ export MUJOCO_GL ?= egl
 
 .PHONY: demo test setup lint types check golden soak bench clean
 
-demo: $(STAMP)  ## train, evaluate and show a small agent in a few minutes
+demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
 
 test: $(STAMP)  ## every test but the long ones
@@ -17,18 +18,27 @@ test: $(STAMP)  ## every test but the long ones
 
 setup: $(STAMP)
 
-# uv when it is there, otherwise venv and pip. Made again whenever pyproject.toml changes.
+# Without extras: all that the demo needs, a third of the download. `make setup` adds the rest to it.
+$(CORE): pyproject.toml
+	$(call install,)
+
 $(STAMP): pyproject.toml
+	$(call install,[$(EXTRAS)])
+	@touch $(CORE)
+
+# uv when it is there, otherwise venv and pip. Made again whenever pyproject.toml changes.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dreamworld needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'; \
+	  uv pip install --quiet --python $(BIN)/python -e '.$(1)'; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(1)'; \
 	fi
 	@touch $@
+endef
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
