@@ -32,7 +32,7 @@ from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
 from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
-from dreamworld.training.loop import Loop, NumericalStop
+from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
 from dreamworld.training.stops import Exit, Stop
 from dreamworld.types import Agent, VectorEnv
 
@@ -202,12 +202,15 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         return int(Exit.NUMERICAL)
     except EnvFailure as error:
         return end_by_failure(error, [loop], loop.progress)
+    except SaveFailed as error:
+        return end_unsaved(error, [loop], loop.progress)
     except Exception as error:
         loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     loop.progress.close()
     if stop.requested:
         loop.write_status("preempted")
+        tell_problems(loop)
         loop.progress.message(
             f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. The same command continues."
         )
@@ -216,8 +219,7 @@ def run_loop(loop: Loop, stop: Stop) -> int:
     if loop.team.leads:
         loop.logger.flush()
         loop.logger.pictures.learning_curve()
-    for problem in loop.logger.take_problems():
-        loop.progress.message(problem)
+    tell_problems(loop)
     loop.progress.message(
         f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
     )
@@ -228,7 +230,7 @@ def end_by_failure(error: EnvFailure, loops: Sequence[Loop], progress: Any) -> i
     """Saves the runs whose environments failed too often, says so, and returns the exit code."""
     text, *trace = str(error).splitlines()
     for loop in loops:
-        loop.save(block=True)
+        loop.save_at_failure()
         loop.write_status("failed", error=text)
     for line in [text, *trace]:  # of the environment, where it raised
         progress.message(line)
@@ -237,6 +239,21 @@ def end_by_failure(error: EnvFailure, loops: Sequence[Loop], progress: Any) -> i
         "allow more with --env.max_failures; the same command continues with new episodes."
     )
     return int(Exit.FAILURE)
+
+
+def end_unsaved(error: SaveFailed, loops: Sequence[Loop], progress: Any) -> int:
+    """Says that the last save failed, and returns the exit code."""
+    progress.message(f"error: {error}")
+    for loop in loops:
+        loop.write_status("failed", error=str(error))
+        tell_problems(loop)
+    return int(Exit.FAILURE)
+
+
+def tell_problems(loop: Loop) -> None:
+    """Says what could not be written or drawn."""
+    for problem in loop.logger.take_problems():
+        loop.progress.message(problem)
 
 
 def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:

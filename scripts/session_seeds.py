@@ -30,7 +30,7 @@ from dreamworld.training.group import (
 )
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
-from dreamworld.training.loop import NumericalStop
+from dreamworld.training.loop import NumericalStop, SaveFailed
 from dreamworld.training.seeds import (
     PARALLEL_ENGINES,
     Lockstep,
@@ -199,6 +199,8 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
         return int(Exit.NUMERICAL)
     except EnvFailure as error:
         return session.end_by_failure(error, group.loops, progress)
+    except SaveFailed as error:
+        return session.end_unsaved(error, group.loops, progress)
     except Exception as error:
         for loop in group.loops:
             loop.write_status("failed", error=f"{type(error).__name__}: {error}".splitlines()[0])
@@ -215,8 +217,7 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
     for loop in group.loops:
         loop.logger.flush()
         loop.logger.pictures.learning_curve()
-        for problem in loop.logger.take_problems():
-            loop.progress.message(problem)
+        session.tell_problems(loop)
     progress.message(
         f"finished: {counters.step:,} steps, {counters.updates:,} updates of {len(group.loops)} seeds."
     )

@@ -34,9 +34,13 @@ class Appender:
 
     def append(self, data: bytes) -> None:
         """Raises OSError when the disk does not take it; `data` then goes with the next call."""
+        self.keep(data)
+        self.flush()
+
+    def keep(self, data: bytes) -> None:
+        """Takes `data`, to be written by the next `flush`."""
         if len(self._waiting) + len(data) <= MAX_WAITING_BYTES:
             self._waiting += data
-        self.flush()
 
     def flush(self) -> None:
         """Writes what waits."""

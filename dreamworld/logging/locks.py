@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
+from dreamworld.logging.obstacles import obstacle
 
 fcntl: Any
 msvcrt: Any
@@ -28,7 +29,13 @@ def hold(path: Path, refused: str) -> Iterator[None]:
 
     The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    advice = "remove it, or choose another folder"
+    if why := obstacle(path):
+        raise UserError(f"{path} {why}; {advice}")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{path} can't be opened ({error.strerror}); {advice}") from None
     try:
         if not _take(file):
             holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"

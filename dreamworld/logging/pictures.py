@@ -59,7 +59,7 @@ class Pictures:
     def evaluation(self, step: int, frames: np.ndarray, fps: float = 30) -> Path | None:
         """uint8 [T, H, W, 3] of one episode as eval/<step>.mp4, or .gif where no MP4 can be made; None: neither."""
         path = None
-        if self.problems.goes(EVALUATIONS):
+        if self.problems.goes(EVALUATIONS) and not self.rundir.away():
             with self.problems.attempt(EVALUATIONS):
                 stem = self.rundir.eval / str(step)
                 path = self._mp4(stem, video.upscale(frames), fps) or self._small_gif(stem, frames, fps)
@@ -69,6 +69,8 @@ class Pictures:
         """learning_curve.png."""
         from dreamworld.logging import plots
 
+        if self.rundir.away():
+            return
         with self.problems.attempt(CURVE):
             plots.learning_curve(self.rundir)
 

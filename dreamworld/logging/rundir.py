@@ -11,6 +11,7 @@ eval/<step>.mp4    video of an evaluation episode
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -24,7 +25,8 @@ from dreamworld import presets, trust
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
-from dreamworld.reading import BadFile
+from dreamworld.logging.obstacles import Place, obstacle
+from dreamworld.reading import BadFile, read_json
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 
 FIXED = (
@@ -107,7 +109,7 @@ class RunDir:
         self.eval = self.path / "eval"
         self.learning_curve = self.path / "learning_curve.png"
         self._started = time.time()
-        self._held = False
+        self._hold: Hold | None = None  # while the lock is held
 
     @classmethod
     def of(cls, config: Config) -> RunDir:
@@ -133,9 +135,9 @@ class RunDir:
     def require(self) -> Config:
         """The config of the run found here; UserError when there is none."""
         if not self.exists():
-            raise UserError(
-                f"--logdir {self.path}: no run here (there is no config.yaml); give the folder of a run"
-            )
+            why = obstacle(self.config)
+            why = f"config.yaml {why}" if why else "there is no config.yaml"
+            raise UserError(f"--logdir {self.path}: no run here ({why}); give the folder of a run")
         return self.load_config()
 
     def create(self) -> None:
@@ -169,12 +171,15 @@ class RunDir:
         when the directory holds another run, or when `config.resume` does not allow what is found.
         """
         notes = self.admit(config)
+        if obstacle(self.metrics) == "" and self.metrics.exists() and not self._has_snapshots():
+            notes.append(f"no checkpoint in {self.checkpoints}: the run starts anew at step 0")
         self.create()
         self.save_config(config)
         return notes
 
     def admit(self, config: Config) -> list[str]:
         """What `begin` would say of what is found here; changes nothing."""
+        self._check_shape()
         found = self.exists()
         if found and config.resume == "never":
             raise UserError(
@@ -183,6 +188,22 @@ class RunDir:
         if not found and config.resume == "must":
             raise UserError(f"--logdir {self.path}: no run to continue here, and --resume must asks for one")
         return self.check(config) if found else []
+
+    def _check_shape(self) -> None:
+        """Raises UserError where something else is in the place of what a run can't do without."""
+        found = [(self.config, obstacle(self.config))]
+        found += [(path, obstacle(path, folder=True)) for path in (self.path, self.checkpoints, self.replay)]
+        for path, why in found:
+            if why:
+                raise UserError(f"--logdir {self.path}: {path} {why}; remove it, or choose another folder")
+        if not self.exists() and self._has_snapshots():
+            raise UserError(
+                f"--logdir {self.path}: holds checkpoints but no config.yaml; put it back (each "
+                "checkpoints/*/snapshot.json holds a copy), or choose another folder"
+            )
+
+    def _has_snapshots(self) -> bool:
+        return any(self.checkpoints.glob("[0-9]*/snapshot.json"))
 
     def check(self, config: Config) -> list[str]:
         """Compares with the run found here: UserError for what can't change, notes for what does change."""
@@ -222,9 +243,18 @@ class RunDir:
         """Replaces config.yaml atomically."""
         presets.save_yaml(config, self.config)
 
+    def keep_config(self, config: Config) -> None:
+        """Writes config.yaml again where somebody removed it; OSError where that can't be."""
+        if not self.config.is_file():
+            self.save_config(config)
+
     def load_config(self) -> Config:
         """The config of the run."""
         return presets.load_yaml(self.config)
+
+    def away(self) -> str:
+        """What became of a directory that is held: empty while it is in its place, else a clause for people."""
+        return self._hold.place.away() if self._hold else ""
 
     def write_status(self, state: str, **fields: Any) -> None:
         """Replaces status.json atomically; `updated`, `started`, `host` and `pid` are filled in.
@@ -248,8 +278,8 @@ class RunDir:
     def read_status(self) -> dict[str, Any]:
         """The last status, {} when there is none that can be read."""
         try:
-            status = json.loads(self.status.read_text("utf-8"))
-        except (OSError, ValueError):
+            status = read_json(self.status)
+        except (OSError, BadFile):
             return {}
         return status if isinstance(status, dict) else {}
 
@@ -259,16 +289,42 @@ class RunDir:
 
         Within a `with` of the same object a second one does nothing.
         """
-        if self._held:
+        if self._hold:
             yield
             return
-        refused = f"--logdir {self.path}: in use by a training ({{holder}}); wait, or stop it"
-        with hold(self.path / ".lock", refused):
-            self._held = True
+        with contextlib.ExitStack() as stack:
+            self._hold = Hold(self.path, stack)
             try:
                 yield
             finally:
-                self._held = False
+                self._hold = None
+
+    def keep_lock(self) -> None:
+        """Locks again where somebody removed the lock; OSError where that can't be, UserError where another has it."""
+        if self._hold and not self._hold.place.away():
+            self._hold.renew()
+
+
+class Hold:
+    """A run directory that is held by this process."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack):
+        self._lock, self._stack = path / ".lock", stack
+        self._refused = f"--logdir {path}: in use by a training ({{holder}}); wait, or stop it"
+        stack.enter_context(hold(self._lock, self._refused))
+        self.place, self._file = Place(path), Place(self._lock)
+        for place in (self.place, self._file):
+            stack.callback(place.close)
+
+    def renew(self) -> None:
+        """Makes the lock anew where its name leads to another file or nowhere."""
+        if not self._file.away():
+            return
+        if why := obstacle(self._lock):
+            raise OSError(f"it {why}")
+        self._stack.enter_context(hold(self._lock, self._refused))
+        self._file = Place(self._lock)
+        self._stack.callback(self._file.close)
 
 
 def write_json(path: Path, row: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from dreamworld.config import Config
 from dreamworld.logging.appender import Appender
+from dreamworld.logging.obstacles import obstacle
 from dreamworld.logging.pictures import Pictures
 from dreamworld.logging.problems import Problems
 from dreamworld.logging.rundir import RunDir, dumps
@@ -66,7 +67,7 @@ class Logger:
         """One log row; `values` are `<group>/<name>`."""
         row = {"step": step, "frames": frames, "updates": updates, "time": time.time()}
         self._append(self._metrics, [row | dict(values)])
-        self._sinks.scalars([(step, values)])
+        self._show([(step, values)])
 
     def episode(self, step: int, frames: int, row: Mapping[str, float]) -> None:
         """One finished training episode, a row of `EpisodeStats.add`."""
@@ -82,7 +83,7 @@ class Logger:
             [{"step": step, "frames": frames, "time": now} | dict(row) for step, frames, row in rows],
         )
         shown = lambda row: {f"episode/{key}": value for key, value in row.items() if key != "env"}
-        self._sinks.scalars([(step, shown(row)) for step, _, row in rows])
+        self._show([(step, shown(row)) for step, _, row in rows])
 
     def evaluation(
         self,
@@ -98,14 +99,14 @@ class Logger:
         self._append(self._evals, [row])
         shown = {"return": row["mean"], "return_std": row["std"], "length": float(np.mean(lengths))}
         values = {f"eval/{key}": value for key, value in (shown | dict(log or {})).items()}
-        self._sinks.scalars([(step, values)])
+        self._show([(step, values)])
         return row
 
     def report(
         self, step: int, report: Mapping[str, np.ndarray], context: int, fps: float = 10.0
     ) -> list[Path]:
         """Pictures of an agent's open-loop report (`truth/<key>`, `dream/<key>`: [B, T, ...])."""
-        return self.pictures.report(step, report, context, fps)
+        return self.pictures.report(step, report, context, fps) if self.is_here() else []
 
     def told(self, what: str) -> AbstractContextManager[None]:
         """Makes an OSError a problem to be told instead of the end of the training."""
@@ -117,6 +118,8 @@ class Logger:
 
     def flush(self) -> None:
         """Writes the rows that wait."""
+        if not self.is_here():
+            return
         for appender in (self._metrics, self._episodes, self._evals):
             with self._waits(appender):
                 appender.flush()
@@ -136,8 +139,22 @@ class Logger:
         self.close()
 
     def _append(self, appender: Appender, rows: Sequence[Mapping[str, Any]]) -> None:
-        with self._waits(appender):
-            appender.append("".join(dumps(row) + "\n" for row in rows).encode())
+        appender.keep("".join(dumps(row) + "\n" for row in rows).encode())
+        if self.is_here():
+            with self._waits(appender):
+                appender.flush()
+
+    def is_here(self) -> bool:
+        """Whether the run directory is in its place: else rows wait and the rest is left out, which is told once."""
+        away = self.rundir.away()
+        with self.told("the log (its rows wait in memory)"):
+            if away:
+                raise OSError(away)
+        return not away
+
+    def _show(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        if self.is_here():
+            self._sinks.scalars(rows)
 
     def _waits(self, appender: Appender) -> AbstractContextManager[None]:
         return self.told(f"{appender.path} (its rows wait in memory)")
@@ -159,7 +176,7 @@ def evaluation_row(
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Complete rows of a file, [] when there is none; damaged lines and one still being written are left out."""
-    if not path.exists():
+    if not path.is_file():
         return []
     rows = [_parse(line) for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
     return [row for row in rows if row is not None]
@@ -170,6 +187,8 @@ def repair_jsonl(path: Path, step: int | None) -> int:
 
     The file is replaced atomically, and only when something has to go. Damage, which no kill leaves, is told.
     """
+    if why := obstacle(path):
+        raise OSError(f"it {why}")
     if not path.exists():
         return 0
     content = path.read_bytes()

@@ -103,6 +103,8 @@ def _save(replay: Replay, directory: Path) -> dict[str, Any]:
 def adopt(replay: Replay, directory: Path) -> Store:
     """The store of `directory`; when it is another one than before, everything counts as unsaved."""
     if replay.store is not None and replay.store.directory == directory:
+        if replay.config.storage != "disk":
+            count_missing_as_unsaved(replay, replay.store)
         return replay.store
     if replay.config.storage == "disk" and replay.directory != directory:
         raise UserError(
@@ -117,6 +119,22 @@ def adopt(replay: Replay, directory: Path) -> Store:
         chunk.dirty[: chunk.rows] = True
     replay.store = store
     return store
+
+
+def count_missing_as_unsaved(replay: Replay, store: Store) -> None:
+    """Files that somebody removed are written again, as memory holds what was in them."""
+    names = {name for chunk in replay.chunks for name in chunk.files} | set(store.journals)
+    missing = names - {path.name for path in list_files(store.directory)}
+    if not missing:
+        return
+    replay.problems.append(f"{len(missing)} files are missing in {store.directory}; they are written again")
+    for chunk in replay.chunks:
+        if missing.intersection(chunk.files):
+            chunk.saved, chunk.files = 0, []
+        if missing.intersection(store.journals):
+            chunk.dirty[: chunk.rows] = True
+    if missing.intersection(store.journals):
+        store.journals, store.journal_rows = [], 0
 
 
 def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = True) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
 from dreamworld.training import guard, tensors
 from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
@@ -226,18 +227,22 @@ class FusedLoop(Loop):
 
     def save(self, block: bool = False) -> None:
         """Snapshots the whole state, replay included, as arrays of the device."""
+        self.keep_files()
+        if away := self.rundir.away():
+            self.save_failed(away, block)
+            return
         host = {
             "counters": dataclasses.asdict(self.counters),
             "metrics": self.metrics.state(),
             "episodes": self.episodes.state(),
         }
-        meta = {"config": self.rundir.config.read_text("utf-8"), "processes": 1}
+        meta = {"config": dump_yaml(self.config), "processes": 1}
         meta |= {"group": list(self.group)} if self.group else {}
         self.checkpointer.save(
             self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
         )
         if block and self.checkpointer.problem:
-            raise OSError(self.checkpointer.problem)
+            self.save_failed(self.checkpointer.problem, block)
 
     def restore(self, step: int | None = None) -> list[str]:
         """Goes on from the newest intact checkpoint, or that of `step`, to the same bits.

@@ -16,10 +16,12 @@ import numpy as np
 
 from dreamworld.config import Config
 from dreamworld.logging.metrics import EpisodeStats, Metrics
+from dreamworld.logging.obstacles import obstacle
 from dreamworld.logging.pictures import REPORTS
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
+from dreamworld.presets import dump_yaml
 from dreamworld.replay.pipeline import Pipeline, Prefetched
 from dreamworld.replay.replay import Replay
 from dreamworld.training import tensors
@@ -32,6 +34,15 @@ from dreamworld.training.learner import Learner
 from dreamworld.training.stops import Stop
 from dreamworld.training.timing import Mark, Phases, UpdateWatch, rates
 from dreamworld.types import Output, TimeStep, VectorEnv
+
+
+class SaveFailed(OSError):
+    """The last save of a session failed. The text says why, and what there is to go on from."""
+
+
+def describe_newest(step: int | None) -> str:
+    """What a run whose last save failed can go on from."""
+    return "There is no checkpoint" if step is None else f"The newest checkpoint is that of step {step:,}"
 
 
 class NumericalStop(RuntimeError):
@@ -230,7 +241,7 @@ class Loop:
         if report is None or self.learner.guard is None:
             return
         if report.frozen:
-            self.save(block=True)
+            self.save_at_failure()
         if not self.team.leads:
             if report.frozen:
                 raise NumericalStop(report.text)
@@ -258,7 +269,7 @@ class Loop:
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""
-        if not self.team.leads:
+        if not self.team.leads or self.rundir.away():
             return
         left = max(0.0, self.config.run.steps - self.counters.step) * self.frames_per_step
         row = {
@@ -285,13 +296,13 @@ class Loop:
     def save(self, block: bool = False) -> None:
         """Snapshots agent, counters, environments, statistics and replay at this point of the logical clock.
 
-        A disk that fails is shouted about and tried again at the next save; with `block` it ends the run.
+        A disk that fails is shouted about and tried again at the next save; with `block` it raises SaveFailed.
         """
         self.pipeline.drain()
-        manifest, problem = self._save_replay(raises=block and self.team.count == 1)
+        self.keep_files()
+        manifest, problem = self._save_replay()
         if self.team.any(manifest is None):
-            if block:
-                raise OSError(problem or "the replay of another process was not saved")
+            self.save_failed(problem or "the replay of another process was not saved", block)
             return
         host = {
             "counters": dataclasses.asdict(self.counters),
@@ -303,26 +314,49 @@ class Loop:
         }
         meta = {
             "replay": manifest,
-            "config": self.rundir.config.read_text("utf-8"),
+            "config": dump_yaml(self.config),
             "processes": self.team.count,
         } | ({"group": list(self.group)} if self.group else {})
         self.checkpointer.save(
             self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
         )
         if block and self.checkpointer.problem:
-            raise OSError(self.checkpointer.problem)
+            self.save_failed(self.checkpointer.problem, block)
 
-    def _save_replay(self, raises: bool) -> tuple[dict[str, Any] | None, str]:
+    def _save_replay(self) -> tuple[dict[str, Any] | None, str]:
         """The manifest; or None and what went wrong."""
+        if away := self.rundir.away():
+            return None, away
+        if why := obstacle(self.replay_folder, folder=True):
+            return None, f"{self.replay_folder} {why}"
         try:
             return self.replay.save(self.replay_folder), ""
         except OSError as error:
-            if raises:
-                raise
-            self.progress.message(
-                f"SAVE FAILED at step {self.counters.step:,}: {error}. Training goes on; tried again later."
-            )
             return None, str(error)
+
+    def save_at_failure(self) -> None:
+        """The last save of a session that ends for another reason: that it failed is said."""
+        try:
+            self.save(block=True)
+        except SaveFailed as error:
+            self.progress.message(str(error))
+
+    def save_failed(self, problem: str, block: bool) -> None:
+        """Says that nothing was saved, or raises SaveFailed where this was the last time."""
+        text = f"SAVE FAILED at step {self.counters.step:,}: {problem}"
+        if block:
+            newest = describe_newest(self.checkpointer.latest())
+            raise SaveFailed(f"{text}. {newest}; once this is mended, the same command goes on from there.")
+        self.progress.message(f"{text}. Training goes on; tried again later.")
+
+    def keep_files(self) -> None:
+        """Makes again what somebody removed while the run goes on, where its directory is in its place."""
+        if not self.team.leads or self.rundir.away():
+            return
+        with self.logger.told(str(self.rundir.config)):
+            self.rundir.keep_config(self.config)
+        with self.logger.told(str(self.rundir.path / ".lock")):
+            self.rundir.keep_lock()
 
     @property
     def replay_folder(self) -> Path:

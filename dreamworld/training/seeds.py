@@ -18,7 +18,7 @@ from dreamworld.logging.metrics import Metrics
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
 from dreamworld.training.learner import Learner, to_batch
-from dreamworld.training.loop import Loop, NumericalStop
+from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
 from dreamworld.training.stops import Stop, raise_first
 from dreamworld.types import Agent, Batch, Output, TimeStep, TrainState
 
@@ -272,18 +272,19 @@ class Lockstep:
         return all(loop.pipeline.ready for loop in self.loops)
 
     def _each(self, call: Callable[[Loop], None]) -> None:
-        """Calls for every seed; after a numerical stop of one, all others are saved before it is raised."""
-        stopped: NumericalStop | None = None
+        """Calls for every seed, also when one fails; after a numerical stop all are saved before it is raised."""
+        stopped: NumericalStop | SaveFailed | None = None
         for loop in self.loops:
             try:
                 call(loop)
-            except NumericalStop as error:
-                stopped = error
+            except (NumericalStop, SaveFailed) as error:
+                stopped = stopped or error
                 loop.write_status("failed", error=str(error))
         if stopped is None:
             return
-        for loop in self.loops:
-            loop.save(block=True)
+        if isinstance(stopped, NumericalStop):
+            for loop in self.loops:
+                loop.save_at_failure()
         raise stopped
 
 

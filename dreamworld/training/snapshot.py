@@ -70,11 +70,11 @@ def is_local(path: epath.Path) -> bool:
 
 def snapshot_steps(directory: epath.PathLike) -> list[int]:
     """Steps of the complete snapshots in `directory`, ascending; empty where there is no such folder."""
-    directory = epath.Path(directory)
-    if not directory.exists():
+    try:
+        folders = [path for path in epath.Path(directory).iterdir() if STEP.fullmatch(path.name)]
+        return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
+    except OSError:  # there is none, or something else in its place
         return []
-    folders = [path for path in directory.iterdir() if STEP.fullmatch(path.name)]
-    return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
 
 
 class _Writer:
