@@ -6,7 +6,6 @@ CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
-export MUJOCO_GL ?= egl
 
 .PHONY: demo test setup lint types check golden soak bench clean
 

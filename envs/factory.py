@@ -10,6 +10,7 @@ from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import unknown
 from dreamworld.envs.pictures import Reading
+from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import right_forms
 from dreamworld.envs.wrappers import (
     ActionRepeat,
@@ -38,6 +39,7 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
         from dreamworld.envs.adapters.custom import adapt
         from dreamworld.envs.sources import name_of
 
+        prepare()
         return wrap(adapt(name, name_of(name), (), options, Reading.of(config)), config)
     family = find_family(name)
     if family is None:

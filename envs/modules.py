@@ -10,6 +10,7 @@ import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import similar_module
 from dreamworld.errors import UserError
 
@@ -17,6 +18,7 @@ from dreamworld.errors import UserError
 def import_user_module(module_name: str, label: str) -> ModuleType:
     """Imports a module from the Python path or the current directory; UserError if there is none."""
     _find_beside(module_name)
+    prepare()
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
 
 from dreamworld.errors import UserError
 
-BACKENDS = ("egl", "osmesa")
+BACKENDS = {
+    "egl": "apt-get install libegl1 libgl1-mesa-dri",
+    "osmesa": "apt-get install libosmesa6",
+}  # of Linux without a display, and what brings them
+OWN = {"darwin": "cgl", "win32": "wgl"}  # the default of MuJoCo elsewhere, which needs no choice
 INSTALL = (
     "no OpenGL backend works here; install one: `apt-get install libegl1 libgl1-mesa-dri` (egl) or "
     "`apt-get install libosmesa6` (osmesa), or the conda packages of these libraries"
@@ -38,10 +43,31 @@ def probe(backend: str) -> str:
     return lines[-1] if lines else f"exit status {result.returncode}"
 
 
+def backends() -> dict[str, str]:
+    """The backends among which to choose on this system, and what installs them; none where MuJoCo has its own."""
+    return {} if sys.platform in OWN else BACKENDS
+
+
+def has_mujoco() -> bool:
+    """Whether MuJoCo is installed."""
+    return importlib.util.find_spec("mujoco") is not None
+
+
+def prepare() -> None:
+    """Chooses a backend before code of others is imported, which may import MuJoCo: it looks at MUJOCO_GL only then.
+
+    Does nothing where a value is set, where there is a display, and without MuJoCo.
+    """
+    settled = os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not settled and backends() and has_mujoco():
+        choose_backend(pixels=False)
+
+
 def choose_backend(pixels: bool) -> str:
     """Sets MUJOCO_GL for this process and its children and returns it; a value that is set is kept.
 
-    Without a working backend it is "disable" if no pixels are needed, else a UserError says what to install.
+    On macOS and Windows MuJoCo's own default is left alone. Without a working backend it is "disable" if no
+    pixels are needed, else a UserError says what to install.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen:
@@ -56,6 +82,8 @@ def choose_backend(pixels: bool) -> str:
                 raise UserError(f"MUJOCO_GL={chosen} does not work: {problem}; {INSTALL}")
             os.environ["DREAMWORLD_GL"] = chosen
         return chosen
+    if not backends():
+        return OWN[sys.platform]
     for backend in BACKENDS:
         if not probe(backend):
             os.environ["MUJOCO_GL"] = os.environ["DREAMWORLD_GL"] = backend

@@ -6,6 +6,7 @@ Exit status 1 when something that every run needs is broken, otherwise 0.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from dreamworld import cli
 from dreamworld.config import RunConfig
+from dreamworld.envs.render import backends
 from dreamworld.replay.memory import available_memory
 from dreamworld.scripts.probes import (
     Check,
@@ -58,8 +60,7 @@ def examine(logdir: str) -> list[Check]:
     probes: list[Callable[[], list[Check]]] = [
         check_versions,
         check_devices,
-        lambda: check_rendering("egl", "apt-get install libegl1 libgl1-mesa-dri"),
-        lambda: check_rendering("osmesa", "apt-get install libosmesa6"),
+        *(functools.partial(check_rendering, *pair) for pair in backends().items()),
         check_roms,
         check_video,
         check_optional,

@@ -69,8 +69,7 @@ def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dic
 class AtariEnv:
     """One game. Sticky actions act on each emulator frame; the last two frames are pooled by their maximum.
 
-    Lives are not used, rewards not clipped, the frame limit truncates. One difference to the published
-    code, where the first frame of an episode is the last one of the episode before: here it is the first.
+    Lives are not used, rewards not clipped, the frame limit truncates (the published code calls it terminal).
     """
 
     def __init__(self, game: str, size: tuple[int, int], config: AtariConfig):

@@ -17,6 +17,7 @@ from dreamworld.envs.base import Env
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.pictures import AUTO, Reading
+from dreamworld.envs.render import prepare
 from dreamworld.envs.sources import check_factory, is_object
 from dreamworld.envs.spelling import require_module
 from dreamworld.errors import UserError
@@ -47,6 +48,8 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
     name wins.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if any(name == key or name.startswith(f"{key}_") for key in points):
+        prepare()
     for key in sorted(points, key=len, reverse=True):
         if name == key:
             return points[key].load(), ()

@@ -15,7 +15,7 @@ from dreamworld.envs.adapters.shown import may_take_mode, why_not
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.pictures import AUTO, Reading
-from dreamworld.envs.render import choose_backend
+from dreamworld.envs.render import choose_backend, prepare
 from dreamworld.envs.scalars import Misfit, flag, kind_of, log_entries, number
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.spelling import gym_hint, require_module
@@ -182,8 +182,11 @@ def _prepare_display(spec: Any) -> None:
     """Environment variables that rendering without a window reads at import."""
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a window system and complains
-    if "mujoco" in str(spec.entry_point):
+    entry_point = str(spec.entry_point)
+    if "mujoco" in entry_point:
         choose_backend(pixels=False)
+    elif not entry_point.startswith("gymnasium.envs."):
+        prepare()
 
 
 def _can_render(spec: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld.config import EnvConfig
+from dreamworld.envs.render import prepare
 from dreamworld.envs.vector.common import EnvFailure, Failures, Rows, check_action, log_arrays
 from dreamworld.envs.vector.handle import Worker, WorkerDied, shut_down
 from dreamworld.envs.vector.shared import SharedArrays, make_memory, shared_arrays
@@ -54,6 +55,7 @@ class ProcessVector:
         self._events: list[str] = []
         self._gave_up = False  # EnvFailure was raised: there is no state to save
         self._shared: SharedArrays | None = None
+        prepare()  # workers import the factory, and with it a user's module, before anything else
         memory = make_memory()
         self._workers: list[Worker] = []
         self._finalizer = weakref.finalize(self, shut_down, self._workers, memory, os.getpid())

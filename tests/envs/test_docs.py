@@ -4,6 +4,7 @@ import sys
 from dreamworld.envs import make_env
 from dreamworld.envs.check import check_env
 from dreamworld.envs.families import FAMILIES
+from dreamworld.logging.rundir import FIXED
 
 
 def test_the_example_of_the_docs_runs_without_problems(repo, tmp_path, monkeypatch):
@@ -22,3 +23,19 @@ def test_the_example_of_the_docs_runs_without_problems(repo, tmp_path, monkeypat
 def test_the_docs_name_every_family(repo):
     text = (repo / "docs" / "environments.md").read_text()
     assert [family.prefix for family in FAMILIES if f"`{family.prefix}" not in text] == []
+
+
+def test_atari_100k_says_how_to_compare_with_the_published_code(repo):
+    for name in ("configs/atari100k.yaml", "docs/environments.md"):
+        assert "--env.atari.sticky 0.25" in (repo / name).read_text(), name
+
+
+def test_the_first_frame_of_a_game_is_said_to_be_as_published(repo):
+    for name in ("envs/adapters/atari.py", "docs/environments.md"):
+        text = " ".join((repo / name).read_text().split())
+        assert "there the first image" not in text and "the first frame of an episode is the last" not in text
+
+
+def test_the_page_on_replay_says_what_a_continued_run_may_change(repo):
+    text = (repo / "docs" / "replay.md").read_text()
+    assert "env.num" in FIXED and "`env.num` stays" in text and "another number of environments, " not in text
