@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from dreamworld.reading import open_file
+from dreamworld.reading import BadFile, open_file, parse_json, require_inside
 from dreamworld.replay import patience
 from dreamworld.replay.patience import Damaged
 
@@ -107,12 +107,12 @@ class FileWriter:
             self.temporary.unlink()
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """The table of contents of a file; raises Damaged or BlockedFile."""
+def read_table(path: Path) -> tuple[Any, int]:
+    """The table of contents of a file, as JSON made it, and the file's size; raises Damaged or BlockedFile."""
     return patience.read(lambda: _read_table(path), path)
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def _read_table(path: Path) -> tuple[Any, int]:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size < len(MAGIC) + TRAILER.size or file.read(len(MAGIC)) != MAGIC:
@@ -125,7 +125,7 @@ def _read_table(path: Path) -> dict[str, Any]:
         text = file.read(length)
         if zlib.crc32(text) != crc:
             raise Damaged("has a damaged table of contents")
-        return json.loads(text)
+        return parse_json(text, path), size
 
 
 def read_section(file: BinaryIO, section: Section, path: Path = Path()) -> bytes:
@@ -155,16 +155,17 @@ def quarantine(path: Path) -> bool:
     """Moves a damaged file out of the way, keeping it for inspection; returns whether that was possible."""
     target = path.parent / QUARANTINE / path.name
     try:
+        require_inside(path.parent, target.parent)
         if not os.path.lexists(path):
             return False
         target.parent.mkdir(exist_ok=True)
         os.replace(path, target)
-    except OSError:
+    except (OSError, BadFile):
         return False
     return True
 
 
 def list_files(directory: Path) -> list[Path]:
     """The files of a replay's folder, those in quarantine included; none where there is no such folder."""
-    folders = [directory, directory / QUARANTINE]
+    folders = [directory, *([] if (directory / QUARANTINE).is_symlink() else [directory / QUARANTINE])]
     return [path for folder in folders if os.path.isdir(folder) for path in folder.iterdir()]

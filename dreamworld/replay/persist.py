@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamworld.errors import UserError
+from dreamworld.reading import BadFile
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
 from dreamworld.replay.disk import Piece, row_sums
 from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, list_files, sync_path
 from dreamworld.replay.layout import Column
+from dreamworld.replay.manifest import needed_files
 
 if TYPE_CHECKING:
     from dreamworld.replay.replay import Replay
@@ -215,8 +217,11 @@ def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list
     if replay.store is None:
         return []
     keep = {name for chunk in replay.chunks for name in chunk.files} | set(replay.store.journals)
-    for manifest in manifests:
-        keep.update(manifest["files"], manifest["journals"])
+    try:
+        keep |= needed_files(manifests)
+    except BadFile as error:
+        replay.problems.append(f"no old replay file is deleted: a checkpoint can't be read: {error}")
+        return []
     removed = []
     try:
         for path in list_files(replay.store.directory):

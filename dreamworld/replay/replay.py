@@ -17,6 +17,7 @@ import numpy as np
 
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
+from dreamworld.reading import PathLike
 from dreamworld.replay import audit, persist, restore
 from dreamworld.replay.chunks import Chunk, Pool, RawBody
 from dreamworld.replay.disk import FileCache
@@ -279,7 +280,13 @@ class Replay:
         with self.lock:
             return persist.save(self, Path(directory).resolve())
 
-    def load(self, directory: Path | str, manifest: dict[str, Any]) -> list[str]:
+    def check(self, directory: Path | str, manifest: Any, source: PathLike) -> None:
+        """Raises what `load` would raise for a manifest, read from the file `source`; changes nothing."""
+        restore.check(self, Path(directory).resolve(), manifest, source)
+
+    def load(
+        self, directory: Path | str, manifest: dict[str, Any], source: PathLike = "the manifest"
+    ) -> list[str]:
         """Replaces the content by that of a save; returns one line for each loss through damaged files.
 
         Streams go on where they were if the next row does (JAX environments that were restored); a row that
@@ -287,7 +294,7 @@ class Replay:
         don't fit.
         """
         with self.lock:
-            return restore.load(self, Path(directory).resolve(), manifest)
+            return restore.load(self, Path(directory).resolve(), manifest, source)
 
     def collect_garbage(self, manifests: Iterable[dict[str, Any]]) -> list[str]:
         """Deletes files that neither this replay nor one of these manifests (all that are kept) needs."""

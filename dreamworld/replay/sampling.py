@@ -232,6 +232,14 @@ class Sampler:
             "free_slots": list(self.tree.free) if self.tree else [],
         }
 
+    def takes(self, state: dict[str, Any]) -> bool:
+        """Whether the random generator of `state()` is one; its number may come from anywhere."""
+        try:
+            np.random.Generator(np.random.PCG64(0)).bit_generator.state = state["random"]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return False
+        return all(-(1 << 63) <= row < 1 << 63 for row in state["queue"])
+
     def restore(self, state: dict[str, Any]) -> None:
         """Restores `state()`."""
         self.random.bit_generator.state = state["random"]

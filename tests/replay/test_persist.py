@@ -388,7 +388,7 @@ def test_a_file_appears_only_when_complete(tmp_path):
         section = file.section(b"abc")
         file.close({"x": section})
     with open(path, "rb") as opened:
-        assert read_section(opened, read_table(path)["x"]) == b"abc"
+        assert read_section(opened, read_table(path)[0]["x"]) == b"abc"
         with pytest.raises(Damaged, match="damaged bytes"):
             read_section(opened, [section[0], 3, section[2] ^ 1])
 
