@@ -105,7 +105,7 @@ def test_other_files_are_never_written_among(make_run, tmp_path):
         ([], "which runs"),
         (["DIR", "--baseline", "mine"], "one of"),
         (["DIR", "--resample", "3"], "did you mean --resamples"),
-        (["DIR", "--resamples", "3"], "100 or more"),
+        (["DIR", "--resamples", "3"], "at least 100"),
         (["nowhere"], "not a directory"),
     ],
 )
