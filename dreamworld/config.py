@@ -245,8 +245,8 @@ class ReplayConfig:
     """Rows kept; whichever of the two capacities is hit first."""
     capacity_bytes: Annotated[float, Range(0, 1e16)] = 0
     """Bytes kept; 0 for no limit of its own."""
-    storage: Literal["raw", "lz4", "disk"] = "raw"
-    """Where observation chunks live: raw RAM, LZ4-compressed RAM, or files."""
+    storage: Literal["auto", "raw", "lz4", "disk"] = "auto"
+    """Where observation chunks live: raw RAM, LZ4-compressed RAM, or files; auto is the first of them that fits."""
     chunk: Annotated[int, Range(1, 1e7)] = 1024
     """Rows per stored chunk."""
     hot_chunks: Annotated[int, Range(1, 1e7)] = 64

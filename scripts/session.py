@@ -23,10 +23,9 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
 from dreamworld.player import Player
-from dreamworld.replay.memory import check_memory
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
-from dreamworld.scripts import common, preflight, stored
+from dreamworld.scripts import budget, common, preflight, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
@@ -48,22 +47,18 @@ def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | No
     elif rundir.exists():
         rundir.check(config)
     with contextlib.ExitStack() as stack:
+        budget.check_number_of_envs(config, source)
         env = common.make_train_env(dataclasses.replace(config, seed=team.seed(config.seed)), source)
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
-        memory = check_memory(
-            common.row_spaces(agent),
-            config.replay,
-            config.run.steps,
-            num_envs=env.num_envs,
-            directory=rundir.path,
-        )
+        memory = budget.check(config, agent, directory=rundir.path)
         preflight.check(config, agent, env.num_envs)
         stack.enter_context(team.claim(rundir, config))
         notes = []
         if team.leads:
             (notes,) = stored.begin([rundir], [config], source, (env.obs_space, env.act_space))
         team.wait("run directory")
+        config = budget.with_storage(config, memory)
         progress = stack.enter_context(
             Progress(
                 config.run.steps,

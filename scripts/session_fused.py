@@ -19,8 +19,8 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
-from dreamworld.replay.memory import available_memory, estimate
-from dreamworld.scripts import common, preflight, session, session_seeds, stored
+from dreamworld.replay.memory import estimate
+from dreamworld.scripts import budget, common, preflight, session, session_seeds, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training import group
 from dreamworld.training.checkpoint import Checkpointer
@@ -42,7 +42,7 @@ def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:
         )
         loop = build_fused(rundir, config, progress, source, stack)
         agent = loop.learner.agent
-        rows = f"{estimate(common.row_spaces(agent), config.replay, config.run.steps)}, on the device"
+        rows = f"{replay_rows(config, agent)}, on the device"
         announce(progress, config, rundir, agent, loop.env, loop.learner.act_params, devices, rows)
         loop.write_status("starting")
         return session.run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
@@ -86,8 +86,7 @@ def train_fused_seeds(config: Config, source: Any = None) -> int:
         lockstep = build_fused_seeds(rundirs, configs, layout, meeting, progress, source, stack)
         first = lockstep.loops[0]
         params = jax.eval_shape(first.learner.agent.init, jax.random.PRNGKey(0)).params
-        rows = estimate(common.row_spaces(first.learner.agent), config.replay, config.run.steps)
-        memory = f"{rows} for each seed, on the device"
+        memory = f"{replay_rows(config, first.learner.agent)} for each seed, on the device"
         announce(progress, configs[0], rundirs[0], first.learner.agent, first.env, params, devices, memory)
         progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
         return session_seeds.run_group(lockstep, progress, stack.enter_context(Stop(config.run.grace_s)))
@@ -153,17 +152,15 @@ def make_parts(config: Config, source: Any, seeds: int = 1) -> tuple[Agent, Any,
     env = jax_environment(config, source)
     agent = common.build_agent(config, env.obs_space, env.act_space)
     spaces = common.row_spaces(agent)
-    need = estimate(spaces, config.replay, config.run.steps)
-    free, of = available_memory()
-    if need.ram_bytes * seeds > free:
-        times = f"{seeds} times " if seeds > 1 else ""
-        raise UserError(
-            f"replay does not fit: {times}{need}, {of} is {free / 2**30:.1f} GiB. "
-            "Use a smaller --replay.capacity_steps"
-        )
+    budget.check_fused(config, agent, estimate(spaces, config.replay, config.run.steps), seeds)
     from dreamworld.envs.jax.batched import batched
 
     return agent, batched(env), spaces
+
+
+def replay_rows(config: Config, agent: Agent) -> str:
+    """What replay holds, in words."""
+    return estimate(common.row_spaces(agent), config.replay, config.run.steps).describe_rows()
 
 
 def rows_per_env(config: Config) -> int:

@@ -18,8 +18,8 @@ from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.replay.memory import check_memory
-from dreamworld.scripts import common, preflight, session, stored
+from dreamworld.replay.memory import Estimate
+from dreamworld.scripts import budget, common, preflight, session, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.group import (
     Meeting,
@@ -99,18 +99,12 @@ def _train(
     source: Any,
     stack: contextlib.ExitStack,
 ) -> int:
+    budget.check_number_of_envs(config, source, len(configs))
     envs = [common.make_train_env(_share_cores(each, len(configs)), source) for each in configs]
     for env in envs:
         stack.callback(env.close)
     agent = common.build_agent(config, envs[0].obs_space, envs[0].act_space)
-    capacity = dataclasses.replace(config.replay, capacity_steps=config.replay.capacity_steps * len(configs))
-    memory = check_memory(
-        common.row_spaces(agent),
-        capacity,
-        config.run.steps * len(configs),
-        num_envs=sum(env.num_envs for env in envs),
-        directory=rundirs[0].path,
-    )
+    memory = budget.check(config, agent, len(configs), rundirs[0].path)
     preflight.check(configs[0], agent, envs[0].num_envs)
     claim(rundirs, configs, stack)
     frames = common.frames_per_step(config)
@@ -126,7 +120,7 @@ def _train(
         nan_limit=config.run.nan_limit,
         layout=layout,
     )
-    loops = _build_loops(learner, configs, rundirs, envs, meeting, progress, source, stack)
+    loops = _build_loops(learner, configs, rundirs, envs, memory, meeting, progress, source, stack)
     params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
     announce(
         progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
@@ -145,6 +139,7 @@ def _build_loops(
     configs: list[Config],
     rundirs: list[RunDir],
     envs: list[Any],
+    memory: Estimate,
     meeting: Meeting,
     progress: Progress,
     source: Any,
@@ -153,6 +148,7 @@ def _build_loops(
     """The loop of each seed, restored where they meet."""
     told = stored.begin(rundirs, configs, source, (envs[0].obs_space, envs[0].act_space))
     set_aside(rundirs, meeting)
+    configs = [budget.with_storage(each, memory) for each in configs]
     loops, views, take, also_keep = [], [], make_take(learner), keeper(rundirs, configs[0])
     for index, (each, rundir, env, notes) in enumerate(zip(configs, rundirs, envs, told)):
         voice = SeedProgress(progress, f"seed {each.seed}", shown=index == 0)

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 # Of what lies on disk or is typed in, for everybody.
-READING = {"text", "reading", "fields", "values", "lists"}
+READING = {"text", "reading", "fields", "values", "lists", "words"}
 BASE = {
     "types",
     "config",
@@ -32,6 +32,7 @@ SHELL = BASE | {"replay", "logging"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
+    "words": set(),
     "text": {"errors"},
     "values": {"errors", "limits"},
     "lists": {"errors", "limits", "values"},

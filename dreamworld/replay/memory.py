@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
+from typing import Literal
 
+from dreamworld import words
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
 from dreamworld.replay.layout import Layout
 from dreamworld.types import Spaces
 
-USABLE = 0.9  # share of the free memory that replay may plan with; the rest is for everything else that grows
 LZ4_RATIO = 3.0  # assumed of images: the least that was measured on real frames, rounded down
-GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +24,26 @@ class Estimate:
     latent_row_bytes: int
     ram_bytes: int
     disk_bytes: int
+    storage: Literal["raw", "lz4", "disk"] = "raw"
+
+    def describe_rows(self) -> str:
+        """The arithmetic of the rows, whatever stores them."""
+        row = self.obs_row_bytes + self.latent_row_bytes
+        return (
+            f"{words.count(self.rows, 'row')} x {row:,} bytes (observations {self.obs_row_bytes:,} + latents "
+            f"{self.latent_row_bytes:,}) = {words.size(self.rows * row)}"
+        )
 
     def __str__(self) -> str:
-        row = self.obs_row_bytes + self.latent_row_bytes
-        total = self.rows * row
-        return (
-            f"{self.rows:,} rows x {row:,} bytes (observations {self.obs_row_bytes:,} + latents "
-            f"{self.latent_row_bytes:,}) = {total / GIB:.1f} GiB"
-        )
+        disk = f", {words.size(self.disk_bytes)} of disk" if self.disk_bytes else ""
+        return f"{self.describe_rows()}; storage {self.storage}: {words.size(self.ram_bytes)} of RAM{disk}"
 
 
 def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int = 1) -> Estimate:
     """Bytes of a replay of min(capacity, `steps`) rows of these spaces, in RAM and on disk."""
     layout = Layout(spaces)
     rows = int(min(config.capacity_steps, steps))
-    if config.capacity_bytes and config.storage == "raw":
+    if config.capacity_bytes and config.storage in ("auto", "raw"):
         rows = min(rows, int(config.capacity_bytes) // layout.row_bytes)
     held = int(min(rows + min(num_envs * config.chunk, rows // 2), steps))  # open chunks are recycled whole
     obs, latents = held * layout.obs_bytes, held * layout.latent_bytes
@@ -57,39 +61,8 @@ def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int =
     if config.capacity_bytes:
         ram = min(ram, int(config.capacity_bytes))
     disk = rows * layout.obs_bytes if config.storage == "disk" else 0
-    return Estimate(rows, layout.obs_bytes, layout.latent_bytes, ram, disk)
-
-
-def check_memory(
-    spaces: Spaces,
-    config: ReplayConfig,
-    steps: float,
-    *,
-    num_envs: int = 1,
-    directory: Path | str | None = None,
-    available_bytes: int | None = None,
-    used_bytes: int = 0,
-) -> Estimate:
-    """Raises UserError, with the arithmetic and three ways out, if a full replay would not fit.
-
-    `available_bytes` is measured by default; `used_bytes` of it are taken by something else (a loaded replay
-    counts as available).
-    """
-    need = estimate(spaces, config, steps, num_envs)
-    free, source = available_memory() if available_bytes is None else (available_bytes, "available memory")
-    usable = int((free - used_bytes) * USABLE)
-    if need.ram_bytes > usable:
-        raise UserError(_message(spaces, config, steps, num_envs, need, usable, source))
-    if need.disk_bytes and directory is not None:
-        disk = shutil.disk_usage(_existing(Path(directory))).free
-        if need.disk_bytes > disk:
-            rows = disk // max(need.obs_row_bytes, 1)
-            raise UserError(
-                f"replay does not fit on the disk of {directory}: {need.rows:,} rows x "
-                f"{need.obs_row_bytes:,} bytes = {need.disk_bytes / GIB:.1f} GiB, {disk / GIB:.1f} GiB are "
-                f"free. Use --replay.capacity_steps {_round(rows)} or another --logdir"
-            )
-    return need
+    storage = "raw" if config.storage == "auto" else config.storage
+    return Estimate(rows, layout.obs_bytes, layout.latent_bytes, ram, disk, storage)
 
 
 def check_capacity(
@@ -132,53 +105,8 @@ def available_memory(
     return free, source
 
 
-def _message(
-    spaces: Spaces,
-    config: ReplayConfig,
-    steps: float,
-    num_envs: int,
-    need: Estimate,
-    usable: int,
-    source: str,
-) -> str:
-    def ram(storage: str, capacity: float = config.capacity_steps) -> int:
-        changed = dataclasses.replace(config, storage=storage, capacity_steps=capacity)  # type: ignore[arg-type]
-        return estimate(spaces, changed, steps, num_envs).ram_bytes
-
-    rows = need.rows
-    while rows > 1000 and ram(config.storage, _round(rows)) > usable:
-        rows = rows * 98 // 100
-    lines = [
-        f"replay would not fit in memory: {need}; {need.ram_bytes / GIB:.1f} GiB of RAM with storage "
-        f"{config.storage} and the chunks being filled"
-        + f"; {usable / GIB:.1f} GiB are usable ({USABLE:.0%} of the {source}). Choose one:",
-        f"  --replay.capacity_steps {_round(rows)}    fewer rows",
-    ]
-    for storage, what in (
-        ("lz4", "images compressed, assumed 3 times smaller"),
-        ("disk", "observations in files"),
-    ):
-        if storage != config.storage:
-            gib = ram(storage)
-            fits = "" if gib <= usable else ": still too much, reduce capacity_steps, too"
-            lines.append(f"  --replay.storage {storage}    {what}: {gib / GIB:.1f} GiB of RAM{fits}")
-    return "\n".join(lines)
-
-
-def _round(rows: int) -> int:
-    """Two leading digits, rounded down."""
-    unit = 10 ** max(len(str(rows)) - 2, 0)
-    return rows // unit * unit
-
-
 def _is_image(spaces: Spaces, key: str) -> bool:
     return spaces[key].is_image
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 def _cgroups(root: Path, process: Path) -> list[Path]:

@@ -86,8 +86,8 @@ class Replay:
     ):
         if not 0 <= context < length:
             raise UserError(f"a window of {length} rows can't have {context} rows of context")
-        if config.storage not in ("raw", "lz4", "disk"):
-            raise UserError(f"replay.storage is {config.storage!r}; choose raw, lz4 or disk")
+        if config.storage not in ("auto", "raw", "lz4", "disk"):
+            raise UserError(f"replay.storage is {config.storage!r}; choose auto, raw, lz4 or disk")
         self.config, self.layout = config, Layout(spaces)
         self.num_envs, self.length, self.context = num_envs, length, context
         self.capacity = int(config.capacity_steps if capacity_steps is None else capacity_steps)

@@ -19,7 +19,7 @@ def cool(replay: Replay) -> None:
     When a file can't be written the chunks stay where they are, and the next try comes with the next full chunk.
     Raises SaveError once twice as many are waiting.
     """
-    if replay.config.storage == "raw":
+    if replay.config.storage in ("auto", "raw"):
         replay.hot.clear()
     while len(replay.hot) > max(replay.config.hot_chunks, replay.hot_limit):
         chunk = replay.hot[0]

@@ -1,0 +1,32 @@
+"""Counts, sizes and shares in words, for every message: `1 episode`, `2 episodes`, `22.5 GB`, `57%`."""
+
+from __future__ import annotations
+
+import math
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def count(number: float, noun: str, plural: str = "") -> str:
+    """`1 step`, `0 steps`, `1,234 steps`, `0.5 steps`; `plural` where it is not the noun with an s."""
+    shown = f"{number:,.0f}" if float(number).is_integer() else f"{number:.4g}"
+    return f"{shown} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size(number: float) -> str:
+    """Bytes in decimal units, three digits of them: `0 B`, `512 B`, `12.3 kB`, `61.4 GB`."""
+    for unit in UNITS[:-1]:
+        if abs(number) < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.4g} {UNITS[-1]}"
+
+
+def percent(part: float, whole: float) -> str:
+    """The share of `part`: 100% only when all of it is there, never more, and 0% only when there is nothing."""
+    if whole <= 0 or not math.isfinite(part / whole):
+        return "?"
+    share = 100 * max(0.0, part / whole)
+    if share >= 100:
+        return "100%"
+    return "<1%" if 0 < share < 1 else f"{math.floor(share)}%"

@@ -1,0 +1,152 @@
+"""Memory of a run before anything of it is built: parameters, batches, imagination, environments, then replay."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dreamworld import words
+from dreamworld.agents.dreamerv3 import compute_dtype
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.replay.fit import USABLE, check_memory
+from dreamworld.replay.memory import Estimate, available_memory
+from dreamworld.scripts import common
+from dreamworld.types import Agent, Spaces
+
+MANY = 64  # environments that are not built before one of them has told the spaces
+WIDTHS = {  # options that set the size of a module's parameters
+    "encoder": ("agent.encoder.depth", "agent.encoder.units"),
+    "decoder": ("agent.encoder.depth", "agent.encoder.units"),
+    "dynamics": ("agent.rssm.deter", "agent.rssm.hidden"),
+}
+HEADS = ("agent.behaviour.units", "agent.rssm.deter")
+
+
+class Item(NamedTuple):
+    """What something takes at least."""
+
+    size: float  # bytes
+    what: str
+    options: tuple[str, ...]  # what makes it large
+
+
+class Room(NamedTuple):
+    """What is free."""
+
+    size: float  # bytes
+    source: str
+
+
+def check_number_of_envs(config: Config, source: Any, seeds: int = 1) -> None:
+    """Raises UserError where so many environments can't fit; many are not built to find that out."""
+    total = config.env.num * seeds
+    if total <= MANY:
+        return
+    env = common.make_eval_env(config, source, episodes=1)
+    try:
+        agent = common.build_agent(config, env.obs_space, env.act_space)
+        check(config, agent, seeds)
+    finally:
+        env.close()
+
+
+def check(config: Config, agent: Agent, seeds: int = 1, directory: Any = None) -> Estimate:
+    """Raises UserError where a run on the host's replay would not fit; returns what its full replay takes."""
+    host, device = rooms()
+    learning = learning_items(config, agent, seeds)
+    spaces = common.row_spaces(agent)
+    total = config.env.num * seeds
+    rows = [Item(2 * total * row_bytes(spaces), f"rows of {words.count(total, 'environment')}", ("env.num",))]
+    if device is not None:
+        refuse(config, learning, device)
+    taken = rows if device is not None else [*learning, *rows]
+    refuse(config, taken, host)
+    capacity = dataclasses.replace(config.replay, capacity_steps=config.replay.capacity_steps * seeds)
+    return check_memory(
+        spaces,
+        capacity,
+        config.run.steps * seeds,
+        num_envs=total,
+        directory=directory,
+        available_bytes=int(host.size),
+        used_bytes=int(sum(item.size for item in taken)),
+        source=host.source,
+    )
+
+
+def check_fused(config: Config, agent: Agent, need: Estimate, seeds: int = 1) -> None:
+    """Raises UserError where a run with its replay on the device would not fit."""
+    host, device = rooms()
+    replay = Item(need.ram_bytes * seeds, f"replay, {need.describe_rows()}", ("replay.capacity_steps",))
+    least = seeds * config.env.num * config.run.batch_length * row_bytes(common.row_spaces(agent))
+    windows = Item(least, "a window of every environment", ("env.num", "run.batch_length"))
+    refuse(config, [*learning_items(config, agent, seeds), replay, windows], device or host)
+
+
+def rooms() -> tuple[Room, Room | None]:
+    """Free memory of the host, and of the devices of this process together; None on CPUs, which share the host's."""
+    host = Room(*available_memory())
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+    if jax.default_backend() == "cpu" or not all(limits):
+        return host, None
+    return host, Room(float(sum(limits)), f"memory of {words.count(len(limits), 'device')}")
+
+
+def learning_items(config: Config, agent: Agent, seeds: int = 1) -> list[Item]:
+    """What updates take at least: a lower bound, so that nothing that fits is refused."""
+    run, rssm, behaviour = config.run, config.agent.rssm, config.agent.behaviour
+    state = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+    held = tree_bytes(state) + tree_bytes(state.params)  # parameters, moments, slow copies; gradients
+    copies = held / max(1, tree_bytes(state.params))
+    items = [
+        Item(seeds * copies * tree_bytes(tree), f"parameters of the {name}", WIDTHS.get(name, HEADS))
+        for name, tree in agent.modules(state.params).items()
+    ]
+    states = run.batch_size * run.batch_length * (behaviour.imag_length + 1)
+    width = (rssm.deter + rssm.stoch * rssm.classes) * np.dtype(
+        compute_dtype(config.agent.precision)
+    ).itemsize
+    options = ("run.batch_size", "run.batch_length", "agent.behaviour.imag_length", "agent.rssm.deter")
+    items.append(Item(seeds * states * width, "imagined states", options))
+    batch = run.batch_size * (run.replay_context + run.batch_length) * row_bytes(common.row_spaces(agent))
+    items.append(Item(seeds * (run.prefetch + 1) * batch, "batches", ("run.batch_size", "run.batch_length")))
+    return items
+
+
+def with_storage(config: Config, need: Estimate) -> Config:
+    """The config with the storage that was chosen, in place of `auto`."""
+    return dataclasses.replace(config, replay=dataclasses.replace(config.replay, storage=need.storage))
+
+
+def refuse(config: Config, items: Sequence[Item], room: Room) -> None:
+    """Raises UserError, which names the largest of the items and its options, where they do not fit."""
+    total, usable = sum(item.size for item in items), USABLE * room.size
+    if total <= usable:
+        return
+    from dreamworld import presets
+
+    values, most = presets.flat(config), max(items, key=lambda item: item.size)
+    listed = ", ".join(f"--{key} {values[key]:g}" for key in most.options)
+    raise UserError(
+        f"this run would need {words.size(total)} of memory or more, {words.size(usable)} are usable "
+        f"({USABLE:.0%} of the {room.source}); most of it is {most.what}: {words.size(most.size)}. "
+        f"Reduce {listed}"
+    )
+
+
+def row_bytes(spaces: Spaces) -> int:
+    """Bytes of one replay row, in its stored form."""
+    return sum(
+        math.prod(space.shape) * np.dtype(jax.numpy.dtype(space.dtype)).itemsize for space in spaces.values()
+    )
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree of shapes."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
