@@ -26,7 +26,7 @@ def percent(part: float, whole: float) -> str:
     """The share of `part`: 100% only when all of it is there, never more, and 0% only when there is nothing."""
     if whole <= 0 or not math.isfinite(part / whole):
         return "?"
-    share = 100 * max(0.0, part / whole)
+    share = max(0.0, 100 * part / whole)
     if share >= 100:
         return "100%"
     return "<1%" if 0 < share < 1 else f"{math.floor(share)}%"

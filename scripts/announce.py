@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.envs.pictures import notes_on
 from dreamworld.logging.progress import Progress
@@ -82,7 +83,7 @@ def describe_ratio(config: Config) -> str:
     run = config.run
     per_step = run.train_ratio / (run.batch_size * run.batch_length)
     return (
-        f"{per_step:.4g} gradient steps per environment step: train_ratio {run.train_ratio:g} / "
+        f"{words.count(per_step, 'gradient step')} per environment step: train_ratio {run.train_ratio:g} / "
         f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in {run.steps:,.0f} steps"
     )
 

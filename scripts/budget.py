@@ -92,7 +92,7 @@ def check_fused(config: Config, agent: Agent, need: Estimate, seeds: int = 1) ->
 def rooms() -> tuple[Room, Room | None]:
     """Free memory of the host, and of the devices of this process together; None on CPUs, which share the host's."""
     host = Room(*available_memory())
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
     if jax.default_backend() == "cpu" or not all(limits):
         return host, None
     return host, Room(float(sum(limits)), f"memory of {words.count(len(limits), 'device')}")
