@@ -14,8 +14,8 @@ from dreamworld import words
 from dreamworld.agents.dreamerv3 import compute_dtype
 from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.replay.fit import USABLE, check_memory
-from dreamworld.replay.memory import Estimate, available_memory
+from dreamworld.replay.fit import check_memory
+from dreamworld.replay.memory import USABLE, Estimate, available_memory
 from dreamworld.scripts import common
 from dreamworld.types import Agent, Spaces
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from dreamworld import words
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
-from dreamworld.replay.memory import Estimate, available_memory, estimate
+from dreamworld.replay.memory import USABLE, Estimate, available_memory, estimate
 from dreamworld.types import Spaces
 
-USABLE = 0.9  # share of the free memory that replay may plan with; the rest is for everything else that grows
 STORAGES = {
     "raw": "raw",
     "lz4": "images compressed, assumed 3 times smaller",

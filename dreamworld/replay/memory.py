@@ -12,6 +12,7 @@ from dreamworld.errors import UserError
 from dreamworld.replay.layout import Layout
 from dreamworld.types import Spaces
 
+USABLE = 0.9  # share of the free memory that replay may plan with; the rest is for everything else that grows
 LZ4_RATIO = 3.0  # assumed of images: the least that was measured on real frames, rounded down
 
 

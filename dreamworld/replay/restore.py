@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, BlockedFile, PathLike, inside
@@ -19,7 +20,7 @@ from dreamworld.replay.disk import DiskBody, Piece
 from dreamworld.replay.files import QUARANTINE, Damaged, quarantine, read_section, read_table
 from dreamworld.replay.links import relink
 from dreamworld.replay.manifest import COUNT, SLOT, START, STREAM, Manifest, read_manifest, read_records
-from dreamworld.replay.memory import GIB, USABLE, available_memory
+from dreamworld.replay.memory import USABLE, available_memory
 from dreamworld.replay.persist import VERSION, Store
 from dreamworld.replay.tiers import cool
 from dreamworld.text import printable
@@ -132,8 +133,8 @@ def _check_memory(replay: Replay, manifest: Manifest, chunks: int) -> None:
     if need > USABLE * free:
         raise BadFile(
             manifest.path,
-            f"lists {chunks:,} chunks of {manifest.chunk:,} rows, which need {need / GIB:,.1f} GiB of memory; "
-            f"{free / GIB:.1f} GiB are available",
+            f"lists {chunks:,} chunks of {manifest.chunk:,} rows, which need {words.size(need)} of memory; "
+            f"{words.size(free)} are available",
         )
 
 
