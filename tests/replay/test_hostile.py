@@ -324,5 +324,5 @@ def test_more_chunks_than_fit_memory_are_refused(kit, tmp_path, monkeypatch):
 
     manifest = save(kit, tmp_path)
     monkeypatch.setattr(restore, "available_memory", lambda: (1000, ""))
-    with pytest.raises(UserError, match=r"chunks of 16 rows, which need .* B of memory"):
+    with pytest.raises(UserError, match=r"chunks of 16 rows, which need \d+ kB of memory"):
         load(kit, tmp_path, manifest)
