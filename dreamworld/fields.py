@@ -122,9 +122,12 @@ _NAMES: dict[Any, str] = {
     str: "texts",
     int: "whole numbers",
     float: "numbers",
+    np.ndarray: "arrays",
 }
 
 
 def _kind(value: Any) -> str:
     names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
     return names.get(type(value)) or f"the number {value!s:.40}"

@@ -13,7 +13,8 @@ import numpy as np
 
 from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
-from dreamworld.training import guard, tensors
+from dreamworld.training import guard, saved, tensors
+from dreamworld.training.checkpoint import Restored
 from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Loop
@@ -250,7 +251,9 @@ class FusedLoop(Loop):
         Replay may have had another capacity, as `run.steps` is one of its limits.
         """
         fresh: FusedState = self.learner.snapshot()
-        agent, host, _ = self.checkpointer.restore(step, functools.partial(stored_like, fresh))
+        agent, host, _ = self.checkpointer.restore(
+            step, functools.partial(stored_like, fresh), check=self.check_saved
+        )
         stored, capacity = agent.replay.capacity, self.learner.program.capacity
         if stored != capacity:
             agent = agent._replace(replay=jax.jit(device.resize, static_argnums=1)(agent.replay, capacity))
@@ -259,11 +262,16 @@ class FusedLoop(Loop):
         self.episodes.restore(host["episodes"])
         return notes
 
+    def check_saved(self, restored: Restored) -> None:
+        """As `Loop.check_saved`; everything but the counts lies on the device."""
+        host_file = self._saved_in(restored.meta) / "host_0" / "tree.json"
+        saved.check_counts(restored.host, host_file, self.env.num_envs)
+
 
 def stored_like(like: FusedState, stored: tensors.Table) -> FusedState:
     """`like` with the replay capacity and the batch of a checkpoint."""
     rows = stored.get("replay/rows/reward")
-    capacity = rows[0][1] if rows else like.replay.capacity
+    capacity = rows[0][1] if rows and len(rows[0]) > 1 and rows[0][1] > 0 else like.replay.capacity
     shape = lambda leaf: (leaf.shape[0], capacity, *leaf.shape[2:])
     struct = lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=leaf.sharding)
     replay = like.replay._replace(rows=jax.tree.map(struct, like.replay.rows))

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.fields import Fields
 from dreamworld.logging.metrics import EpisodeStats, Metrics
 from dreamworld.logging.obstacles import obstacle
 from dreamworld.logging.pictures import REPORTS
@@ -24,13 +26,15 @@ from dreamworld.logging.writers import Logger
 from dreamworld.presets import dump_yaml
 from dreamworld.replay.pipeline import Pipeline, Prefetched
 from dreamworld.replay.replay import Replay
-from dreamworld.training import tensors
-from dreamworld.training.checkpoint import Checkpointer
+from dreamworld.text import printable
+from dreamworld.training import saved, tensors
+from dreamworld.training.checkpoint import Checkpointer, Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
 from dreamworld.training.guard import release
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
+from dreamworld.training.snapshot import COMMIT
 from dreamworld.training.stops import Stop
 from dreamworld.training.timing import Mark, Phases, UpdateWatch, rates
 from dreamworld.types import Output, TimeStep, VectorEnv
@@ -369,7 +373,9 @@ class Loop:
         With another number of processes than before, process 0 goes on as ever and the others collect anew.
         """
         agent, host, meta = self.checkpointer.restore(
-            step, lambda stored: tensors.as_stored(self.learner.snapshot(), stored, "carry")
+            step,
+            lambda stored: tensors.as_stored(self.learner.snapshot(), stored, "carry"),
+            check=self.check_saved,
         )
         self.learner.load(tensors.fresh_where_other(agent, self.learner.snapshot()))
         notes = self.restore_counts(host)
@@ -380,17 +386,43 @@ class Loop:
                 self.learner.reset_acting()
                 return []
         self.episodes.restore(host["episodes"])
-        problems = self.replay.load(self.replay_folder, meta["replay"])
+        problems = self.replay.load(self.replay_folder, meta["replay"], self._saved_in(meta) / COMMIT)
         if not self.replay.ready:  # damage took its rows: collect again before the next update
             self.counters.first_update = -1
         if not resized:
             self.pipeline.restore_pending([rows for rows in host["pending"] if self._fits(rows)])
+        return notes + problems + self._restore_env(host)
+
+    def check_saved(self, restored: Restored) -> None:
+        """Raises BadFile where a snapshot's host part is not one that this run can go on from; changes nothing."""
+        folder = self._saved_in(restored.meta)
+        meta = Fields(restored.meta, folder / COMMIT, "meta")
+        resized = meta.integer("processes", 1, default=1) != self.team.count
+        host_file = folder / f"host_{0 if resized else self.team.index}" / "tree.json"
+        host = saved.check_counts(restored.host, host_file, self.env.num_envs)
+        if not resized or self.team.leads:
+            saved.check_session(host, self.learner.acting_state(), self.replay.layout.spaces)
+            self.replay.check(self.replay_folder, meta.get("replay"), folder / COMMIT)
+
+    def _saved_in(self, meta: dict[str, Any]) -> Any:
+        return self.checkpointer.directory / str(meta["step"])
+
+    def _restore_env(self, host: dict[str, Any]) -> list[str]:
+        """Environments go on where they were; new episodes begin where their state was not saved or is none."""
+        notes = []
         if host["env"]:
-            self.timestep = self.env.restore(host["env"])
-            self.learner.load_acting(host["act"])
-        else:
-            self.learner.reset_acting()
-        return notes + problems
+            try:
+                self.timestep = self.env.restore(host["env"])
+                self.learner.load_acting(host["act"])
+                return []
+            except UserError:
+                raise
+            except Exception as error:  # an environment's own code, on a state that anybody may have written
+                self.timestep = None
+                cause = f"{type(error).__name__}: {printable(error):.200}"
+                notes = [f"the environments can't take their saved state ({cause}); new episodes begin"]
+        self.learner.reset_acting()
+        return notes
 
     def restore_counts(self, host: dict[str, Any]) -> list[str]:
         """Takes counters and averages from a checkpoint; returns what is to be said of them."""

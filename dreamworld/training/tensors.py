@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from dreamworld.replay.memory import GIB, available_memory
+
+MOST_TIMES = 1024  # as large as now, a batch of another session may be
 Table = dict[str, list[Any]]  # {name: [shape, dtype name]}
 
 
@@ -48,7 +52,8 @@ def as_stored(like: Any, stored: Table, *parts: str) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         shape = stored[name][0] if name in stored else list(leaf.shape)
         among = any(name == part or name.startswith(f"{part}/") for part in parts)
-        return leaf if not among or shape == list(leaf.shape) else np.zeros(shape, leaf.dtype)
+        known = among and math.prod(shape) <= MOST_TIMES * max(leaf.size, 1)
+        return leaf if not known or shape == list(leaf.shape) else np.zeros(shape, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, like)
 
@@ -86,10 +91,19 @@ def read(path: epath.Path, stored: Table, like: Any) -> Any:
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
     with ocp.Checkpointer(handler) as reader:
         if wanted:
+            _check_memory(wanted)
             _check_blocks(handler.metadata(path).tree, wanted)
         found = reader.restore(path, args=args) if wanted else {}
     leaves = [found[name] if name in found else _empty(leaf) for name, leaf in named.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _check_memory(wanted: dict[str, Any]) -> None:
+    """Raises ValueError where the tensors can't fit: a table of a few bytes may claim any size."""
+    need = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in wanted.values())
+    free, source = available_memory()
+    if need > free:
+        raise ValueError(f"its tensors need {need / GIB:,.1f} GiB, {free / GIB:.1f} GiB are left ({source})")
 
 
 def _check_blocks(described: dict[str, Any], wanted: dict[str, Any]) -> None:

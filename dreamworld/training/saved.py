@@ -1,0 +1,112 @@
+"""What the host part of a snapshot must be for a loop to go on from it, checked before the loop takes anything.
+
+Whatever does not fit raises `BadFile`: the snapshot counts as damaged, and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from dreamworld.fields import Fields
+from dreamworld.reading import BadFile, PathLike
+from dreamworld.training.counters import Counters
+from dreamworld.types import Spaces
+
+MOST = float(1 << 53)  # of a counter
+WINDOW = 10_000  # returns of episodes
+
+
+def check_counts(host: Any, path: PathLike, num_envs: int) -> Fields:
+    """Counters, averages and episode statistics of `num_envs` environments; returns the host part as fields."""
+    found = Fields(host, path)
+    _check_counters(found.fields("counters"))
+    _check_metrics(found.fields("metrics"))
+    _check_episodes(found.fields("episodes"), num_envs)
+    return found
+
+
+def check_session(found: Fields, act: list[Any], spaces: Spaces) -> None:
+    """What acting, environments and batches on their way left; `act` are the leaves of the carry of acting."""
+    env = found.fields("env")
+    for key in env:
+        _array(env, key)
+    leaves = found.items("act", np.ndarray)
+    if env.row and [leaf.shape for leaf in leaves] != [leaf.shape for leaf in act]:
+        raise found.bad("act", f"the {len(act)} arrays of this agent's carry")
+    if any(leaf.dtype.kind in "OSUMm" for leaf in leaves):
+        raise found.bad("act", "arrays of numbers")
+    for batch in found.rows("pending"):
+        _check_batch(batch, spaces)
+
+
+def _check_counters(counters: Fields) -> None:
+    known = {field.name: field.default for field in dataclasses.fields(Counters)}
+    for key in counters:
+        if key not in known:
+            raise BadFile(counters.path, f"{counters.name(key)} is no counter")
+        value = _scalar(counters, key)
+        whole = isinstance(known[key], int)
+        if (whole and value != int(value)) or not -1 <= value <= MOST:
+            raise counters.bad(key, f"a {'whole ' if whole else ''}number of at least -1")
+    at = {**known, **{key: _scalar(counters, key) for key in counters}}
+    for key in ("step", "iteration", "updates", "seconds", "updates_before", "rows_before", "batch_rows"):
+        if at[key] < 0:
+            raise counters.bad(key, "a number of at least 0")
+    if (at["train_ratio"] >= 0 and at["batch_rows"] < 1) or at["first_update"] > at["step"]:
+        raise BadFile(counters.path, f"{counters.where} contradict each other")
+
+
+def _check_metrics(metrics: Fields) -> None:
+    for key in metrics:
+        kind = key.partition("/")[0]
+        value = _scalar(metrics, key, finite=False)
+        if kind not in ("device", "host", "count") or (kind == "count" and not 1 <= value <= MOST):
+            raise metrics.bad(key, "a sum or a count of at least 1")
+
+
+def _check_episodes(episodes: Fields, num_envs: int) -> None:
+    for key in ("return", "length", *[key for key in episodes if key.startswith("sum/")]):
+        if _array(episodes, key).shape != (num_envs,):
+            raise episodes.bad(key, f"an array of {num_envs} numbers, one per environment")
+    recent = _array(episodes, "recent")
+    if recent.ndim != 1 or len(recent) > WINDOW:
+        raise episodes.bad("recent", "a list of returns")
+    if not 0 <= _scalar(episodes, "episodes") <= MOST:
+        raise episodes.bad("episodes", "a number of at least 0")
+
+
+def _check_batch(batch: Fields, spaces: Spaces) -> None:
+    """A batch as replay draws it: rows [B, L, ...] of the spaces, their ids and `consec` [B]."""
+    if set(batch) != {*spaces, "row", "consec"}:
+        raise BadFile(batch.path, f"{batch.where} has not the keys of a batch")
+    leading = _array(batch, "row").shape
+    if len(leading) != 2 or _array(batch, "row").dtype != np.int64:
+        raise batch.bad("row", "ids of rows")
+    if _array(batch, "consec").shape != leading[:1]:
+        raise batch.bad("consec", "a number for each window")
+    for key, space in spaces.items():
+        array = _array(batch, key, numbers=False)
+        if array.shape != (*leading, *space.shape) or array.dtype.name != space.dtype:
+            raise batch.bad(key, f"{space.dtype} of shape {(*leading, *space.shape)}")
+
+
+def _array(found: Fields, key: str, numbers: bool = True) -> np.ndarray:
+    value = found.get(key)
+    if not isinstance(value, np.ndarray) or (numbers and value.dtype.kind in "OSUMmV"):
+        raise found.bad(key, "an array of numbers")
+    return value
+
+
+def _scalar(found: Fields, key: str, finite: bool = True) -> float:
+    value = found.get(key)
+    if isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iuf":
+        value = value.item()
+    elif isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 10**300:
+        raise found.bad(key, "a number")
+    if finite and not math.isfinite(value):
+        raise found.bad(key, "a finite number")
+    return value
