@@ -225,6 +225,13 @@ class SeedProgress:
 
     def __init__(self, progress: Progress, name: str, *, shown: bool):
         self._progress, self._name, self._shown = progress, name, shown
+        self.speed = progress.speed
+
+    def pause(self, name: str, text: str = "") -> contextlib.AbstractContextManager[None]:
+        """Stops the common clock, for each seed in turn; a compilation is one for all of them."""
+        if not self._shown and name == "compile":
+            return contextlib.nullcontext()
+        return self._progress.pause(name, text and f"{self._name}: {text}")
 
     def update(self, step: float, updates: int, last_return: float, mean_return: float) -> None:
         """Shows the numbers of the first seed."""

@@ -58,6 +58,10 @@ def test_a_training_without_pygame_and_ffmpeg_evaluates_and_says_once_what_is_mi
     rundir, said = RunDir(tmp_path / "run"), capsys.readouterr().err
     assert [row["step"] for row in read_jsonl(rundir.evals)] == [60, 120, 180]
     assert (
+        said.count("compiling (about 8 s, cached next time)\n") == 1
+        and said.count("evaluating (1 episode)\n") == 3
+    )
+    assert (
         said.count("NO MORE videos of evaluations in this run: ") == 1 and "pygame is not installed" in said
     )
     assert snapshot.verify(epath.Path(rundir.checkpoints / "180")) and rundir.learning_curve.exists()

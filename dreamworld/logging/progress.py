@@ -6,46 +6,15 @@ written as plain text.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from dreamworld import streams
-
-
-class Speed:
-    """Steps per second and the time left, over the last minute or so."""
-
-    def __init__(self, total: float, window_s: float = 60.0):
-        self._total = total
-        self._window_s = window_s
-        self._marks: deque[tuple[float, float]] = deque()
-
-    def update(self, step: float, now: float | None = None) -> None:
-        """Marks that `step` agent steps are done; at most four marks a second are kept."""
-        now = time.monotonic() if now is None else now
-        if len(self._marks) > 1 and now - self._marks[-2][0] < 0.25:
-            self._marks.pop()
-        self._marks.append((now, step))
-        while len(self._marks) > 2 and now - self._marks[0][0] > self._window_s:
-            self._marks.popleft()
-
-    @property
-    def fps(self) -> float:
-        """Steps per second; 0 before two marks."""
-        if len(self._marks) < 2:
-            return 0.0
-        (start_s, start), (end_s, end) = self._marks[0], self._marks[-1]
-        return (end - start) / max(1e-9, end_s - start_s)
-
-    @property
-    def eta_s(self) -> float:
-        """Seconds until `total` steps, inf when nothing moves."""
-        left = max(0.0, self._total - (self._marks[-1][1] if self._marks else 0.0))
-        return left / self.fps if self.fps > 0 else (0.0 if left == 0 else math.inf)
+from dreamworld.logging.speed import Speed
 
 
 class Progress:
@@ -76,11 +45,13 @@ class Progress:
         self._live = None
         self._shown_s = -math.inf
         self._unshown = ""
+        self._step = 0.0
 
     def update(self, step: float, updates: int, last_return: float, mean_return: float) -> None:
         """Takes the newest numbers; draws at most ten times a second."""
         now = time.monotonic()
         self.speed.update(step, now)
+        self._step = step
         if not self._show:
             return
         text = self.line(step, updates, last_return, mean_return)
@@ -99,8 +70,25 @@ class Progress:
         return (
             f"{round(step):,}/{round(self._total):,} steps  {updates:,} updates  {fps:,.0f} fps  "
             f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
-            f"ETA {format_duration(self.speed.eta_s)}"
+            f"ETA {format_duration(self.speed.eta_s)}{self._without()}"
         )
+
+    def _without(self) -> str:
+        """What the time left does not hold: evaluations before the first one."""
+        return " without evaluations" if "evaluation" in self.speed.unknown else ""
+
+    @contextlib.contextmanager
+    def pause(self, name: str, text: str = "") -> Iterator[None]:
+        """Time that is no part of the speed; `text` says what is done instead."""
+        began = time.monotonic()
+        if text and self._show and self._console.is_terminal:
+            self._say(lambda: self._draw(self._step, text), text)
+        elif text and self._show:
+            self.message(text)
+        try:
+            yield
+        finally:
+            self.speed.pause(name, time.monotonic() - began)
 
     def message(self, text: str) -> None:
         """Prints text above the line."""

@@ -317,7 +317,8 @@ class Chunks:
         )
         if first.counters.iteration >= need:
             return
-        collected = self.learner.collect(need - first.counters.iteration)
+        with first.timed("device", "collect"):
+            collected = self.learner.collect(need - first.counters.iteration)
         for loop, rows in zip(self.loops, collected):
             loop.tell(rows, loop.counters.step)
             loop.passed(rows)
@@ -352,7 +353,9 @@ class Chunks:
 
     def _start(self, rounds: int) -> None:
         now = time.perf_counter()
-        self.loops[0].watch.dispatched(self.learner.start(rounds), now, now)
+        with self.loops[0].timed("device", "update"):
+            started = self.learner.start(rounds)
+        self.loops[0].watch.dispatched(started, now, now)
 
 
 def empty_step(num_envs: int) -> TimeStep:

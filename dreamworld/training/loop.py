@@ -6,9 +6,10 @@ while the device learns. What is random or scheduled depends on counts only: equ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.snapshot import COMMIT
 from dreamworld.training.stops import Stop
-from dreamworld.training.timing import Mark, Phases, UpdateWatch, rates
+from dreamworld.training.timing import Mark, Phases, UpdateWatch, describe_compiling, rates
 from dreamworld.types import Output, TimeStep, VectorEnv
 
 
@@ -81,6 +82,7 @@ class Loop:
         self.timestep: TimeStep | None = None
         self.score: float | None = None
         self.phases = Phases()
+        self._compiled: set[str] = set()
         self._began = time.monotonic()
         self._mark = self._now()
 
@@ -108,6 +110,8 @@ class Loop:
             self._observe(self.timestep)
         self._began = time.monotonic() - counters.seconds
         self._mark = self._now()
+        run, every = self.config.run, self.config.eval.every if self.evaluate else 0
+        self.progress.speed.expect({"evaluation": every, "report": run.report_every, "save": run.save_every})
 
     def end(self) -> None:
         """After the last iteration of a session: a complete checkpoint."""
@@ -120,7 +124,7 @@ class Loop:
     def iterate(self) -> None:
         """One row of every environment, and the updates owed for it."""
         assert self.timestep is not None
-        with self.phases("act"):
+        with self.timed("act"):
             action, entries = self.learner.act(self.timestep, self.counters.iteration)
         for _ in range(self.owed()):
             self.learn()
@@ -163,7 +167,7 @@ class Loop:
         with self.phases("sample"):
             drawn = self.pipeline.next()
         got = time.perf_counter()
-        with self.phases("update"):  # its dispatch; what the device does meanwhile shows in no phase
+        with self.timed("update"):  # its dispatch; what the device does meanwhile shows in no phase
             output = self.learner.update(drawn.batch)
             self.watch.dispatched(output.metrics["loss/total"], asked, got)
             self.learned(drawn, output)
@@ -199,14 +203,36 @@ class Loop:
             with self.phases("log"):
                 self.log()
         if due(run.report_every):
-            with self.phases("report"):
+            with self.pause("report", "report"):
                 self.report()
         if self.evaluate and due(self.config.eval.every):
-            with self.phases("eval"):
+            episodes = self.config.eval.episodes
+            text = f"evaluating ({episodes} episode{'s' * (episodes != 1)})"
+            with self.pause("eval", "evaluation", text):
                 self.score = self.evaluate(step)
         if due(run.save_every):
-            with self.phases("save"):
+            with self.pause("save", "save"):
                 self.save()
+
+    @contextlib.contextmanager
+    def pause(self, phase: str, name: str, text: str = "") -> Iterator[None]:
+        """A phase in which nothing is trained."""
+        with self.phases(phase), self.progress.pause(name, text):
+            yield
+
+    @contextlib.contextmanager
+    def timed(self, phase: str, program: str = "") -> Iterator[None]:
+        """A phase that calls a compiled program; the first call compiles it, which is said of what takes long."""
+        program = program or phase
+        if program in self._compiled:
+            with self.phases(phase):
+                yield
+            return
+        self._compiled.add(program)
+        text = describe_compiling(self.config.agent.rssm.deter, bool(self.config.run.compile_cache))
+        with self.pause("compile", "compile", text if program == "update" else ""):
+            yield
+        self.progress.speed.restart()  # before the first update a step is less work
 
     def log(self) -> None:
         """Writes averages since the last log row; here, and only here, the loop waits for metrics."""
@@ -283,7 +309,7 @@ class Loop:
             "steps": int(self.config.run.steps),
             "updates": self.counters.updates,
             "fps": fps,
-            "eta_s": left / fps if fps else None,
+            "eta_s": left / fps + self.progress.speed.pauses_s if fps else None,
             "return": self.episodes.mean,
         }
         with self.logger.told(str(self.rundir.status)):

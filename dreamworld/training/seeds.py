@@ -220,7 +220,7 @@ class Lockstep:
         """Time that all seeds spend together."""
         with contextlib.ExitStack() as stack:
             for loop in self.loops:
-                stack.enter_context(loop.phases(name))
+                stack.enter_context(loop.timed(name) if name == "update" else loop.phases(name))
             yield
 
     def run(self, stop: Stop) -> None:

@@ -76,6 +76,18 @@ class UpdateWatch:
                 self._ended = time.perf_counter()
 
 
+# Phases in which nothing is trained: they are no part of a speed.
+PAUSES = ("compile", "report", "eval", "save")
+# Seconds that an update of up to so many recurrent units takes to compile on two CPU cores (docs/performance.md).
+COMPILE_S = ((64, 8), (512, 15), (2048, 25))
+
+
+def describe_compiling(units: int, cached: bool) -> str:
+    """`compiling (about 15 s, cached next time)`."""
+    about = next((f"about {seconds} s" for most, seconds in COMPILE_S if units <= most), "a minute or more")
+    return f"compiling ({about}{', cached next time' if cached else ''})"
+
+
 class Mark(NamedTuple):
     """Clocks and counts at a log row."""
 
@@ -91,11 +103,13 @@ class Mark(NamedTuple):
 def rates(
     before: Mark, now: Mark, frames_per_step: int, update_flops: float, peak_flops: float | None
 ) -> dict[str, float]:
-    """Rates and shares of wall time between two marks, as the log names them."""
+    """Rates of training, and shares of wall time, between two marks, as the log names them."""
     duration_s = max(now.time - before.time, 1e-9)
-    updates = (now.updates - before.updates) / duration_s
+    paused_s = sum(now.phases.get(name, 0.0) - before.phases.get(name, 0.0) for name in PAUSES)
+    training_s = max(duration_s - paused_s, 1e-9)
+    updates = (now.updates - before.updates) / training_s
     values = {
-        "fps/env": (now.step - before.step) * frames_per_step / duration_s,
+        "fps/env": (now.step - before.step) * frames_per_step / training_s,
         "fps/updates": updates,
     }
     for name, seconds in now.phases.items():

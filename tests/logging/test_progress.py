@@ -6,34 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 
-from dreamworld.logging.progress import Progress, Speed, format_duration, format_number
-
-
-def test_speed_and_time_left_are_those_of_the_last_minute():
-    speed = Speed(total=2000, window_s=60)
-    assert speed.fps == 0 and speed.eta_s == math.inf
-    for second in range(200):
-        speed.update(second if second < 100 else 100 + 10 * (second - 100), now=float(second))
-    assert speed.fps == pytest.approx(10)
-    assert speed.eta_s == pytest.approx((2000 - 1090) / 10)
-
-
-def test_many_updates_keep_few_marks():
-    speed = Speed(total=1e6)
-    for i in range(100_000):
-        speed.update(i, now=i / 1000)
-    assert len(speed._marks) < 300
-    assert speed.fps == pytest.approx(1000, rel=0.01)
-
-
-def test_a_finished_run_has_no_time_left():
-    speed = Speed(total=10)
-    speed.update(0, now=0.0)
-    speed.update(10, now=1.0)
-    assert speed.eta_s == 0
+from dreamworld.logging.progress import Progress, format_duration, format_number
 
 
 def test_without_a_terminal_lines_are_plain_and_rare():
@@ -47,6 +24,27 @@ def test_without_a_terminal_lines_are_plain_and_rare():
     assert lines[0].startswith("0/1,000,000 steps  0 updates") and "return - (mean -)" in lines[0]
     assert lines[1] == "a [bold]message[/bold]"
     assert lines[2].startswith("99/1,000,000 steps  49 updates")
+
+
+def test_pauses_are_said_and_are_no_part_of_the_speed():
+    file = io.StringIO()
+    progress = Progress(1000, file=file, plain_every_s=0)
+    progress.speed.expect({"evaluation": 500, "save": 100})
+    progress.update(0, 0, 1.0, 1.0)
+    time.sleep(0.3)
+    progress.update(100, 5, 1.0, 1.0)
+    fps, eta_s = progress.speed.fps, progress.speed.eta_s
+    with progress.pause("evaluation", "evaluating (4 episodes)"):
+        time.sleep(0.5)
+    with progress.pause("save"):
+        pass
+    time.sleep(0.3)
+    progress.update(200, 10, 1.0, 1.0)
+    assert progress.speed.fps == pytest.approx(fps, rel=0.3)
+    assert progress.speed.eta_s == pytest.approx(eta_s * 8 / 9 + 2 * 0.5, rel=0.3)
+    before, after = [line for line in file.getvalue().splitlines() if "ETA" in line][1:]
+    assert before.endswith(" without evaluations") and not after.endswith(" without evaluations")
+    assert "evaluating (4 episodes)\n" in file.getvalue()
 
 
 def test_frames_per_second_count_action_repeat():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dreamworld.training.timing import Phases, UpdateWatch
+from dreamworld.training.timing import Mark, Phases, UpdateWatch, describe_compiling, rates
 
 
 @jax.jit
@@ -85,3 +85,25 @@ def test_phases_add_up_also_through_exceptions():
         raise ValueError
     assert 0.06 <= phases.seconds["env"] < 0.5
     assert set(phases.seconds) == {"env"}
+
+
+def test_rates_are_those_of_training_and_shares_those_of_all_time():
+    before = Mark(0.0, 0, 0, 0, 0.0, 0.0, {})
+    phases = {"compile": 40.0, "eval": 30.0, "report": 5.0, "save": 5.0, "update": 10.0}
+    values = rates(before, Mark(100.0, 200, 100, 100, 0.0, 0.0, phases), 4, 1e12, 1e13)
+    assert values["fps/env"] == pytest.approx(200 * 4 / 20) and values["fps/updates"] == pytest.approx(5)
+    assert values["fps/tflops"] == pytest.approx(5) and values["fps/mfu"] == pytest.approx(0.5)
+    assert values["time/eval_fraction"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("units", "cached", "text"),
+    [
+        (32, True, "compiling (about 8 s, cached next time)"),
+        (512, False, "compiling (about 15 s)"),
+        (2048, True, "compiling (about 25 s, cached next time)"),
+        (8192, True, "compiling (a minute or more, cached next time)"),
+    ],
+)
+def test_how_long_compiling_takes_is_said(units, cached, text):
+    assert describe_compiling(units, cached) == text
