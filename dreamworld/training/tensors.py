@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from dreamworld.replay.memory import GIB, available_memory
+from dreamworld import words
+from dreamworld.replay.memory import available_memory
 
 MOST_TIMES = 1024  # as large as now, a batch of another session may be
 Table = dict[str, list[Any]]  # {name: [shape, dtype name]}
@@ -103,7 +104,7 @@ def _check_memory(wanted: dict[str, Any]) -> None:
     need = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in wanted.values())
     free, source = available_memory()
     if need > free:
-        raise ValueError(f"its tensors need {need / GIB:,.1f} GiB, {free / GIB:.1f} GiB are left ({source})")
+        raise ValueError(f"its tensors need {words.size(need)}, {words.size(free)} are left ({source})")
 
 
 def _check_blocks(described: dict[str, Any], wanted: dict[str, Any]) -> None:
