@@ -311,6 +311,8 @@ class EvalConfig:
     """Agent steps between evaluations on separate environments; 0 for none."""
     episodes: Annotated[int, EPISODES] = 4
     """Episodes of an evaluation."""
+    max_steps: Annotated[int, STEPS] = 30_000
+    """Agent steps after which an episode is cut; Atari's own limit is 27,000."""
     mode: Literal["sample", "greedy"] = "sample"
     """Sampled (as published) or greedy actions."""
     video: bool = True

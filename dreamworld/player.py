@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.spaces import make_native
@@ -50,14 +52,26 @@ class Player:
         self.env_config = env or EnvConfig()  # how training showed the environment, for `policy`
         self._used = {key: self.obs_space[key] for key in sorted(self.obs_space) if key in agent.assignment}
         self._native = {key: make_native(space) for key, space in self.act_space.items()}
-        self._root = jax.random.fold_in(jax.random.PRNGKey(seed), EVAL_STREAM)
+        self._root = make_root(seed)
         self._act = jax.jit(functools.partial(_act, agent), static_argnames="mode")
+
+    def renewed(self, params: Params, seed: int) -> Player:
+        """A player of the same agent with other parameters and another key; what was compiled is kept."""
+        player = copy.copy(self)
+        player.params, player._root = params, make_root(seed)
+        return player
 
     def initial(self, batch: int = 1) -> PlayerState:
         """The state before anything was seen, for `batch` parallel environments."""
         if batch < 1:
             raise UserError(f"initial: batch {batch}: needs at least 1")
-        return PlayerState(self.agent.initial(self.params, batch), 0, batch)
+        carry = self.agent.initial(self.params, batch)
+        like = jax.tree.leaves(self.params)[0].sharding if jax.tree.leaves(self.params) else None
+        if isinstance(
+            like, NamedSharding
+        ):  # as `act` returns it: one trace for the first call and the others
+            carry = jax.device_put(carry, NamedSharding(like.mesh, PartitionSpec()))
+        return PlayerState(carry, 0, batch)
 
     def act(
         self, state: PlayerState, obs: Any, *, mode: Mode | None = None, normalised: bool = False
@@ -91,6 +105,11 @@ class Player:
 
     def _normalise(self, key: str, value: np.ndarray) -> np.ndarray:
         return value if self.act_space[key].discrete else np.clip(value, -1, 1)
+
+
+def make_root(seed: int) -> Array:
+    """The key of a player."""
+    return jax.random.fold_in(jax.random.PRNGKey(seed), EVAL_STREAM)
 
 
 def _act(agent: Agent, params: Params, carry: Any, obs: Any, root: Array, step: Array, *, mode: Mode) -> Any:

@@ -32,6 +32,8 @@ class Flags:
     step: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
     seed: Annotated[int, SEED] = 0
+    max_steps: Annotated[int, STEPS] = 30_000
+    """Agent steps after which an episode is cut."""
     video: bool = False
     """Write a video of the first episode into the run's folder `eval`."""
     task: str = ""
@@ -78,11 +80,13 @@ def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
             flags.episodes,
             seed=flags.seed + 1_000_003,
             video=flags.video,
+            max_steps=flags.max_steps,
         )
     finally:
         envs.close()
     frames = (step or 0) * common.frames_per_step(played.config)
-    row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, found.log)
+    log = found.log | ({"cut": found.cut} if found.cut else {})
+    row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, log)
     return keep(home_of(run, played), row, found)
 
 
@@ -127,11 +131,12 @@ def evaluate(
     mode: Mode = "sample",
     step: int = -1,
     seed: int = 0,
+    max_steps: int = 30_000,
     video: bool = False,
     trust: bool = False,
 ) -> dict[str, Any]:
     """Plays episodes with the agent of a run, on its environment or on `env`; returns what `eval --json` prints."""
-    flags = Flags(str(logdir), episodes, mode, step, seed, video, trust=trust)
+    flags = Flags(str(logdir), episodes, mode, step, seed, max_steps, video, trust=trust)
     return evaluate_run(flags, env)
 
 
@@ -139,7 +144,8 @@ def describe(row: dict) -> str:
     """What a person reads."""
     returns = ", ".join(f"{value:.4g}" for value in row["returns"])
     text = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
-    return f"{text} over {len(row['returns'])} episodes\nreturns: {returns}" + (
+    cut = f", {row['cut']} of them cut at {max(row['lengths']):,} steps (--max_steps)" if "cut" in row else ""
+    return f"{text} over {len(row['returns'])} episodes{cut}\nreturns: {returns}" + (
         f"\nvideo: {row['video']}" if "video" in row else ""
     )
 

@@ -251,25 +251,38 @@ def tell_problems(loop: Loop) -> None:
         loop.progress.message(problem)
 
 
-def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
-    """`step -> mean return` on environments of its own, logged with a video."""
+def make_player(loop: Loop) -> Player:
+    """A player without parameters yet: traced once for all evaluations of a run, and of the seeds with it."""
+    return Player(loop.learner.agent, None, mode=loop.config.eval.mode)
+
+
+def make_evaluator(
+    loop: Loop, source: Any, stack: contextlib.ExitStack, player: Player | None = None
+) -> Callable[[int], float | None]:
+    """`step -> mean return` on environments of its own, logged with a video; None where a stop came before the end."""
     config, problems = loop.config, loop.logger.problems
     env = make_env_beside(loop, source)
     stack.callback(env.close)
+    plain = player or make_player(loop)
 
-    def run(step: int) -> float:
-        player = Player(loop.learner.agent, loop.learner.act_params, config.seed + step, config.eval.mode)
-        state = player.initial(env.num_envs)
+    def run(step: int) -> float | None:
+        player = plain.renewed(loop.learner.act_params, config.seed + step)
         found = evaluate(
             functools.partial(player.act, normalised=True),
-            state,
+            player.initial(env.num_envs),
             env,
             config.eval.episodes,
             seed=config.seed + 1_000_003 + step,
             video=config.eval.video and problems.goes(EVALUATIONS),
+            max_steps=config.eval.max_steps,
+            stop=lambda: loop.stopping,
         )
+        if found.stopped:
+            loop.progress.message(f"evaluation at step {step:,} was stopped; it comes when the run goes on")
+            return None
+        log = found.log | ({"cut": found.cut} if found.cut else {})
         row = loop.logger.evaluation(
-            step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, found.log
+            step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, log
         )
         if found.frames is not None:
             loop.logger.pictures.evaluation(step, found.frames)
@@ -277,6 +290,10 @@ def make_evaluator(loop: Loop, source: Any, stack: contextlib.ExitStack) -> Any:
             problems.give_up(EVALUATIONS, found.unfilmed)
         loop.progress.message(
             f"evaluation at step {step:,}: {row['mean']:.4g} mean return of {len(found.returns)} episodes"
+            + (
+                f", {found.cut} of them cut at {config.eval.max_steps:,} steps (eval.max_steps)"
+                * bool(found.cut)
+            )
         )
         return row["mean"]
 

@@ -128,9 +128,10 @@ def build_fused_seeds(
             view.load(view.snapshot()._replace(train=train))
     if step is not None or config.init_from:
         learner.join([view.loaded for view in views])
+    player = session.make_player(loops[0])
     for loop in loops:
         if config.eval.every:
-            loop.evaluate = session.make_evaluator(loop, source, stack)
+            loop.evaluate = session.make_evaluator(loop, source, stack, player)
         loop.write_status("starting")
     return FusedLockstep(learner, loops)
 

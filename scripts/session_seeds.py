@@ -172,9 +172,10 @@ def _build_loops(
                 {**view.snapshot(), "train": session.initialise_from(init_from, learner.agent, view.state)}
             )
         load_seeds(learner, views)
+    player = session.make_player(loops[0])
     for loop in loops:
         if configs[0].eval.every:
-            loop.evaluate = session.make_evaluator(loop, source, stack)
+            loop.evaluate = session.make_evaluator(loop, source, stack, player)
         loop.write_status("starting")
     return loops
 

@@ -7,6 +7,7 @@ What a full disk does not take waits in memory for the next write; training goes
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging as std_logging
@@ -94,13 +95,25 @@ class Logger:
         lengths: Sequence[int],
         log: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
-        """One evaluation of one or more episodes; std is over episodes (0 for one). Returns the row."""
+        """One evaluation of one or more episodes; std is over episodes (0 for one). Returns the row.
+
+        One that is there already, because the run was killed after it and went on before it, is not written again.
+        """
         row = evaluation_row(step, frames, mode, returns, lengths, log)
+        if self._holds(row):
+            return row
         self._append(self._evals, [row])
         shown = {"return": row["mean"], "return_std": row["std"], "length": float(np.mean(lengths))}
         values = {f"eval/{key}": value for key, value in (shown | dict(log or {})).items()}
         self._show([(step, values)])
         return row
+
+    def _holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether the evaluations end with this row, but for the time when it was made."""
+        last: list[dict[str, Any]] = []
+        with contextlib.suppress(OSError):
+            last = read_jsonl(self._evals.path)[-1:]
+        return bool(last) and {**last[0], "time": 0} == {**json.loads(dumps(row)), "time": 0}
 
     def report(
         self, step: int, report: Mapping[str, np.ndarray], context: int, fps: float = 10.0

@@ -27,6 +27,7 @@ class Counters:
     rows_before: float = 0.0  # trained rows due at `first_update`, less than a batch
     train_ratio: float = -1.0  # of the account; -1 in checkpoints of versions that did not record it
     batch_rows: int = 0  # batch_size * batch_length of the account
+    evaluation_due: int = 0  # 1: the evaluation of this step was stopped
 
     @property
     def waiting(self) -> bool:

@@ -173,7 +173,7 @@ class FusedLoop(Loop):
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint is complete when this returns."""
-        self.chunks.stop = stop
+        self.chunks.stop = self.stop = stop
         self.begin()
         while self.chunks.go_on:
             previous = self.counters.step

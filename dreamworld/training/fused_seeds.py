@@ -205,6 +205,8 @@ class FusedLockstep(Lockstep):
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint of every seed is complete when this returns, also by NumericalStop."""
         self.chunks.stop = stop
+        for loop in self.loops:
+            loop.stop = stop
         self._each(Loop.begin)
         self.chunks.fill()
         while self.chunks.go_on:

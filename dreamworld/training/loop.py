@@ -68,7 +68,9 @@ class Loop:
     checkpointer: Checkpointer
     progress: Progress
     frames_per_step: int
-    evaluate: Callable[[int], float] | None = None  # step -> mean return, logged by itself
+    evaluate: Callable[[int], float | None] | None = (
+        None  # step -> mean return (None: stopped), logged by itself
+    )
     team: Team = dataclasses.field(default_factory=Team)  # processes that train this agent together
     ready: Callable[[], bool] | None = None  # whether updates may begin; default: once replay is ready
     counters: Counters = dataclasses.field(default_factory=Counters)
@@ -81,6 +83,7 @@ class Loop:
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
         self.score: float | None = None
+        self.stop: Stop | None = None  # of the session
         self.phases = Phases()
         self._compiled: set[str] = set()
         self._began = time.monotonic()
@@ -90,6 +93,7 @@ class Loop:
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint is complete when this returns."""
+        self.stop = stop
         self.begin()
         while not self.finished and not self.team.any_before(stop.requested):
             previous = self.counters.step
@@ -112,6 +116,14 @@ class Loop:
         self._mark = self._now()
         run, every = self.config.run, self.config.eval.every if self.evaluate else 0
         self.progress.speed.expect({"evaluation": every, "report": run.report_every, "save": run.save_every})
+        if counters.evaluation_due:
+            counters.evaluation_due = 0
+            self.run_evaluation()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.stop is not None and self.stop.requested
 
     def end(self) -> None:
         """After the last iteration of a session: a complete checkpoint."""
@@ -206,10 +218,7 @@ class Loop:
             with self.pause("report", "report"):
                 self.report()
         if self.evaluate and due(self.config.eval.every):
-            episodes = self.config.eval.episodes
-            text = f"evaluating ({episodes} episode{'s' * (episodes != 1)})"
-            with self.pause("eval", "evaluation", text):
-                self.score = self.evaluate(step)
+            self.run_evaluation()
         if due(run.save_every):
             with self.pause("save", "save"):
                 self.save()
@@ -233,6 +242,17 @@ class Loop:
         with self.pause("compile", "compile", text if program == "update" else ""):
             yield
         self.progress.speed.restart()  # before the first update a step is less work
+
+    def run_evaluation(self) -> None:
+        """Plays on environments of its own; what a stop interrupts comes at the begin of the next session."""
+        if self.evaluate is None:
+            return
+        episodes = self.config.eval.episodes
+        text = f"evaluating ({episodes} episode{'s' * (episodes != 1)})"
+        with self.pause("eval", "evaluation", text):
+            score = self.evaluate(self.counters.step)
+        self.counters.evaluation_due = int(score is None)
+        self.score = self.score if score is None else score
 
     def log(self) -> None:
         """Writes averages since the last log row; here, and only here, the loop waits for metrics."""

@@ -225,6 +225,8 @@ class Lockstep:
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint of every seed is complete when this returns, also by NumericalStop."""
+        for loop in self.loops:
+            loop.stop = stop
         self._each(Loop.begin)
         while not self.loops[0].finished and not stop.requested:
             previous = self.loops[0].counters.step
