@@ -83,8 +83,9 @@ def workspace(tmp_path_factory, repo_root):
     (folder / "my_package").mkdir()
     for name in ("my_module.py", "my_package/my_module.py", "my_package/__init__.py"):
         (folder / name).write_text(MODULE)
-    (drive,) = (b for b in documents.blocks("python") if b.text.startswith("# my_env.py"))
-    (folder / "my_env.py").write_text(drive.text)
+    for block in documents.blocks("python"):
+        if named := re.match(r"# (\w+\.py)\n", block.text):
+            (folder / named[1]).write_text(block.text)
     (folder / "mine.yaml").write_text("env: {engine: inprocess}\n")
     (folder / "my_train.py").write_text((repo_root / "tests" / "sweep" / "fake_train.py").read_text())
     (folder / "highway_env.py").write_text(HIGHWAY)
@@ -108,7 +109,7 @@ def inside(workspace, monkeypatch):
     before = set(sys.modules)
     yield workspace
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("my_module", "my_package", "my_env", "gymnax", "highway_env"):
+        if name.split(".")[0] in ("my_module", "my_package", "my_env", "my_jax_env", "gymnax", "highway_env"):
             del sys.modules[name]
 
 
@@ -136,11 +137,8 @@ def run_command(words):
         not rest or name == "debug"
     ):  # named, not used; `debug` wants a run that failed, and has tests of its own
         rest = ["--help"]
-    if rest[-1].startswith("--") and name in (
-        "train",
-        "benchmark",
-    ):  # `train --seeds …`: the option must exist
-        rest[-1] = f"{rest[-1]}=0" if rest[-1] not in ("--json", "--help", "--supervise") else rest[-1]
+    if rest[-1].startswith("--") and rest[-1] not in ("--json", "--help", "--supervise"):
+        rest = [*rest[:-1], f"{rest[-1]}=1", "--help"]  # `eval --max_steps`: the option must exist
     if name in ("train", "benchmark", "sweep") and "--help" not in rest:
         return {"train": plan_training, "benchmark": check_options, "sweep": plan_sweep}[name](rest)
     if name == "status":
