@@ -19,6 +19,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
+from dreamworld.text import printable_lines
 
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
@@ -98,7 +99,7 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()  # what was printed may fail only now
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import reading
+from dreamworld import reading, text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import Range, parse_float, parse_int, show
@@ -83,6 +83,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
 
     Raises UserError that names key, value and the expected type.
     """
+    text.check(key, value)
     try:
         return _convert(value, hint)
     except UserError as error:

@@ -14,7 +14,7 @@ from dreamworld.errors import UserError
 
 CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories
 JOINERS = "\u200c\u200d"
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet takes for the beginning of a formula
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what a spreadsheet takes for the beginning of a formula
 
 
 def is_control(character: str) -> bool:
@@ -28,6 +28,18 @@ def printable(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(_escaped(item) if is_control(item) else item for item in text)
+
+
+def printable_lines(value: object) -> str:
+    """As `printable`, with the line breaks kept: for messages of several lines."""
+    return "\n".join(printable(line) for line in str(value).split("\n"))
+
+
+def marked(value: object) -> str:
+    """`value` as one line that rich prints as it stands: markup in it is no markup."""
+    from rich.markup import escape
+
+    return escape(printable(value))
 
 
 def check(name: str, value: Any) -> None:

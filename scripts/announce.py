@@ -12,6 +12,7 @@ from dreamworld.envs.pictures import notes_on
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.spaces import describe_space
+from dreamworld.text import marked
 from dreamworld.types import Agent, VectorEnv
 
 
@@ -32,14 +33,14 @@ def announce(
         show_header=False,
         box=None,
         padding=(0, 2),
-        title=f"{config.task}, seed {config.seed}",
+        title=marked(f"{config.task}, seed {config.seed}"),
         title_justify="left",
     )
     table.add_column(style="bold")
     table.add_column()
     rows = describe(config, rundir, agent, env, params, devices, memory)
     for name, text in rows:
-        table.add_row(name, text)
+        table.add_row(name, marked(text))
     progress.print(table, "\n".join(f"{name}: {text}" for name, text in rows))
 
 

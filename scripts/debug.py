@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dreamworld import text
 from dreamworld.errors import UserError
+from dreamworld.reading import require_inside
 from dreamworld.types import Agent, Batch, Carry, TrainState
+
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,8 +25,9 @@ def main(argv: Sequence[str]) -> int:
         "--trust", action="store_true", help="import the code that the config of somebody else's run names"
     )
     options = parser.parse_args(list(argv))
+    text.check("DIR", options.directory)
     for line in explain(Path(options.directory).expanduser(), options.update, trust=options.trust):
-        print(line, flush=True)
+        print(text.printable_lines(line), flush=True)
     return 0
 
 
@@ -37,14 +43,31 @@ def explain(directory: Path, update: int | None = None, *, trust: bool = False) 
     common.setup_jax(run.config)
     agent = stored.build_agent(run)
     state, source = load_state(run.rundir.checkpoints, agent, bad)
+    check_batch(agent, bad.batch, folder)
     carry = load_carry(agent, state, bad)
     lines = [f"{folder}: {bad.summary['text']}", source, describe_size(state.params)]
     return lines + debug_batch(agent, state, carry, bad.batch)
 
 
+def check_batch(agent: Agent, batch: Batch, folder: Path) -> None:
+    """Raises UserError where the arrays are not rows of this agent's environment."""
+    leading = batch.reward.shape
+    spaces = {f"obs/{key}": space for key, space in (agent.obs_space or {}).items()}
+    spaces |= {f"action/{key}": space for key, space in (agent.act_space or {}).items()}
+    arrays = {f"obs/{key}": array for key, array in batch.obs.items()}
+    arrays |= {f"action/{key}": array for key, array in batch.action.items()}
+    for key, space in spaces.items():
+        found = arrays[key].shape if key in arrays else "nothing"
+        if found != (*leading, *space.shape):
+            raise UserError(
+                f"{folder} is no batch of this agent: {key} is {found}, not {(*leading, *space.shape)}"
+            )
+
+
 def choose_failure(folder: Path, update: int | None) -> Path:
     """The folder of a saved batch; UserError when the run has none."""
-    found = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    require_inside(folder.parent, folder)
+    found = sorted(int(path.name) for path in folder.glob("*") if NUMBER.fullmatch(path.name))
     if not found:
         raise UserError(
             f"{folder.parent} has no saved batch: the numerical guard has caught nothing in this run"

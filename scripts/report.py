@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dreamworld import cli
+from dreamworld import cli, text
 from dreamworld.errors import UserError
 from dreamworld.limits import SEED, Range
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
     sources = list(argv[:first])
     flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
+    text.check("DIR", sources)
     if not sources:
         raise UserError("report: which runs? Give directories: dreamworld report DIR…")
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from dreamworld import cli
+from dreamworld import cli, text
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.logging.progress import format_duration
 from dreamworld.sweep.status import STALE_S, Row, is_over, rows, summary
+from dreamworld.text import marked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld status DIR", description=DESCRIPTION)
     if first != 1:
         raise UserError("status: give one directory: dreamworld status DIR")
+    text.check("DIR", argv[0])
     root = Path(argv[0]).expanduser()
     if flags.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows(root, flags.stale_s)], indent=1))
@@ -75,7 +77,6 @@ def render(found: list[Row]) -> RenderableType:
     """The table, with a line that counts the states."""
     from rich import box
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -87,17 +88,25 @@ def render(found: list[Row]) -> RenderableType:
         grid.add_column(name, no_wrap=True)
     for row in found:
         colour = COLOURS.get(row.state, "yellow")
-        share = f"{row.step / row.steps:.0%}" if row.step is not None and row.steps else ""
-        cells = [escape(row.run), f"[{colour}]{row.state}[/]", _count(row.step), share, _count(row.fps)]
-        cells += [_return(row.mean_return), _duration(row.eta_s), escape(row.host)]
+        share = f"{min(row.step / row.steps, 99):.0%}" if row.step is not None and row.steps else ""
+        cells = [
+            marked(row.run),
+            f"[{colour}]{marked(row.state)}[/]",
+            _count(row.step),
+            share,
+            _count(row.fps),
+        ]
+        cells += [_return(row.mean_return), _duration(row.eta_s), marked(row.host)]
         silent = row.heartbeat_s is None or row.state == "finished"
         grid.add_row(*cells, "" if silent else f"{_duration(row.heartbeat_s)} ago")
-    errors = [f"[red]{escape(row.run)}[/]: {escape(row.error)}" for row in found if row.error]
-    return Group(grid, *errors, summary(found))
+    errors = [f"[red]{marked(row.run)}[/]: {marked(row.error)}" for row in found if row.error]
+    return Group(grid, *errors, marked(summary(found)))
 
 
 def _count(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
 
 
 def _return(value: float | None) -> str:
@@ -105,7 +114,9 @@ def _return(value: float | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else format_duration(seconds)
+    if seconds is None:
+        return ""
+    return format_duration(seconds) if abs(seconds) < 1e10 else "?"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from dreamworld import streams
 from dreamworld.logging.speed import Speed
+from dreamworld.text import printable_lines
 
 
 class Progress:
@@ -92,6 +93,7 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Prints text above the line."""
+        text = printable_lines(text)
         self._say(lambda: self._console.print(text, markup=False, emoji=False), text)
 
     def print(self, renderable: object, text: str = "") -> None:

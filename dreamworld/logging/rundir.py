@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, trust
+from dreamworld import presets, text, trust
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
 from dreamworld.logging.obstacles import Place, obstacle
-from dreamworld.reading import BadFile, read_json
+from dreamworld.reading import BadFile, read_json, require_inside
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 
 FIXED = (
@@ -60,6 +60,13 @@ FIXED = (
     "run.replay_context",
 )
 """Options (or groups) that a stored run can't change: parameters, replay or scores would not fit."""
+
+PARTS = (
+    *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
+    *("checkpoints", "replay", "tensorboard", "report", "eval", "failures", "learning_curve.png", "log.txt"),
+    "wandb_id",
+)
+"""What a run reads, writes and deletes in its directory."""
 
 SILENT = (
     "logdir",
@@ -120,7 +127,10 @@ class RunDir:
                 "mount the store (gcsfuse, mountpoint-s3) and give that path"
             )
         task = config.task.replace("/", "_").replace(":", "_")
-        return cls(config.logdir.replace("{task}", task).replace("{seed}", str(config.seed)))
+        rundir = cls(config.logdir.replace("{task}", task).replace("{seed}", str(config.seed)))
+        for key, value in {**presets.flat(config), "logdir": str(rundir.path)}.items():
+            text.check(f"--{key}", value)
+        return rundir
 
     def __str__(self) -> str:
         return str(self.path)
@@ -138,6 +148,7 @@ class RunDir:
             why = obstacle(self.config)
             why = f"config.yaml {why}" if why else "there is no config.yaml"
             raise UserError(f"--logdir {self.path}: no run here ({why}); give the folder of a run")
+        self.check_links()
         return self.load_config()
 
     def create(self) -> None:
@@ -180,6 +191,7 @@ class RunDir:
     def admit(self, config: Config) -> list[str]:
         """What `begin` would say of what is found here; changes nothing."""
         self._check_shape()
+        self.check_links()
         found = self.exists()
         if found and config.resume == "never":
             raise UserError(
@@ -201,6 +213,11 @@ class RunDir:
                 f"--logdir {self.path}: holds checkpoints but no config.yaml; put it back (each "
                 "checkpoints/*/snapshot.json holds a copy), or choose another folder"
             )
+
+    def check_links(self) -> None:
+        """Raises BadFile where a part of the run is a link that leaves the directory."""
+        for name in PARTS:
+            require_inside(self.path, self.path / name)
 
     def _has_snapshots(self) -> bool:
         return any(self.checkpoints.glob("[0-9]*/snapshot.json"))

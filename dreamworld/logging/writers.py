@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging as std_logging
 import os
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import reading
 from dreamworld.config import Config
 from dreamworld.logging.appender import Appender
 from dreamworld.logging.obstacles import obstacle
@@ -27,6 +27,7 @@ from dreamworld.logging.pictures import Pictures
 from dreamworld.logging.problems import Problems
 from dreamworld.logging.rundir import RunDir, dumps
 from dreamworld.logging.sinks import Sinks, TensorBoardSink, WandbSink, load_wandb
+from dreamworld.reading import BadFile, is_number
 
 log = std_logging.getLogger("dreamworld")
 
@@ -188,11 +189,11 @@ def evaluation_row(
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Complete rows of a file, [] when there is none; damaged lines and one still being written are left out."""
-    if not path.is_file():
+    """Rows of a file, [] when there is none; damaged lines and one still being written are left out."""
+    try:
+        return [row for row in reading.read_rows(path) if row is not None and is_number(row.get("step"))]
+    except BadFile:
         return []
-    rows = [_parse(line) for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
-    return [row for row in rows if row is not None]
 
 
 def repair_jsonl(path: Path, step: int | None) -> int:
@@ -223,8 +224,5 @@ def repair_jsonl(path: Path, step: int | None) -> int:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The row; None for what was never written so."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int | float) else None
+    row = reading.parse_row(line)
+    return row if row is not None and is_number(row.get("step")) else None

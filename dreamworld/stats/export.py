@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamworld.stats.aggregate import Estimate
 from dreamworld.stats.analysis import Analysis, published_at
+from dreamworld.text import cell
 
 Rows = list[dict[str, Any]]
 
@@ -30,10 +31,10 @@ def write_csv(analysis: Analysis, folder: Path) -> list[Path]:
         path = folder / f"{name}.csv"
         path.unlink(missing_ok=True)
         if rows:
-            with path.open("w", newline="") as file:
+            with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0])
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
             written.append(path)
     return written
 

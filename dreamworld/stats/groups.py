@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.runenv import read_run_env, same_name
+from dreamworld.stats.files import read_plan
 from dreamworld.stats.scores import Run, differences, find_runs, flatten, read_run, setting, settings
 
 
@@ -22,6 +22,7 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     planned: tuple[tuple[str, int], ...] = ()  # (task, seed) that the sweep planned, empty without a sweep
+    bad: tuple[str, ...] = ()  # files that can't be read, a line each: their runs are left out
 
     def of_task(self, task: str) -> list[Run]:
         """Its runs of a task, by seed."""
@@ -41,13 +42,17 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
     groups: list[Group] = []
     for argument in sources:
         label, path = _split(argument)
-        runs = [read_run(found, source) for found in find_runs(path)]
+        runs, bad = _read_runs(path, source)
+        if not runs and bad:
+            raise UserError(f"{path}: none of its {len(bad)} runs can be read: {bad[0]}")
         if not runs:
             raise UserError(f"{path} holds no runs: a run is a folder with config.yaml and episodes.jsonl")
         if not any(len(run.frames) for run in runs):
             what = "evaluation" if source == "eval" else "finished episode"
             raise UserError(f"{path}: none of its {len(runs)} runs has a {what} yet")
-        groups += _divide(label, path, runs, group_by, alone=len(sources) == 1)
+        plan, wrong = _read_plan(path)
+        divided = _divide(label, path, runs, plan, group_by, alone=len(sources) == 1)
+        groups += [dataclasses.replace(divided[0], bad=(*bad, *wrong)), *divided[1:]]
     labels = [group.label for group in groups]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"two directories are called {twice[0]!r}; name them: LABEL=DIR")
@@ -56,15 +61,22 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
     return groups
 
 
-def read_plan(path: Path) -> list[dict[str, Any]]:
-    """The runs that a sweep in `path` planned, each with name, task, seed and variant; or nothing."""
+def _read_runs(path: Path, source: str) -> tuple[list[Run], list[str]]:
+    """The runs below `path`, and a line for each one that can't be read."""
+    runs, bad = [], []
+    for found in find_runs(path):
+        try:
+            runs.append(read_run(found, source))
+        except BadFile as error:
+            bad.append(str(error))
+    return runs, bad
+
+
+def _read_plan(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        plan = json.loads((path / "sweep.json").read_text())
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise UserError(f"{path / 'sweep.json'} is not JSON: {error}") from error
-    return plan["runs"]
+        return read_plan(path), []
+    except BadFile as error:
+        return [], [f"{error}; what the sweep planned is not known"]
 
 
 def _split(argument: str) -> tuple[str, Path]:
@@ -75,9 +87,10 @@ def _split(argument: str) -> tuple[str, Path]:
     return folder.resolve().name, folder
 
 
-def _divide(label: str, path: Path, runs: list[Run], keys: tuple[str, ...], alone: bool) -> list[Group]:
+def _divide(
+    label: str, path: Path, runs: list[Run], planned: list[dict[str, Any]], keys: tuple[str, ...], alone: bool
+) -> list[Group]:
     """Splits a directory's runs by the variants of its sweep, or by the values of dotted keys."""
-    planned = read_plan(path)
     variant_of = {row["name"]: row["variant"] for row in planned}
     parts: dict[str, list[Run]] = {}
     for run in runs:

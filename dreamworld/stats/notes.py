@@ -88,8 +88,8 @@ def _environments(analysis: Analysis) -> list[str]:
     """Tasks that are another environment in another group, as far as the runs kept what it was."""
     notes = []
     for task in [task.task for task in analysis.tasks]:
-        first, *others = [runs[0] for group in analysis.groups if (runs := group.of_task(task))]
-        differing = [different for other in others if (different := environments_differ(first, other))]
+        firsts = [runs[0] for group in analysis.groups if (runs := group.of_task(task))]
+        differing = [found for other in firsts[1:] if (found := environments_differ(firsts[0], other))]
         notes += [f"{task} is not one environment: {differing[0]}."] if differing else []
     return notes
 
@@ -165,7 +165,12 @@ def _published(analysis: Analysis) -> list[str]:
 
 
 def _unreadable(analysis: Analysis) -> list[str]:
-    return [
+    left_out = [
+        f"A run is left out, or a plan, that can't be read: {line}."
+        for group in analysis.groups
+        for line in group.bad
+    ]
+    return left_out + [
         f"{run.label}, {run.name}: {run.unreadable} unreadable log line(s) skipped (a crash cuts a line)."
         for group in analysis.groups
         for run in group.runs

@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in the name of a task is no formula
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
@@ -222,6 +223,7 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
             figure = draw()
             for kind in ("png", "svg"):
                 written.append(folder / f"{name}.{kind}")
+                written[-1].unlink(missing_ok=True)  # it may be a link
                 metadata = {"Date": None} if kind == "svg" else None
                 figure.savefig(written[-1], dpi=144, metadata=metadata)
     return written

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dreamworld.errors import UserError
+from dreamworld.reading import inside, require_inside
 from dreamworld.stats import groups as grouping
 from dreamworld.stats.analysis import Analysis, Options, analyse
 from dreamworld.stats.export import write_csv
 from dreamworld.stats.notes import describe
 from dreamworld.stats.tables import aggregate_tables, markdown, score_table
+from dreamworld.text import marked
 
 PAGE = "report.html"
 
@@ -28,7 +30,8 @@ def report(
     """
     options = options or Options()
     collected = grouping.collect(sources, group_by, options.source)
-    folder = out or Path(sources[0].partition("=")[2] or sources[0]).expanduser() / "statistics"
+    first = Path(sources[0].partition("=")[2] or sources[0]).expanduser()
+    folder = out or inside(first, "statistics")
     _check_writable(folder)
     analysis = analyse(collected, options)
     return analysis, write(analysis, folder, title or ", ".join(analysis.labels[:3]))
@@ -38,11 +41,14 @@ def write(analysis: Analysis, folder: Path, title: str) -> Path:
     """Writes all files into `folder`, in place of an older report, and returns the page's path."""
     from dreamworld.stats import html, plots  # matplotlib takes seconds to import
 
+    require_inside(folder, folder / "plots")
     (folder / "plots").mkdir(parents=True, exist_ok=True)
+    for name in ("report.md", PAGE):
+        (folder / name).unlink(missing_ok=True)  # it may be a link
     write_csv(analysis, folder)
-    (folder / "report.md").write_text(markdown(analysis, title))
+    (folder / "report.md").write_text(markdown(analysis, title), "utf-8")
     plots.write_figures(analysis, folder / "plots")
-    (folder / PAGE).write_text(html.page(analysis, title))
+    (folder / PAGE).write_text(html.page(analysis, title), "utf-8")
     return folder / PAGE
 
 
@@ -58,22 +64,21 @@ def print_report(analysis: Analysis, page: Path) -> None:
     """Prints notes, aggregates and final scores, and where the files are."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console.width = 120
     for note in describe(analysis):
-        console.print(f"[yellow]•[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]•[/] {marked(note)}", highlight=False)
     for table in [*aggregate_tables(analysis), score_table(analysis)]:
         grid = Table(
-            title=f"\n{table.title}", box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
+            title=f"\n{marked(table.title)}", box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
         )
         for index, name in enumerate(table.head):
             grid.add_column(name, justify="left" if index == 0 or name == "method" else "right", no_wrap=True)
         for before, row in zip([None, *table.rows], table.rows):
             repeated = before is not None and before[0] == row[0]
-            grid.add_row(*("" if repeated and not index else escape(cell) for index, cell in enumerate(row)))
+            grid.add_row(*("" if repeated and not index else marked(cell) for index, cell in enumerate(row)))
         console.print(grid, highlight=False)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {marked(page)}", highlight=False, soft_wrap=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from dreamworld import presets
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.reading import INT64, BadFile
+from dreamworld.stats.files import LARGE, is_sane, read_config, read_rows, read_status
+from dreamworld.text import printable
 
 ACHIEVEMENT = re.compile(r"(?:log/)*achievement_([^/]+)")  # its last value; `.../mean` is another key
 NOT_DESCENDED = {"checkpoints", "replay", "tensorboard", "report", "eval", "statistics", "wandb"}
+MAX_FOLDERS = 50  # in each other, below the one that is asked about
 PAUSE_S = 600.0  # a longer silence in the log is a pause between sittings, not work
 UNSTATED = re.compile(  # settings that change no result, or that the report states in words of its own
     r"(task|seeds?|logdir|resume|env\.(seed|workers|engine|timeout_s|max_failures)|replay\.(storage|chunk|hot_chunks)"
@@ -71,6 +72,8 @@ def find_runs(root: str | Path) -> list[Path]:
         raise UserError(f"{root} is not a directory; give the directory of a run or one that holds runs")
     found = []
     for folder, children, _ in os.walk(root):
+        if len(Path(folder).parts) - len(root.parts) > MAX_FOLDERS:
+            children.clear()
         if is_run(Path(folder)):
             found.append(Path(folder))
             children.clear()
@@ -86,57 +89,21 @@ def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     rows: list[dict[str, Any]] = []
     unreadable = 0
-    for row in _parsed(path):
+    at_step: set[str] = set()  # environments that have a row at the last step
+    for row in read_rows(path):
         if row is None:
             unreadable += 1
             continue
-        if _again(rows, row):
+        env = repr(row.get("env"))
+        if rows and (rows[-1]["step"] > row["step"] or (rows[-1]["step"] == row["step"] and env in at_step)):
             while rows and rows[-1]["step"] >= row["step"]:
                 rows.pop()
+            at_step = set()
+        elif rows and rows[-1]["step"] < row["step"]:
+            at_step = set()
+        at_step.add(env)
         rows.append(row)
     return rows, unreadable
-
-
-def _again(rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
-    """Whether `row` stepped back: behind the last row, or to a step that its environment has a row of."""
-    for before in reversed(rows):
-        if before["step"] != row["step"]:
-            return before["step"] > row["step"]
-        if before.get("env") == row.get("env"):
-            return True
-    return False
-
-
-def _parsed(path: Path) -> Iterator[dict[str, Any] | None]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-                yield row if isinstance(row.get("step"), int | float) else None
-            except (ValueError, AttributeError):
-                yield None
-
-
-def read_status(path: Path) -> dict[str, Any]:
-    """The heartbeat in run directory `path`; empty where it is absent or unreadable."""
-    try:
-        status = json.loads((path / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The resolved config in run directory `path`; empty where there is none."""
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path / 'config.yaml'} is unreadable: {str(error).splitlines()[0]}") from error
-    return config if isinstance(config, dict) else {}
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -191,18 +158,22 @@ def read_run(path: str | Path, source: str = "train") -> Run:
     task, seed = config.get("task", status.get("task")), config.get("seed", status.get("seed"))
     if task is None or seed is None:
         raise UserError(f"{path} names no task and seed: config.yaml of a run has both")
+    if not isinstance(task, str) or type(seed) is not int or not 0 <= seed < INT64:
+        raise BadFile(path / "config.yaml", "task must be text and seed a whole number")
     metrics, bad_metrics = read_jsonl(path / "metrics.jsonl")
-    rows, bad_rows = read_jsonl(path / ("eval.jsonl" if source == "eval" else "episodes.jsonl"))
-    value = "mean" if source == "eval" else "return"
-    rows = [row for row in rows if isinstance(row.get(value), int | float) and "frames" in row]
-    frames, returns = _column(rows, "frames"), _column(rows, value)
-    clock = [row for row in metrics if "time" in row] or [row for row in rows if "time" in row]
+    found, bad_rows = read_jsonl(path / ("eval.jsonl" if source == "eval" else "episodes.jsonl"))
+    rows = _scored(found, "mean" if source == "eval" else "return")
+    frames, returns = _column(rows, "frames"), _column(rows, "mean" if source == "eval" else "return")
+    clock = [row for row in metrics if is_sane(row.get("time"))] or [
+        row for row in rows if is_sane(row.get("time"))
+    ]
     hours = working_hours(_column(clock, "time"))
     ticks = _column(clock, "frames")
+    updates = metrics[-1].get("updates") if metrics else status.get("updates")
     return Run(
         path=path,
-        task=str(task),
-        seed=int(seed),
+        task=task,
+        seed=seed,
         config=config,
         status=status,
         frames=frames,
@@ -211,26 +182,38 @@ def read_run(path: str | Path, source: str = "train") -> Run:
         achievements=_achievements(rows),
         reach=_reach(status, metrics, rows),
         total_hours=float(hours[-1]) if len(hours) else 0.0,
-        updates=float(metrics[-1].get("updates", 0)) if metrics else float(status.get("updates", 0)),
+        updates=float(updates) if is_sane(updates) else 0.0,  # type: ignore[arg-type]
         device=str(status.get("device", "")),
-        unreadable=bad_metrics + bad_rows,
+        unreadable=bad_metrics + bad_rows + len(found) - len(rows),
     )
 
 
+def _scored(rows: list[dict[str, Any]], value: str) -> list[dict[str, Any]]:
+    """Rows with a score and ascending frames, which every row of a run has."""
+    kept, frames = [], 0.0
+    for row in rows:
+        if is_sane(row.get(value)) and is_sane(row.get("frames")) and row["frames"] >= frames:
+            frames = row["frames"]
+            kept.append(row)
+    return kept
+
+
 def _column(rows: list[dict[str, Any]], key: str) -> np.ndarray:
-    return np.array([row.get(key, np.nan) for row in rows], np.float64)
+    return np.array([row[key] if is_sane(row.get(key)) else np.nan for row in rows], np.float64)
 
 
 def _achievements(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    names = {key: match[1] for row in rows for key in row if (match := ACHIEVEMENT.fullmatch(key))}
-    return {name: np.array([row.get(key, 0) > 0 for row in rows]) for key, name in sorted(names.items())}
+    names = {key: printable(match[1]) for row in rows for key in row if (match := ACHIEVEMENT.fullmatch(key))}
+    unlocked = lambda key: np.array([is_sane(row.get(key)) and row[key] > 0 for row in rows])
+    return {name: unlocked(key) for key, name in sorted(names.items())}
 
 
 def _reach(status: dict[str, Any], metrics: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     """Frames the run has come to: the last row logged, or the heartbeat's step where it is further."""
-    last = [row for row in (metrics[-1:] + rows[-1:]) if row.get("frames") and row["step"]]
+    last = [row for row in (metrics[-1:] + rows[-1:]) if is_sane(row.get("frames")) and row["step"] > 0]
+    last = [row for row in last if row["frames"] > 0]
     if not last:
         return 0.0
     row = max(last, key=lambda row: row["step"])
     step = max(float(status.get("step") or 0), row["step"])
-    return row["frames"] / row["step"] * step
+    return min(row["frames"] / row["step"] * step, LARGE)

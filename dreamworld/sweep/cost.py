@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dreamworld.reading import BadFile
 from dreamworld.stats.scores import read_run
 from dreamworld.sweep.plan import Job, frames_per_step
 from dreamworld.sweep.spec import Spec
@@ -28,7 +29,10 @@ def measured_rates(jobs: Sequence[Job], states: Mapping[str, State]) -> dict[str
     for job in jobs:
         if states[job.name] == "new":
             continue
-        run = read_run(job.logdir)
+        try:
+            run = read_run(job.logdir)
+        except BadFile:  # `status` and the report name it
+            continue
         if run.total_hours > 0 and run.reach > 0:
             rates.setdefault(job.task, []).append(run.reach / run.total_hours / 3600)
     return rates

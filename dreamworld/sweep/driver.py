@@ -27,6 +27,7 @@ from dreamworld.sweep.state import (
     save_plan,
     state_of,
 )
+from dreamworld.text import marked
 
 USAGE, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes of `dreamworld train`, and of a stopped sweep
 POLL_S = 0.2
@@ -264,14 +265,15 @@ def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> 
     """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console.width = 120
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"{spec.name}: {len(jobs)} runs in {spec.folder}", title_justify="left"
+        box=box.SIMPLE_HEAD,
+        title=marked(f"{spec.name}: {len(jobs)} runs in {spec.folder}"),
+        title_justify="left",
     )
     for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):
         table.add_column(name, justify="left" if name in ("method", "task", "seeds") else "right")
@@ -284,5 +286,5 @@ def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> 
         seeds = ", ".join(str(job.seed) for job in group)
         steps = f"{group[0].config.run.steps:,.0f}"
         row = [variant or "(one method)", task, seeds, steps, *(str(count or "") for count in counts)]
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(marked(cell) for cell in row))
     console.print(table, highlight=False)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dreamworld import presets, reading
+from dreamworld import presets, reading, text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
@@ -198,6 +198,9 @@ def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
 
 
 def _check(spec: Spec, source: str) -> None:
+    for key, value in {**spec.options, **spec.axes, "slurm": spec.slurm, "logdir": str(spec.folder)}.items():
+        text.check(f"{source}: {key}", key)
+        text.check(f"{source}: {key}", value)
     known = presets.options(Config)
     for key in [*spec.options, *spec.axes]:
         if key in OWN_KEYS or key in ("seeds", "logdir"):

@@ -14,7 +14,10 @@ from dreamworld import presets
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
 from dreamworld.logging.rundir import SILENT, RunDir, write_json
+from dreamworld.reading import BadFile, open_file
+from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
+from dreamworld.text import printable
 
 State = Literal["new", "unfinished", "finished"]
 PLAN, EVENTS = "sweep.json", "sweep.jsonl"
@@ -47,7 +50,7 @@ def state_of(job: Job) -> State:
             f"{job.logdir} holds a run with other settings: {presets.describe_diff(loud)}; "
             "use those of the run (left), or another logdir"
         )
-    status = rundir.read_status()
+    status = _status_of(job)
     done = status.get("state") == "finished" and (status.get("step") or 0) >= int(job.config.run.steps)
     return "finished" if done else "unfinished"
 
@@ -58,20 +61,29 @@ def _silent(key: str) -> bool:
 
 def progress_of(job: Job) -> int:
     """Agent steps that the run has come to."""
-    return int(RunDir(job.logdir).read_status().get("step") or 0)
+    return int(_status_of(job).get("step") or 0)
 
 
 def is_finished(job: Job) -> bool:
     """Whether the last heartbeat says so."""
-    return RunDir(job.logdir).read_status().get("state") == "finished"
+    return _status_of(job).get("state") == "finished"
+
+
+def _status_of(job: Job) -> dict[str, Any]:
+    """The heartbeat of a run, empty where none can be read."""
+    try:
+        return read_status(job.logdir)
+    except BadFile:
+        return {}
 
 
 def save_plan(folder: Path, name: str, jobs: Sequence[Job]) -> None:
     """Records the planned runs; those that an earlier plan had stay in it."""
     try:
-        before = json.loads((folder / PLAN).read_text("utf-8"))["runs"]
-    except (OSError, ValueError, KeyError):
+        before = read_plan(folder)
+    except BadFile:  # kept, for whoever wants to look
         before = []
+        os.replace(folder / PLAN, folder / f"{PLAN}.damaged-{int(time.time())}")
     rows = {row["name"]: row for row in before} | {job.name: job.row() for job in jobs}
     write_json(folder / PLAN, {"name": name, "runs": list(rows.values())})
 
@@ -85,14 +97,14 @@ def record(folder: Path, event: str, job: Job, **fields: Any) -> None:
 
 def last_error(job: Job, lines: int = 200) -> str:
     """What went wrong, in a line: the heartbeat's error, or the last line of the log."""
-    error = str(RunDir(job.logdir).read_status().get("error") or "").strip()
+    error = _status_of(job).get("error", "").strip()
     if error:
         return error.splitlines()[-1]
     try:
-        with (job.logdir / "log.txt").open("rb") as file:
+        with open_file(job.logdir / "log.txt") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 100 * lines))
             text = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
+    except (OSError, BadFile):
         return ""
     said = [line.strip() for line in text if line.strip() and not line.startswith("# ")]  # "# ": a command
-    return said[-1] if said else ""
+    return printable(said[-1]) if said else ""

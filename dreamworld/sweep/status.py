@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
-from dreamworld.stats.groups import read_plan
-from dreamworld.stats.scores import find_runs, flatten, read_config, read_status
-from dreamworld.sweep.state import EVENTS
+from dreamworld.reading import BadFile, is_number
+from dreamworld.stats.files import read_config, read_events, read_plan, read_status
+from dreamworld.stats.scores import find_runs, flatten
+from dreamworld.text import printable
 
 STALE_S = 120.0
 STARTING_S = 900.0  # compilation and filling the replay come before the first heartbeat
 ALIVE = ("starting", "running")
+UNREADABLE = "unreadable"  # a file of the run can't be read; the error says which and why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,43 +44,47 @@ def rows(root: Path, stale_s: float = STALE_S) -> list[Row]:
     UserError where there is nothing to show.
     """
     runs = find_runs(root)
-    planned = [row["name"] for row in read_plan(root)]
-    events = _last_events(root)
+    plan, bad_plan = _tried(read_plan, root, [])
+    events, bad_events = _tried(read_events, root, {})
+    planned = [row["name"] for row in plan]
     found = {_name(root, path): path for path in runs}
-    names = [*planned, *(name for name in found if name not in planned)]
-    if not names:
+    names = [*dict.fromkeys(planned), *(name for name in found if name not in set(planned))]
+    unread = [
+        Row(name, UNREADABLE, error=line)
+        for name, line in (("sweep.json", bad_plan), ("sweep.jsonl", bad_events))
+        if line
+    ]
+    if not names and not unread:
         raise UserError(f"{root} holds no runs and no sweep; give the directory of one")
-    return [
+    return unread + [
         _row(name, found[name], events.get(name, {}), stale_s) if name in found else Row(name, "waiting")
         for name in names
     ]
 
 
+def _tried(read: Callable[[Path], Any], root: Path, instead: Any) -> tuple[Any, str]:
+    """What `read` gives for `root`, or `instead` and what is wrong."""
+    try:
+        return read(root), ""
+    except BadFile as error:
+        return instead, str(error)
+
+
 def _name(root: Path, path: Path) -> str:
     name = path.relative_to(root).as_posix()
-    return path.name if name == "." else name
-
-
-def _last_events(root: Path) -> dict[str, dict[str, Any]]:
-    """The last event of each run in the sweep's log."""
-    last = {}
-    if (root / EVENTS).is_file():
-        for line in (root / EVENTS).read_text("utf-8").splitlines():
-            try:
-                event = json.loads(line)
-                last[event["run"]] = event
-            except (ValueError, KeyError):
-                continue
-    return last
+    return printable(path.name if name == "." else name)
 
 
 def _row(name: str, path: Path, event: dict[str, Any], stale_s: float) -> Row:
-    status = read_status(path)
-    state = str(status.get("state", "waiting"))
+    status, bad = _tried(read_status, path, {})
+    if bad:
+        return Row(name, UNREADABLE, error=bad)
+    state = status.get("state", "waiting")
     age = max(0.0, time.time() - status["updated"]) if "updated" in status else None
     if state in ALIVE and age is not None:
-        state = _presence(path, status, state, age, stale_s)
-    error = str(status.get("error") or "")
+        config, bad = _tried(read_config, path, {})
+        state = _presence(config, status, state, age, stale_s)
+    error = status.get("error", "")
     if event.get("event") == "failed" and state != "finished":
         state, error = "failed", error or str(event.get("error") or f"exit code {event.get('code')}")
     return Row(
@@ -89,40 +95,41 @@ def _row(name: str, path: Path, event: dict[str, Any], stale_s: float) -> Row:
         fps=status.get("fps") if state in ALIVE else None,
         mean_return=status.get("return"),
         eta_s=status.get("eta_s") if state in ALIVE else None,
-        host=str(status.get("host", "")),
+        host=status.get("host", ""),
         heartbeat_s=age,
-        error=(error.strip().splitlines() or [""])[-1],
+        error=bad or printable((error.strip().splitlines() or [""])[-1]),
     )
 
 
-def _presence(path: Path, status: dict[str, Any], state: str, age: float, stale_s: float) -> str:
+def _presence(config: dict[str, Any], status: dict[str, Any], state: str, age: float, stale_s: float) -> str:
     """`lost` where its process is gone, `lost?` where its heartbeat is overdue, else the state it says."""
     if status.get("host") == socket.gethostname() and status.get("pid"):
         return state if _is_alive(int(status["pid"])) else "lost"
     if state == "starting":
         return "lost?" if age > max(stale_s, STARTING_S) else state
-    return "lost?" if age > max(stale_s, 3 * _interval_s(path, status)) else state
+    return "lost?" if age > max(stale_s, 3 * _interval_s(config, status)) else state
 
 
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
 
 
-def _interval_s(path: Path, status: dict[str, Any]) -> float:
+def _interval_s(config: dict[str, Any], status: dict[str, Any]) -> float:
     """Seconds between two heartbeats at the run's own speed: slow runs log rarely."""
-    options = flatten(read_config(path))
+    options = flatten(config)
     fps = float(status.get("fps") or 0)
-    if not fps:
+    if fps <= 0:
         return 0.0
     task = str(options.get("task", ""))
     repeat = options.get("env.atari.repeat" if task.startswith("atari") else "env.repeat", 1)
-    return float(options.get("run.log_every", 0)) * float(repeat) / fps
+    every = options.get("run.log_every", 0)
+    return float(every) * float(repeat) / fps if is_number(every) and is_number(repeat) else 0.0
 
 
 def summary(table: list[Row]) -> str:
@@ -138,4 +145,4 @@ def summary(table: list[Row]) -> str:
 
 def is_over(table: list[Row]) -> bool:
     """Whether nothing will change any more unless somebody starts something."""
-    return all(row.state in ("finished", "failed", "lost", "preempted") for row in table)
+    return all(row.state in ("finished", "failed", "lost", "preempted", UNREADABLE) for row in table)

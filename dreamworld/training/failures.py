@@ -11,6 +11,8 @@ import numpy as np
 from etils import epath
 
 from dreamworld.errors import UserError
+from dreamworld.fields import Fields, read_fields
+from dreamworld.reading import BadFile
 from dreamworld.training import snapshot
 from dreamworld.training.guard import GuardState, Report, fetch
 from dreamworld.types import Batch
@@ -58,8 +60,24 @@ def load_bad_batch(folder: epath.PathLike) -> BadBatch:
     """Reads what `save_bad_batch` wrote; UserError names what is damaged."""
     folder = epath.Path(folder)
     try:
-        tree = snapshot.read_tree(folder)
-        summary = json.loads((folder / "report.json").read_text())
-        return BadBatch(tree["step"], tree["key"], tree["carry"], Batch(**tree["batch"]), summary)
-    except (snapshot.CorruptError, OSError, ValueError, KeyError, TypeError) as error:
+        tree = Fields(snapshot.read_tree(folder), folder / "tree.json")
+        summary = read_fields(folder / "report.json")
+        summary.text("text")
+        batch = tree.fields("batch")
+        if set(batch) != set(Batch._fields):
+            raise batch.bad("obs", "with the other fields of a batch")
+        for name in batch:
+            check_arrays(batch.get(name), batch, name)
+        carry = tree.items("carry", np.ndarray)
+        key = check_arrays(tree.get("key"), tree, "key")
+        return BadBatch(tree.integer("step"), key, carry, Batch(**batch.row), summary.row)
+    except (snapshot.CorruptError, BadFile) as error:
         raise UserError(f"{folder} does not hold a batch that can be read: {error}") from error
+
+
+def check_arrays(value: Any, found: Fields, name: str) -> Any:
+    """`value`, an array of numbers or a mapping of such; BadFile for anything else."""
+    for item in value.values() if isinstance(value, dict) else [value]:
+        if not isinstance(item, np.ndarray) or item.dtype.kind in "OSUMm":
+            raise found.bad(name, "an array of numbers")
+    return value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,13 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets
+from dreamworld import presets, text
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import write_json
+from dreamworld.reading import BadFile, read_json
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.launch.local import CORES
 from dreamworld.sweep.plan import Job
 from dreamworld.sweep.spec import Spec
+from dreamworld.text import printable
 
 POLL_S = 10.0
 LOST = -1002  # SLURM no longer lists the job, and it left no result
@@ -123,9 +125,13 @@ class SlurmArray:
 def recorded(path: Path) -> dict[str, str]:
     """{run name: job id} of what was submitted for a sweep."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except BadFile:
         return {}
+    rows = found.items() if isinstance(found, dict) else ()
+    return {
+        name: job for name, job in rows if isinstance(job, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", job)
+    }
 
 
 def queued(ids: list[str]) -> set[str]:
@@ -165,7 +171,8 @@ def scripts(spec: Spec, jobs: list[Job], command: tuple[str, ...]) -> str:
     executor = _executor(spec)
     executor.parameters["map_count"] = len(jobs)
     text = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
-    lines = [f"# task {index}: {shlex.join((*command, *job.args))}" for index, job in enumerate(jobs)]
+    # A line break would end the comment, and what follows it would be a line of the script.
+    lines = [f"# task {i}: {printable(shlex.join((*command, *job.args)))}" for i, job in enumerate(jobs)]
     return "\n".join([text.rstrip(), "", *lines, ""])
 
 
@@ -182,6 +189,8 @@ def _executor(spec: Spec) -> Any:
         def affinity(cls) -> int:
             return 2
 
+    for key, value in {"logdir": str(spec.folder), "name": spec.name, "slurm": spec.slurm}.items():
+        text.check(key, value)
     parameters: dict[str, Any] = {**DEFAULTS, "job_name": spec.name, "cpus_per_task": spec.cores or CORES}
     if spec.gpus > 0:
         parameters["gpus_per_node"] = math.ceil(spec.gpus)
