@@ -353,6 +353,29 @@ def test_a_run_whose_part_lies_elsewhere_is_neither_continued_nor_evaluated(tmp_
     assert path.is_symlink() and (not before or outside.read_text() == before)
 
 
+@pytest.mark.parametrize("name", [".sweep.lock", "sweep.jsonl", "sweep.json", "statistics", "slurm.json"])
+def test_a_sweep_writes_through_no_link(tmp_path, name):
+    from dreamworld.sweep.state import locked
+
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "sweep" / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="a link that leaves"), locked(tmp_path / "sweep"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_the_log_of_a_run_is_written_through_no_link(tmp_path):
+    from dreamworld.sweep.launch import process
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "precious")
+    with process.open_log(tmp_path / "run" / "log.txt") as log:
+        log.write(b"x")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 CONTROLS = ["\x1b[31m", "\n", "\r", "\t", "\0", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\udcff"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from dreamworld.errors import UserError
 from dreamworld.logging.obstacles import obstacle
+from dreamworld.reading import require_inside
 
 fcntl: Any
 msvcrt: Any
@@ -32,6 +33,7 @@ def hold(path: Path, refused: str) -> Iterator[None]:
     advice = "remove it, or choose another folder"
     if why := obstacle(path):
         raise UserError(f"{path} {why}; {advice}")
+    require_inside(path.parent, path)  # what a link names would be emptied
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

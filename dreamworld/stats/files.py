@@ -49,6 +49,8 @@ def read_config(path: Path) -> dict[str, Any]:
         config = reading.read_yaml(file, typed=True)
     except MissingFile:
         return {}
+    except BadFile as error:
+        raise BadFile(file, f"is unreadable: {error.reason}") from None
     return _printable(Fields(config, file).row)
 
 

@@ -14,13 +14,21 @@ from dreamworld import presets
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
 from dreamworld.logging.rundir import SILENT, RunDir, write_json
-from dreamworld.reading import BadFile, open_file
+from dreamworld.reading import BadFile, open_file, require_inside
 from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
 from dreamworld.text import printable
 
 State = Literal["new", "unfinished", "finished"]
 PLAN, EVENTS = "sweep.json", "sweep.jsonl"
+PARTS = (
+    PLAN,
+    EVENTS,
+    ".sweep.lock",
+    "slurm",
+    "slurm.json",
+    "statistics",
+)  # what a sweep writes in its folder
 
 
 @contextlib.contextmanager
@@ -29,6 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for name in PARTS:
+                if (folder / name).exists():
+                    require_inside(folder, folder / name)
             refused = f"logdir {folder}: a sweep is at work there ({{holder}}); wait, or stop it"
             stack.enter_context(hold(folder / ".sweep.lock", refused))
         except OSError as error:
@@ -81,9 +92,10 @@ def save_plan(folder: Path, name: str, jobs: Sequence[Job]) -> None:
     """Records the planned runs; those that an earlier plan had stay in it."""
     try:
         before = read_plan(folder)
-    except BadFile:  # kept, for whoever wants to look
+    except BadFile:
         before = []
-        os.replace(folder / PLAN, folder / f"{PLAN}.damaged-{int(time.time())}")
+        if (folder / PLAN).is_file():  # kept, for whoever wants to look
+            os.replace(folder / PLAN, folder / f"{PLAN}.damaged-{int(time.time())}")
     rows = {row["name"]: row for row in before} | {job.name: job.row() for job in jobs}
     write_json(folder / PLAN, {"name": name, "runs": list(rows.values())})
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from dreamworld.reading import BadFile, require_inside
+
 POLL_S = 0.1
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -59,8 +61,9 @@ def start(
 def open_log(path: Path) -> BinaryIO:
     """The log, to be appended to; one that leads nowhere where it can't be: no run fails for want of its log."""
     try:
+        require_inside(path.parent, path)
         return open(path, "ab", buffering=0)
-    except OSError:
+    except (OSError, BadFile):
         return open(os.devnull, "ab", buffering=0)
 
 
