@@ -275,7 +275,7 @@ def parse_yaml(data: bytes | str, path: PathLike, *, typed: bool = False) -> Any
     text = data if isinstance(data, str) else _decoded(data, path)
     try:
         _check_events(text, path)
-        value = yaml.load(text, Loader=_TypedSafeLoader if typed else _BaseLoader)
+        value = yaml.load(text, Loader=_TypedSafeLoader) if typed else yaml.load(text, Loader=_BaseLoader)
         if typed and _LONG_NUMBER.search(text.encode()):
             json.dumps(value, default=str)  # raises ValueError for a number that can't be printed
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:

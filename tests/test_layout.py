@@ -4,7 +4,9 @@ import ast
 import pathlib
 
 import pytest
+import yaml
 
+from dreamworld import reading
 from dreamworld.__main__ import COMMANDS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -49,7 +51,7 @@ READERS = (
     "yaml.unsafe_load",
     "yaml.full_load",
 )
-LOADERS = ("yaml.BaseLoader", "yaml.SafeLoader")
+LOADERS = ("yaml.BaseLoader", "yaml.SafeLoader", "_BaseLoader", "_TypedSafeLoader")
 PICKLERS = ("cloudpickle", "dill", "shelve", "marshal", "joblib")
 
 
@@ -83,6 +85,12 @@ def test_nothing_reads_pickle():
         f"{file.relative_to(ROOT)}:{line}" for file in SOURCES for line in unsafe(ast.parse(file.read_text()))
     ]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_own_loaders_of_yaml_make_plain_values_only():
+    for loader in (reading._BaseLoader, reading._TypedSafeLoader):
+        assert issubclass(loader, yaml.constructor.BaseConstructor)
+        assert not issubclass(loader, yaml.constructor.FullConstructor)
 
 
 @pytest.mark.parametrize(
