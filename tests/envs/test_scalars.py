@@ -57,13 +57,13 @@ MISFITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one", ONES, ids=repr)
+@pytest.mark.parametrize("one", ONES)
 def test_one_number_in_any_wrapping_is_a_number_a_flag_and_an_whole(one):
     assert (number("x", one), flag("x", one), whole("x", one)) == (1.0, True, 1)
     assert [type(read("x", one)) for read in (number, flag, whole)] == [float, bool, int]
 
 
-@pytest.mark.parametrize("value", MISFITS, ids=repr)
+@pytest.mark.parametrize("value", MISFITS)
 def test_what_is_not_one_number_is_named_in_one_line(value):
     with pytest.raises(Misfit, match=r"^reward is .*, not one number$") as error:
         number("reward", value)
@@ -103,7 +103,7 @@ def first_step(**returns):
     return env.reset(0), env.step({"action": np.array(0)})
 
 
-@pytest.mark.parametrize("one", ONES[1:], ids=repr)
+@pytest.mark.parametrize("one", ONES[1:])
 def test_an_environment_may_return_any_of_them(one):
     reset, step = first_step(
         obs=[3], reward=one, terminated=one, info={"log/x": one, "episode": {"r": one, "l": [1]}}

@@ -133,7 +133,7 @@ class ClosesBadly(toys.Counter):
         raise RuntimeError("already gone")
 
 
-@pytest.mark.parametrize("target", [Closeless, ClosesBadly, Closeless(), ClosesBadly()], ids=str)
+@pytest.mark.parametrize("target", [Closeless, ClosesBadly, Closeless(), ClosesBadly()])
 def test_a_close_that_raises_or_is_missing_is_survived(target):
     env = make_env(target)
     env.reset(0)

@@ -75,7 +75,6 @@ def test_a_worker_process_does_not_call_it_either(tmp_path):
         toys.DmCounter,
         Catch,
     ],
-    ids=str,
 )
 def test_what_a_user_wrote_is_called(value):
     make_env(value).close()
@@ -95,7 +94,6 @@ def test_what_a_user_wrote_is_called(value):
         (Maker().make, "custom:Maker.make"),
         (gymnasium.make("CartPole-v1"), "custom:CartPole-v1"),
     ],
-    ids=str,
 )
 def test_a_value_is_named_so_that_it_can_be_imported_or_else_is_custom(value, name):
     assert name_of(value) == name
