@@ -45,22 +45,32 @@ def parse(
 
 
 def parse_with(
-    argv: Sequence[str], flags: F, *, prog: str, description: str = "", base: Config | None = None
+    argv: Sequence[str],
+    flags: F,
+    *,
+    prog: str,
+    description: str = "",
+    base: Config | Callable[..., Config] | None = None,
 ) -> tuple[Config, F]:
-    """As `parse`, for a command with options of its own: the fields of the dataclass instance `flags`."""
+    """As `parse`, for a command with options of its own: the fields of the dataclass instance `flags`.
+
+    `base` may be a function `(*, trusted) -> Config`, which is not called for `--help`.
+    """
     lines = _group(argv)
     names = tuple(name for key, values in lines if key == "configs" for name in split_names(values) or [""])
     if "" in names:
         raise UserError(
             f"--configs: needs a name or a .yaml file; there are: {', '.join(presets.preset_names())}"
         )
-    config = presets.apply(base or Config(), names)
-    trusted = [
+    trusted = any(
         presets.coerce("--trust", _joined("trust", values, bool), bool)
         for key, values in lines
         if key == "trust"
-    ]
-    if not any(trusted):
+    )
+    if callable(base):
+        base = None if any(key == "help" for key, _ in lines) else base(trusted=trusted)
+    config = presets.apply(base or Config(), names)
+    if not trusted:
         _refuse_strangers(names, config, {key for key, _ in lines})
     checked = _check([line for line in lines if line[0] not in ("configs", "trust")], (Config, type(flags)))
     return _run_tyro(checked, {"config": config, "flags": flags}, prog, description, list_presets=True)
@@ -156,7 +166,8 @@ def _joined(key: str, values: list[str], hint: Any) -> Any:
     if len(values) > 1 and key == "seeds":  # a list written as text
         return ",".join(split_list(values))
     if len(values) > 1:
-        raise UserError(f"--{key} {' '.join(values)}: takes one value, got {len(values)}")
+        hint = "; a folder goes first, before the options" if os.path.isdir(values[-1]) else ""
+        raise UserError(f"--{key} {' '.join(values)}: takes one value, got {len(values)}{hint}")
     return values[0]
 
 

@@ -12,6 +12,7 @@ import functools
 import importlib.resources
 import os
 import re
+import shlex
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import reading, text
+from dreamworld import reading, text, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import Range, parse_float, parse_int, show
@@ -102,7 +103,7 @@ def expected(hint: Any) -> str:
         parts = typing.get_args(hint)
         if parts[-1] is Ellipsis:
             return f"a list, each {expected(parts[0])}"
-        return f"{len(parts)} values, each {expected(parts[0])}"
+        return f"{words.count(len(parts), 'value')}, each {expected(parts[0])}"
     return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[hint]
 
 
@@ -241,10 +242,12 @@ def preset_names() -> list[str]:
 def apply(config: Config, presets: Iterable[str]) -> Config:
     """Presets, by name or by path of a YAML file, laid over `config` from left to right."""
     for name in presets:
-        if name.endswith((".yaml", ".yml")) or os.sep in name:
+        path, names = Path(name).expanduser(), preset_names()
+        if (name.endswith((".yaml", ".yml")) or os.sep in name) and not path.is_dir():
             config = layer_yaml(config, os.path.expanduser(name))
             continue
-        names = preset_names()
+        if name not in names and (hint := _meant_file(name, path)):
+            raise UserError(f"--configs {name}: {hint}")
         if name not in names:
             raise UserError(
                 f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
@@ -252,6 +255,22 @@ def apply(config: Config, presets: Iterable[str]) -> Config:
             )
         config = layer_yaml(config, _preset_folder().joinpath(f"{name}.yaml"), f"preset {name}")
     return config
+
+
+def _meant_file(name: str, path: Path) -> str:
+    """What to say where a path was given that leads to no .yaml file; empty where it leads nowhere."""
+    if (path / "config.yaml").is_file():
+        return (
+            f"is a folder with a run; for its options: --configs {os.path.join(name, 'config.yaml')}; "
+            f"to continue it: dreamworld train {shlex.quote(name)}"
+        )
+    if path.is_dir():
+        return "is a folder; give a preset or the path of a .yaml file"
+    if path.is_file():
+        return "is a file whose name does not end with .yaml; rename it to use it"
+    if path.with_name(f"{path.name}.yaml").is_file():
+        return f"no such preset; did you mean the file --configs {name}.yaml?"
+    return ""
 
 
 def flat(config: Any) -> dict[str, Any]:

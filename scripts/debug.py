@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dreamworld import text
+from dreamworld import cli, text
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 from dreamworld.reading import require_inside
+from dreamworld.scripts import folders
 from dreamworld.types import Agent, Batch, Carry, TrainState
 
-NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9]{1,15}")
+DESCRIPTION = "Look for the cause when updates of a run are not finite: dreamworld debug DIR"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    logdir: str = ""
+    """Folder of the run, where it is not the first word."""
+    update: Annotated[int, Range(-1, 1e15)] = -1
+    """The failure of this update; -1 for the newest."""
+    trust: bool = False
+    """Import the code that the config of somebody else's run names."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Explains the newest failure of a run, or the one of `--update`."""
-    parser = argparse.ArgumentParser(prog="dreamworld debug", description=__doc__)
-    parser.add_argument("directory", metavar="DIR", help="folder of the run")
-    parser.add_argument("--update", type=int, help="the failure of this update; the newest by default")
-    parser.add_argument(
-        "--trust", action="store_true", help="import the code that the config of somebody else's run names"
-    )
-    options = parser.parse_args(list(argv))
-    text.check("DIR", options.directory)
-    for line in explain(Path(options.directory).expanduser(), options.update, trust=options.trust):
+    flags = read(argv)
+    directory = folders.require_run(flags.logdir).path
+    for line in explain(directory, flags.update if flags.update >= 0 else None, trust=flags.trust):
         print(text.printable_lines(line), flush=True)
     return 0
+
+
+def read(argv: Sequence[str]) -> Flags:
+    """The options of a command line; a wrong --update is answered with the failures that are there."""
+    folder, options = folders.split(argv, "debug")
+    try:
+        flags = cli.parse_flags(options, Flags(), prog="dreamworld debug DIR", description=DESCRIPTION)
+    except UserError as error:
+        if folder and str(error).startswith("--update"):
+            found = saved_failures(folders.require_run(folder).path / "failures")
+            raise UserError(f"{error}; failures were saved at {', '.join(map(str, found))}") from None
+        raise
+    return dataclasses.replace(flags, logdir=folders.agreed(folder, flags.logdir, "debug"))
 
 
 def explain(directory: Path, update: int | None = None, *, trust: bool = False) -> list[str]:
@@ -66,17 +86,23 @@ def check_batch(agent: Agent, batch: Batch, folder: Path) -> None:
 
 def choose_failure(folder: Path, update: int | None) -> Path:
     """The folder of a saved batch; UserError when the run has none."""
+    found = saved_failures(folder)
+    if update is not None and update not in found:
+        raise UserError(
+            f"--update {update}: no failure was saved there; there are {', '.join(map(str, found))}"
+        )
+    return folder / str(max(found) if update is None else update)
+
+
+def saved_failures(folder: Path) -> list[int]:
+    """The updates whose batches were kept; UserError when there are none."""
     require_inside(folder.parent, folder)
     found = sorted(int(path.name) for path in folder.glob("*") if NUMBER.fullmatch(path.name))
     if not found:
         raise UserError(
             f"{folder.parent} has no saved batch: the numerical guard has caught nothing in this run"
         )
-    if update is not None and update not in found:
-        raise UserError(
-            f"--update {update}: no failure was saved there; there are {', '.join(map(str, found))}"
-        )
-    return folder / str(max(found) if update is None else update)
+    return found
 
 
 def load_state(checkpoints: Path, agent: Agent, bad: Any) -> tuple[TrainState, str]:

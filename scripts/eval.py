@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
 from dreamworld.types import Mode
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from dreamworld.training.evaluate import Evaluation
 
 
+DESCRIPTION = "Evaluate the agent of a run: dreamworld eval DIR"
+
+
 @dataclasses.dataclass(frozen=True)
 class Flags:
     logdir: str = ""
-    """Folder of the run."""
+    """Folder of the run, where it is not the first word."""
     episodes: Annotated[int, EPISODES] = 10
     mode: Literal["sample", "greedy"] = "sample"
     """Sampled (as published) or greedy actions."""
@@ -46,14 +50,23 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Loads, plays, prints; adds a row to the run's eval.jsonl."""
-    from dreamworld import cli
+    from dreamworld.scripts import folders
 
-    flags = cli.parse_flags(argv, Flags(), prog="dreamworld eval", description="Evaluate the agent of a run.")
-    if not flags.logdir:
-        raise UserError("--logdir: needs the folder of a run")
+    flags = read(argv)
+    folders.require_run(flags.logdir)
     row = evaluate_run(flags)
     print(json.dumps(row) if flags.json else describe(row))
     return 0
+
+
+def read(argv: Sequence[str]) -> Flags:
+    """The options of a command line: DIR first, or --logdir DIR."""
+    from dreamworld import cli
+    from dreamworld.scripts import folders
+
+    folder, options = folders.split(argv, "eval")
+    flags = cli.parse_flags(options, Flags(), prog="dreamworld eval DIR", description=DESCRIPTION)
+    return dataclasses.replace(flags, logdir=folders.agreed(folder, flags.logdir, "eval"))
 
 
 def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
@@ -144,8 +157,12 @@ def describe(row: dict) -> str:
     """What a person reads."""
     returns = ", ".join(f"{value:.4g}" for value in row["returns"])
     text = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
-    cut = f", {row['cut']} of them cut at {max(row['lengths']):,} steps (--max_steps)" if "cut" in row else ""
-    return f"{text} over {len(row['returns'])} episodes{cut}\nreturns: {returns}" + (
+    cut = (
+        f", {row['cut']} of them cut at {words.count(max(row['lengths']), 'step')} (--max_steps)"
+        if "cut" in row
+        else ""
+    )
+    return f"{text} over {words.count(len(row['returns']), 'episode')}{cut}\nreturns: {returns}" + (
         f"\nvideo: {row['video']}" if "video" in row else ""
     )
 

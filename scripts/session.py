@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from dreamworld import flops, parallel
+from dreamworld import flops, parallel, words
 from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
@@ -25,7 +25,7 @@ from dreamworld.parallel import Layout
 from dreamworld.player import Player
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
-from dreamworld.scripts import budget, common, preflight, stored
+from dreamworld.scripts import budget, common, ending, preflight, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
@@ -180,7 +180,9 @@ def resume(loop: Loop, step: int | None = None) -> None:
     loop.logger.begin(loop.counters.step)
     for problem in problems:
         loop.progress.message(problem)
-    loop.progress.message(f"continued at step {loop.counters.step:,} ({loop.counters.updates:,} updates)")
+    loop.progress.message(
+        f"continued at step {loop.counters.step:,} ({words.count(loop.counters.updates, 'update')})"
+    )
 
 
 def run_loop(loop: Loop, stop: Stop) -> int:
@@ -207,7 +209,8 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         loop.write_status("preempted")
         tell_problems(loop)
         loop.progress.message(
-            f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. The same command continues."
+            f"stopped by {stop.reason}; saved at step {loop.counters.step:,}. "
+            + ending.how_to_continue([loop.rundir], [loop.config])
         )
         return int(Exit.PREEMPTED)
     loop.write_status("finished")
@@ -215,9 +218,9 @@ def run_loop(loop: Loop, stop: Stop) -> int:
         loop.logger.flush()
         loop.logger.pictures.learning_curve()
     tell_problems(loop)
-    loop.progress.message(
-        f"finished: {loop.counters.step:,} steps, {loop.counters.updates:,} updates. {loop.rundir}"
-    )
+    if loop.team.leads:
+        for line in ending.finished_lines([loop]):
+            loop.progress.message(line)
     return int(Exit.OK)
 
 
@@ -289,9 +292,10 @@ def make_evaluator(
         if found.unfilmed:
             problems.give_up(EVALUATIONS, found.unfilmed)
         loop.progress.message(
-            f"evaluation at step {step:,}: {row['mean']:.4g} mean return of {len(found.returns)} episodes"
+            f"evaluation at step {step:,}: mean return {row['mean']:.4g} "
+            f"({words.count(len(found.returns), 'episode')})"
             + (
-                f", {found.cut} of them cut at {config.eval.max_steps:,} steps (eval.max_steps)"
+                f", {found.cut} of them cut at {words.count(config.eval.max_steps, 'step')} (eval.max_steps)"
                 * bool(found.cut)
             )
         )

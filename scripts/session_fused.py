@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from dreamworld import parallel
+from dreamworld import parallel, words
 from dreamworld.config import Config
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
@@ -88,7 +88,9 @@ def train_fused_seeds(config: Config, source: Any = None) -> int:
         params = jax.eval_shape(first.learner.agent.init, jax.random.PRNGKey(0)).params
         memory = f"{replay_rows(config, first.learner.agent)} for each seed, on the device"
         announce(progress, configs[0], rundirs[0], first.learner.agent, first.env, params, devices, memory)
-        progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
+        progress.message(
+            f"{words.count(len(configs), 'seed')} in one program: {', '.join(map(str, rundirs))}"
+        )
         return session_seeds.run_group(lockstep, progress, stack.enter_context(Stop(config.run.grace_s)))
 
 

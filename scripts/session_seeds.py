@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from dreamworld import parallel
+from dreamworld import parallel, words
 from dreamworld.config import Config
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.errors import UserError
@@ -19,7 +19,7 @@ from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import Estimate
-from dreamworld.scripts import budget, common, preflight, session, stored
+from dreamworld.scripts import budget, common, ending, preflight, session, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training.group import (
     Meeting,
@@ -125,7 +125,7 @@ def _train(
     announce(
         progress, configs[0], rundirs[0], agent, envs[0], params, devices, f"{memory}, all seeds together"
     )
-    progress.message(f"{len(configs)} seeds in one program: {', '.join(map(str, rundirs))}")
+    progress.message(f"{words.count(len(configs), 'seed')} in one program: {', '.join(map(str, rundirs))}")
     executor = None
     if all(env.engine in PARALLEL_ENGINES for env in envs):
         executor = stack.enter_context(ThreadPoolExecutor(len(envs)))
@@ -208,16 +208,18 @@ def run_group(group: Lockstep, progress: Progress, stop: Stop) -> int:
         loop.write_status("preempted" if stop.requested else "finished")
     if stop.requested:
         progress.message(
-            f"stopped by {stop.reason}; saved at step {counters.step:,}. The same command continues."
+            f"stopped by {stop.reason}; saved at step {counters.step:,}. "
+            + ending.how_to_continue(
+                [loop.rundir for loop in group.loops], [loop.config for loop in group.loops]
+            )
         )
         return int(Exit.PREEMPTED)
     for loop in group.loops:
         loop.logger.flush()
         loop.logger.pictures.learning_curve()
         session.tell_problems(loop)
-    progress.message(
-        f"finished: {counters.step:,} steps, {counters.updates:,} updates of {len(group.loops)} seeds."
-    )
+    for line in ending.finished_lines(group.loops):
+        progress.message(line)
     return int(Exit.OK)
 
 

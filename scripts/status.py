@@ -8,19 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from dreamworld import cli, text
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
-from dreamworld.logging.progress import format_duration
-from dreamworld.sweep.status import STALE_S, Row, is_over, rows, summary
-from dreamworld.text import marked
+from dreamworld.sweep.status import STALE_S, is_over, rows
+from dreamworld.sweep.table import render, show
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-COLOURS = {"finished": "green", "running": "cyan", "starting": "cyan", "failed": "red", "waiting": "dim"}
 DESCRIPTION = "Show the state of the runs at or below a directory: dreamworld status DIR"
 
 
@@ -49,12 +44,7 @@ def main(argv: Sequence[str]) -> int:
     elif flags.watch:
         watch(root, flags)
     else:
-        from rich.console import Console
-
-        console = Console()
-        if not console.is_terminal:
-            console.width = 160
-        console.print(render(rows(root, flags.stale_s)))
+        show(rows(root, flags.stale_s))
     return 0
 
 
@@ -71,52 +61,6 @@ def watch(root: Path, flags: Flags) -> None:
                 live.update(render(table), refresh=True)
     except KeyboardInterrupt:
         return
-
-
-def render(found: list[Row]) -> RenderableType:
-    """The table, with a line that counts the states."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("run", "state"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("step", "", "fps", "return", "left"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for name in ("host", "heartbeat"):
-        grid.add_column(name, no_wrap=True)
-    for row in found:
-        colour = COLOURS.get(row.state, "yellow")
-        share = f"{min(row.step / row.steps, 99):.0%}" if row.step is not None and row.steps else ""
-        cells = [
-            marked(row.run),
-            f"[{colour}]{marked(row.state)}[/]",
-            _count(row.step),
-            share,
-            _count(row.fps),
-        ]
-        cells += [_return(row.mean_return), _duration(row.eta_s), marked(row.host)]
-        silent = row.heartbeat_s is None or row.state == "finished"
-        grid.add_row(*cells, "" if silent else f"{_duration(row.heartbeat_s)} ago")
-    errors = [f"[red]{marked(row.run)}[/]: {marked(row.error)}" for row in found if row.error]
-    return Group(grid, *errors, marked(summary(found)))
-
-
-def _count(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
-
-
-def _return(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return format_duration(seconds) if abs(seconds) < 1e10 else "?"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
+from dreamworld.logging.rundir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +23,14 @@ class Flags:
     """With --supervise: restarts without progress before giving up."""
 
 
+DESCRIPTION = """Train an agent: dreamworld train --configs … --task NAME --logdir DIR
+
+Continue the run in a folder as it was begun: dreamworld train DIR. Options that follow change what may change."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses, builds and trains; returns the exit code."""
-    from dreamworld import cli
-
-    config, flags = cli.parse_with(argv, Flags(), prog="dreamworld train", description="Train an agent.")
+    config, flags = read(argv)
     if not flags.supervise:
         return train(config)
     from dreamworld.training.group import checkpoint_folders
@@ -33,6 +38,23 @@ def main(argv: Sequence[str]) -> int:
 
     command = [sys.executable, "-m", "dreamworld", "train", *without_flags(argv)]
     return supervise(command, checkpoints=checkpoint_folders(config), max_restarts=flags.max_restarts)
+
+
+def read(argv: Sequence[str]) -> tuple[Config, Flags]:
+    """The config of a command line, and the supervisor's options; a folder before them gives the config below."""
+    from dreamworld import cli
+    from dreamworld.scripts import folders
+
+    folder, options = folders.split(argv, "train")
+    stored = functools.partial(folders.to_continue, folder) if folder else None
+    config, flags = cli.parse_with(
+        options, Flags(), prog="dreamworld train [DIR]", description=DESCRIPTION, base=stored
+    )
+    if folder:
+        folders.require_same_seeds(folder, config)
+        logdir = folders.agreed(folder, config.logdir, "train")
+        config = dataclasses.replace(config, logdir=str(RunDir(logdir)))
+    return config, flags
 
 
 def without_flags(argv: Sequence[str]) -> list[str]:
@@ -61,11 +83,13 @@ def train(config: Config, env: Any = None) -> int:
 
 
 def _train(config: Config, env: Any) -> int:
-    from dreamworld.logging.rundir import RunDir
     from dreamworld.scripts import session, session_fused, session_seeds, stored
     from dreamworld.training import hosts
 
     config, env = stored.name_task(config, env)
+    if said := finished_already(config):
+        print("\n".join(said), flush=True)
+        return 0
     fused = config.run.mode == "fused"
     if fused and (config.parallel.coordinator or config.parallel.processes > 1):
         raise UserError("--run.mode fused trains in one process; use --run.mode host")
@@ -78,6 +102,16 @@ def _train(config: Config, env: Any) -> int:
         if fused:
             return session_fused.train_fused(rundir, config, env)
         return session.train_in(rundir, config, env, team)
+
+
+def finished_already(config: Config) -> list[str]:
+    """What to say of a training with nothing left to do; empty where there is something."""
+    from dreamworld.scripts import ending, folders
+    from dreamworld.training.group import seed_configs
+
+    configs = seed_configs(config) if config.seeds else [config]
+    rundirs = [RunDir.of(each) for each in configs]
+    return ending.already_lines(rundirs, configs) if folders.finished(rundirs, configs) else []
 
 
 if __name__ == "__main__":

@@ -258,6 +258,7 @@ def test_a_damaged_latents_file_is_replaced_although_no_step_follows(finished, t
     shutil.copytree(logdir, tmp_path / "run")
     path = max(tmp_path.glob("run/replay/latents-*.dwl"))
     damage(path, "flip")
+    RunDir(tmp_path / "run").write_status("preempted")  # a finished run is left as it is
     assert train(config_of(tmp_path / "run", STEPS)) == 0
     found = go_on(tmp_path / "run")
     assert found.step == STEPS and path.name not in found.said

@@ -1,8 +1,12 @@
 """Whole runs from the command line and from Python: learning, kill -9, loading, starting from another run."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,12 +16,13 @@ import numpy as np
 import pytest
 
 import dreamworld
+from dreamworld import __main__ as console
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import common
 from dreamworld.scripts import eval as eval_script
-from dreamworld.scripts.train import train
+from dreamworld.scripts.train import read, train
 
 DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
 
@@ -36,9 +41,12 @@ def wait_for(condition, timeout_s=120):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished debug run on CartPole."""
-    logdir = tmp_path_factory.mktemp("run") / "cartpole"
+    logdir = tmp_path_factory.mktemp("run") / "cart pole"
     config = cli.parse([*DEBUG, "--logdir", str(logdir), "--run.steps", "200", "--run.save_every", "100"])
-    assert train(config) == 0
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert train(config) == 0
+    (logdir / "said.txt").write_text(said.getvalue())
     return config, RunDir(logdir)
 
 
@@ -85,6 +93,26 @@ def test_load_acts_in_five_lines(finished):
     assert action["action"].shape == (1,) and action["action"][0] in (0, 1)
     np.testing.assert_array_equal(action["action"], same["action"])  # the state is explicit
     assert after.step == again.step == 1
+
+
+def test_the_end_says_returns_time_curve_and_commands_that_run(finished, capsys):
+    _, rundir = finished
+    lines = (rundir.path / "said.txt").read_text().partition("finished: ")[2].splitlines()
+    assert re.fullmatch(rf"200 steps, \d+ updates in \d+m?s.*\. {re.escape(str(rundir))}", lines[0])
+    assert re.fullmatch(r"  returns +last \S+, mean \S+ of the last \d+ episodes", lines[1])
+    assert lines[2].split(maxsplit=1) == ["curve", str(rundir.learning_curve)]
+    assert rundir.learning_curve.is_file()
+    evaluate, compare, go_on = (shlex.split(line.partition("dreamworld ")[2]) for line in lines[3:])
+    before = rundir.evals.read_text() if rundir.evals.exists() else ""
+    assert console.main([*evaluate, "--episodes", "1", "--max_steps", "5"]) == 0
+    assert rundir.evals.read_text().startswith(before)
+    rundir.evals.write_text(before)
+    assert console.main([*compare, "--out", str(rundir.path.parent / "report")]) == 0
+    config, _ = read(go_on[1:])
+    assert config.run.steps == 400 and config.logdir == str(rundir)
+    capsys.readouterr()
+    assert console.main(go_on[:2]) == 0
+    assert "finished already: all 200 steps are done" in capsys.readouterr().out
 
 
 def test_eval_adds_a_row_with_every_return(finished):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -230,7 +231,8 @@ class RunDir:
         if fixed:
             raise UserError(
                 f"--logdir {self.path}: holds a run with other settings: {presets.describe_diff(fixed)}; "
-                "use those of the run (left), or another folder"
+                "use those of the run (left), or another folder; to continue it as it is: "
+                f"dreamworld train {shlex.quote(str(self.path))}"
             )
         told = {key: change for key, change in changes.items() if not _among(key, SILENT)}
         return [

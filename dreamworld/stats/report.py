@@ -11,7 +11,7 @@ from dreamworld.stats.analysis import Analysis, Options, analyse
 from dreamworld.stats.export import write_csv
 from dreamworld.stats.notes import describe
 from dreamworld.stats.tables import aggregate_tables, markdown, score_table
-from dreamworld.text import marked
+from dreamworld.text import marked, printable
 
 PAGE = "report.html"
 
@@ -62,6 +62,12 @@ def _check_writable(folder: Path) -> None:
 
 def print_report(analysis: Analysis, page: Path) -> None:
     """Prints notes, aggregates and final scores, and where the files are."""
+    print_tables(analysis)
+    print(f"Report: {printable(page)}")
+
+
+def print_tables(analysis: Analysis) -> None:
+    """Prints notes, aggregates and final scores."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -81,4 +87,3 @@ def print_report(analysis: Analysis, page: Path) -> None:
             repeated = before is not None and before[0] == row[0]
             grid.add_row(*("" if repeated and not index else marked(cell) for index, cell in enumerate(row)))
         console.print(grid, highlight=False)
-    console.print(f"Report: {marked(page)}", highlight=False, soft_wrap=True)

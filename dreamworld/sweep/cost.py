@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.reading import BadFile
 from dreamworld.stats.scores import read_run
 from dreamworld.sweep.plan import Job, frames_per_step
@@ -52,7 +53,7 @@ def estimate(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> Co
         if job.task in rates:
             rate = float(np.median(rates[job.task]))
             sources.append(
-                f"{len(rates[job.task])} run(s) of {job.task} measured here ({rate:,.0f} frames/s)"
+                f"{words.count(len(rates[job.task]), 'run')} of {job.task} measured here ({rate:,.0f} frames/s)"
             )
         elif spec.fps:
             rate = spec.fps
@@ -70,8 +71,10 @@ def describe(cost: Cost, slots: int) -> str:
     """The estimate in one line."""
     if cost.frames == 0:
         return "nothing left to train"
-    frames = f"{cost.frames:,.0f} environment frames left"
+    frames = f"{words.count(cost.frames, 'environment frame')} left"
     if not np.isfinite(cost.hours):
         return f"{frames}; no estimate of the time: no run was measured here and no --fps was stated"
     wall = f", about {cost.hours / slots:.2g} h with {slots} at a time" if slots > 1 else ""
-    return f"{frames}: about {cost.hours:.2g} hours of work{wall}, from {cost.source}"
+    return (
+        f"{frames}: about {words.count(float(f'{cost.hours:.2g}'), 'hour')} of work{wall}, from {cost.source}"
+    )

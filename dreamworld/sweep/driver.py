@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dreamworld import streams
+from dreamworld import streams, words
 from dreamworld.errors import UserError
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
@@ -27,10 +27,13 @@ from dreamworld.sweep.state import (
     save_plan,
     state_of,
 )
+from dreamworld.sweep.status import rows
+from dreamworld.sweep.table import show
 from dreamworld.text import marked
 
 USAGE, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes of `dreamworld train`, and of a stopped sweep
 POLL_S = 0.2
+SHOWN = 40  # runs of a table at the end
 Say = Callable[[str], None]
 
 
@@ -191,7 +194,7 @@ def _run(spec: Spec, jobs: list[Job], launcher: Launcher, say: Say) -> int:
     say(f"launcher: {launcher.about}")
     say(f"cost: {cost.describe(cost.estimate(spec, jobs, states), launcher.slots)}")
     if elsewhere:
-        say(f"{len(elsewhere)} runs are in SLURM's queue already")
+        say(f"in SLURM's queue already: {words.count(len(elsewhere), 'run')}")
     todo = [job for job in jobs if states[job.name] != "finished" and job.name not in elsewhere]
     with Stop().installed() as stop:
         outcome = Driver(spec, launcher, say).run(todo, stop)
@@ -236,21 +239,29 @@ def conclude(spec: Spec, outcome: Outcome, stop: Stop, say: Say) -> int:
         say(f"failed: {name}: {why}")
     if outcome.left:
         follow = f"follow: dreamworld status {spec.folder} --watch; the same command continues"
-        say(f"{len(outcome.left)} runs are not finished; {follow}")
+        say(f"not finished: {words.count(len(outcome.left), 'run')}; {follow}")
     write_report(spec, say)
     if stop.requested:
         return PREEMPTED
     return 1 if outcome.failed else 0
 
 
+def show_table(spec: Spec) -> None:
+    """Prints the state of the runs, of many those that are not finished; nothing where no run has begun."""
+    with contextlib.suppress(UserError):
+        show(rows(spec.folder), SHOWN)
+
+
 def write_report(spec: Spec, say: Say) -> None:
-    """The report over all runs of the sweep, finished or not; a line where there is nothing to report yet."""
+    """The table of the runs, and the report over all of them, finished or not; a line where there is none yet."""
     from dreamworld.stats.analysis import Options
-    from dreamworld.stats.report import report
+    from dreamworld.stats.report import print_tables, report
 
     options = Options(baseline=spec.baseline == "published")
+    show_table(spec)
     try:
-        _, page = report([str(spec.folder)], title=spec.name, options=options)
+        analysis, page = report([str(spec.folder)], title=spec.name, options=options)
+        print_tables(analysis)
     except UserError as error:
         say(f"no report yet: {error}")
     except Exception as error:  # the runs are what counts: a report can be made again
@@ -272,7 +283,7 @@ def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> 
         console.width = 120
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=marked(f"{spec.name}: {len(jobs)} runs in {spec.folder}"),
+        title=marked(f"{spec.name}: {words.count(len(jobs), 'run')} in {spec.folder}"),
         title_justify="left",
     )
     for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile, is_number
 from dreamworld.stats.files import read_config, read_events, read_plan, read_status
@@ -57,9 +58,22 @@ def rows(root: Path, stale_s: float = STALE_S) -> list[Row]:
     if not names and not unread:
         raise UserError(f"{root} holds no runs and no sweep; give the directory of one")
     return unread + [
-        _row(name, found[name], events.get(name, {}), stale_s) if name in found else Row(name, "waiting")
+        _row(name, found[name], events.get(name, {}), stale_s)
+        if name in found
+        else _not_begun(name, events.get(name, {}))
         for name in names
     ]
+
+
+def _not_begun(name: str, event: dict[str, Any]) -> Row:
+    """A planned run that has no files: it waits, or what was wrong came before them."""
+    if event.get("event") != "failed":
+        return Row(name, "waiting")
+    return Row(name, "failed", error=_why(event))
+
+
+def _why(event: dict[str, Any]) -> str:
+    return str(event.get("error") or f"exit code {event.get('code')}")
 
 
 def _tried(read: Callable[[Path], Any], root: Path, instead: Any) -> tuple[Any, str]:
@@ -86,7 +100,7 @@ def _row(name: str, path: Path, event: dict[str, Any], stale_s: float) -> Row:
         state = _presence(config, status, state, age, stale_s)
     error = status.get("error", "")
     if event.get("event") == "failed" and state != "finished":
-        state, error = "failed", error or str(event.get("error") or f"exit code {event.get('code')}")
+        state, error = "failed", error or _why(event)
     return Row(
         run=name,
         state=state,
@@ -140,7 +154,7 @@ def summary(table: list[Row]) -> str:
     listed = ", ".join(
         f"{count} {state}" for state, count in sorted(counts.items(), key=lambda item: -item[1])
     )
-    return f"{listed} of {len(table)} run{'s' if len(table) > 1 else ''}"
+    return f"{listed} of {words.count(len(table), 'run')}"
 
 
 def is_over(table: list[Row]) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import dreamworld
 from dreamworld import cli
 from dreamworld.__main__ import COMMANDS, main
-from dreamworld.scripts.train import Flags as TrainFlags
+from dreamworld.scripts.train import read
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
@@ -156,7 +156,7 @@ def plan_training(rest):
     """Parses, builds the environment, and traces the agent's parameters."""
     from dreamworld.scripts import common
 
-    config, _ = cli.parse_with(rest, TrainFlags(), prog="dreamworld train")
+    config, _ = read(rest)
     agent = common.build_agent(config)
     assert jax.tree.leaves(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
 

@@ -75,7 +75,7 @@ def test_the_failure_is_repeated_from_disk(run):
     text = "\n".join(debug.debug_batch(agent, state, carry, bad.batch))
     assert "losses that are not finite: loss/penalty, loss/total" in text
     assert "gradients that are not finite: 0 of 1" in text
-    assert 'penalty = jnp.log(params["w"])' in text and "log makes float32[] with 1 of 1 values nan" in text
+    assert 'penalty = jnp.log(params["w"])' in text and "log makes float32[] with 1 of 1 value nan" in text
 
 
 def test_another_checkpoint_is_said_to_be_one(run):
@@ -105,6 +105,6 @@ def test_a_bad_observation_is_named():
 
 def test_a_run_without_failures_is_the_users_to_know(tmp_path, run):
     with pytest.raises(UserError, match="has caught nothing"):
-        debug.main([str(tmp_path / "elsewhere")])
+        debug.explain(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="--update 7: no failure was saved there; there are 2"):
         debug.explain(run[0], 7)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dreamworld.errors import UserError
-from dreamworld.sweep import state
+from dreamworld.sweep import driver, state
 
 SIX = {f"gym_{task}/seed{seed}": "finished" for task in "AB" for seed in range(3)}
 
@@ -35,6 +36,23 @@ def test_sweep_with_a_crash_and_a_kill_ends_complete_with_its_report(run_sweep, 
         assert len(ends) == len(lines) == 10  # continued from where it broke off, not from the start
         assert float(row["return"]) == pytest.approx(np.mean([ends[100]]))
     assert (tmp_path / "sweep/statistics/report.html").stat().st_size > 10_000
+
+
+def test_a_sweep_ends_with_the_table_of_its_runs_and_that_of_its_report(run_sweep, capsys):
+    assert run_sweep(tasks=["gym_A"], seeds="0:2")[0] == 0
+    shown = capsys.readouterr().out
+    assert len(re.findall(r"gym_A/seed[01] +finished +100 +100%", shown)) == 2
+    assert "2 finished of 2 runs" in shown and "Final scores" in shown
+    assert run_sweep(tasks=["gym_A"], seeds="0:2")[0] == 0  # nothing left to train
+    assert "2 finished of 2 runs" in capsys.readouterr().out
+
+
+def test_of_a_large_sweep_the_table_shows_what_is_not_finished(monkeypatch, run_sweep, capsys):
+    monkeypatch.setattr(driver, "SHOWN", 1)
+    assert run_sweep(seeds="0:2", retries="0", faults={"gym_A/seed0": "usage"})[0] == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"gym_A/seed0 +failed", shown) and not re.search(r"gym_A/seed1 +finished", shown)
+    assert "1 failed, 1 finished of 2 runs" in shown
 
 
 def test_same_command_skips_finished_runs_and_extends(run_sweep, states, tmp_path):
@@ -150,7 +168,7 @@ def test_cost_comes_from_measured_runs_and_says_so(run_sweep):
     _, said = run_sweep()
     assert "no estimate of the time: no run was measured here" in said
     _, said = run_sweep(seeds="0:3", options={"run.steps": "100"}, fps="50")
-    assert "200 environment frames left: about" in said and "1 run(s) of gym_A measured here" in said
+    assert "200 environment frames left: about" in said and "1 run of gym_A measured here" in said
     _, said = run_sweep(tasks=["gym_B"], fps="50", dry_run="true")
     assert "from the stated 50 frames/s" in said
 

@@ -84,6 +84,14 @@ def test_json_and_table_show_the_same_runs(heartbeat, tmp_path, capsys):
         assert words in table
 
 
+def test_a_share_of_steps_is_never_more_than_all(heartbeat, tmp_path, capsys):
+    heartbeat("a", "finished", step=4048, steps=4000)
+    heartbeat("b", "running", step=3999, steps=4000)
+    assert command.main([str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert "4,048  100%" in table and "3,999   99%" in table
+
+
 def test_watching_ends_when_every_run_has_ended(heartbeat, tmp_path, capsys):
     heartbeat("a", "finished", step=10, steps=10)
     assert command.main([str(tmp_path), "--watch"]) == 0

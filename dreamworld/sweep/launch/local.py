@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.plan import Job
@@ -65,7 +66,7 @@ def make_slots(spec: Spec, gpus: list[str], cores: list[int]) -> list[Slot]:
     on_gpu = _gpu_sets(wanted, gpus)
     count = spec.workers or len(on_gpu) or max(1, len(cores) // (spec.cores or CORES))
     if on_gpu and count > len(on_gpu):
-        fits = f"{len(on_gpu)} runs with {wanted:g} GPUs each"
+        fits = f"{words.count(len(on_gpu), 'run')} with {words.count(wanted, 'GPU')} each"
         raise UserError(f"workers: got {count}, but this machine fits {fits}; share them: gpus: 0.5")
     width = spec.cores or (max(1, len(cores) // count) if on_gpu else min(CORES, len(cores)))
     none = () if gpus else None  # an empty list hides GPUs from runs that want none
@@ -99,7 +100,10 @@ class LocalPool:
         used = {core for slot in slots for core in slot.cores}
         shared = sum(len(slot.cores) for slot in slots) > len(used)
         gpus = sorted({gpu for slot in slots for gpu in slot.gpus or ()})
-        self.about = f"{len(slots)} at a time here, {len(slots[0].cores)} cores each" + " (shared)" * shared
+        self.about = (
+            f"{len(slots)} at a time here, {words.count(len(slots[0].cores), 'core')} each"
+            + " (shared)" * shared
+        )
         self.about += f", on GPU {', '.join(gpus)}" if gpus else ""
 
     def start(self, job: Job) -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.launch.local import CORES
@@ -55,13 +56,16 @@ class RayPool:
         fits = sum(self._room(node) for node in nodes)
         if fits == 0:
             raise UserError(
-                f"launcher ray: no node has {self._cores} cores and {self._gpus:g} GPUs for a run; "
-                f"the largest has {most} cores and {max(node.get('GPU', 0) for node in nodes):g} GPUs"
+                f"launcher ray: no node has {words.count(self._cores, 'core')} and "
+                f"{words.count(self._gpus, 'GPU')} for a run; "
+                f"the largest has {words.count(most, 'core')} and "
+                f"{words.count(max(node.get('GPU', 0) for node in nodes), 'GPU')}"
             )
         self.limit = spec.workers or jobs
         self.slots = min(fits, self.limit)
         self.about = (
-            f"Ray on {len(nodes)} node(s), {self._cores} cores and {self._gpus:g} GPUs each, "
+            f"Ray on {words.count(len(nodes), 'node')}, {words.count(self._cores, 'core')} and "
+            f"{words.count(self._gpus, 'GPU')} each, "
             f"{self.slots} at a time now"
         )
         self._task = ray.remote(execute).options(num_cpus=self._cores, num_gpus=self._gpus, max_retries=0)

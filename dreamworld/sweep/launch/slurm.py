@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, text
+from dreamworld import presets, text, words
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import write_json
 from dreamworld.reading import BadFile, read_json
@@ -64,7 +64,9 @@ class SlurmArray:
         self.limit = jobs
         self.slots = min(spec.workers or jobs, jobs)
         self.detached = not spec.wait
-        self.about = f"SLURM job array, {self.slots} at a time at most, {self._threads} cores each"
+        self.about = (
+            f"SLURM job array, {self.slots} at a time at most, {words.count(self._threads, 'core')} each"
+        )
 
     def start(self, job: Job) -> None:
         """Puts a run in the next array."""
