@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.reading import INT64, BadFile, PathLike, is_number, read_json
 
 REQUIRED: Any = object()
@@ -90,14 +91,14 @@ class Fields:
         except (ValueError, OverflowError):
             array = np.zeros(0)
         if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind != "i":
-            raise self.bad(key, f"a list of rows of {columns} whole numbers")
+            raise self.bad(key, f"a list of rows of {words.count(columns, 'whole number')}")
         return array
 
     def table_row(self, key: str, columns: int) -> list[int]:
         """A list of `columns` whole numbers of at least 0."""
         row = self.items(key, int)
         if len(row) != columns or not all(0 <= value < INT64 for value in row):
-            raise self.bad(key, f"a list of {columns} whole numbers")
+            raise self.bad(key, f"a list of {words.count(columns, 'whole number')}")
         return row
 
     def fields(self, key: str) -> Fields:

@@ -19,6 +19,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from dreamworld import words
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.types import Batch, Output, TrainState
@@ -39,11 +40,11 @@ def axis_sizes(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
     fixed = math.prod(size for size in sizes.values() if size != -1)
     product = " x ".join(f"parallel.{axis} {size}" for axis, size in sizes.items() if size != -1)
     if fixed > devices:
-        raise UserError(f"{product} needs {fixed} devices; there are {devices}")
+        raise UserError(f"{product} needs {words.count(fixed, 'device')}; there are {devices}")
     if rest:
         if devices % fixed:
             raise UserError(
-                f"{devices} devices can't be divided by {product}, so parallel.{rest[0]} -1 has no size"
+                f"{words.count(devices, 'device')} can't be divided by {product}, so parallel.{rest[0]} -1 has no size"
             )
         sizes[rest[0]] = devices // fixed
     return sizes["seed"], sizes["data"], sizes["fsdp"]
@@ -60,7 +61,8 @@ def make_mesh(config: ParallelConfig, devices: Sequence[Any] | None = None) -> M
     used = math.prod(shape)
     if len(processes) > 1 and used < len(devices):
         raise UserError(
-            f"parallel.seed x data x fsdp is {used}; with several processes it must be all {len(devices)} devices"
+            f"parallel.seed x data x fsdp is {used}; with several processes it must be all "
+            f"{words.count(len(devices), 'device')}"
         )
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:used])
     if len(processes) > 1:
@@ -75,7 +77,7 @@ def _check_processes(mesh: Mesh) -> None:
         each = mesh.size // len({device.process_index for device in mesh.devices.flat})
         raise UserError(
             f"parallel.seed {mesh.shape['seed']} x parallel.fsdp {mesh.shape['fsdp']}: must divide the "
-            f"{each} devices of a process, since each process brings its own part of the batch"
+            f"{words.count(each, 'device')} of a process, since each process brings its own part of the batch"
         )
 
 
@@ -171,7 +173,7 @@ def make_layout(config: ParallelConfig, *, batch_size: int, seeds: int = 0, devi
     if not seeds and shape["seed"] > 1:
         raise UserError(f"--parallel.seed {shape['seed']}: is for runs of several --seeds")
     if seeds and seeds % shape["seed"]:
-        raise UserError(f"{seeds} seeds can't be divided by parallel.seed {shape['seed']}")
+        raise UserError(f"{words.count(seeds, 'seed')} can't be divided by parallel.seed {shape['seed']}")
     return Layout(mesh, config.fsdp_threshold, seeds)
 
 

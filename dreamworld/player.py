@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from dreamworld import words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.spaces import make_native
 from dreamworld.errors import UserError
@@ -205,9 +206,8 @@ def _is_batched(key: str, array: np.ndarray, space: Space, batch: int) -> bool:
     shape = f"{space.shape} or {whole}" if batch == 1 else f"{whole}"
     text = f"observation {key!r} has the shape {array.shape}; expected {shape}"
     if array.ndim == len(whole) and array.shape[1:] == space.shape and len(array):
-        text += (
-            f" (the state is of initial({batch}); for {len(array)} environments it is initial({len(array)}))"
-        )
+        found = words.count(len(array), "environment")
+        text += f" (the state is of initial({batch}); for {found} it is initial({len(array)}))"
     raise UserError(text)
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 import yaml
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.text import is_control, printable
 from dreamworld.values import Loader
@@ -100,23 +101,19 @@ def read_bytes(path: PathLike, limit: int = MAX_JSON) -> bytes:
         except OSError as error:
             raise BlockedFile(path, error) from None
     if len(data) > limit:
-        raise BadFile(path, f"is larger than {_size(limit)}, which no such file is")
+        raise BadFile(path, f"is larger than {words.size(limit)}, which no such file is")
     return data
 
 
 def _read_remote(path: Any, limit: int) -> bytes:
     try:
         if path.stat().length > limit:
-            raise BadFile(path, f"is larger than {_size(limit)}, which no such file is")
+            raise BadFile(path, f"is larger than {words.size(limit)}, which no such file is")
         return path.read_bytes()
     except FileNotFoundError:
         raise MissingFile(path, "is missing (No such file)") from None
     except OSError as error:
         raise BlockedFile(path, error) from None
-
-
-def _size(limit: int) -> str:
-    return f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
 
 
 def read_text(path: PathLike, limit: int = MAX_JSON) -> str:
@@ -347,4 +344,6 @@ def _check_length(path: PathLike, shape: tuple[int, ...], dtype: np.dtype, left:
         or (dtype.itemsize == 0 and count > MAX_EMPTY)
         or max(shape, default=0) >= INT64
     ):
-        raise BadFile(path, f"has {left} bytes after a header of shape {shape!s:.100} and dtype {dtype}")
+        raise BadFile(
+            path, f"has {words.count(left, 'byte')} after a header of shape {shape!s:.100} and dtype {dtype}"
+        )

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, is_number
@@ -18,7 +19,8 @@ MAX_SIZE = 1 << 30  # elements, or classes
 def describe_space(space: Space) -> str:
     """`uint8 (64, 64, 3)`, `2 x 5 classes`, `float32 (6,)`."""
     if space.discrete:
-        return f"{space.size} x {space.classes} classes" if space.shape else f"{space.classes} classes"
+        classes = words.count(space.classes or 0, "class", "classes")
+        return f"{space.size} x {classes}" if space.shape else classes
     return f"{space.dtype} {space.shape}"
 
 
@@ -116,5 +118,5 @@ def _native_bounds(row: Fields, name: str, space: Space) -> tuple[Any, ...]:
     fits = lambda x: is_number(x) and (isinstance(x, int) or not space.discrete)
     if not isinstance(values, list) or len(values) != space.size or not all(map(fits, values)):
         kind = "whole" if space.discrete else "finite"
-        raise row.bad(name, f"a list of {space.size} {kind} numbers")
+        raise row.bad(name, f"a list of {words.count(space.size, f'{kind} number')}")
     return tuple(values)

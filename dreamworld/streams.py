@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from dreamworld import words
+
 LIMIT_BYTES = 64 << 10  # of what waits; the oldest goes first
 PATIENCE_S = 1.0  # for a reader that is slow; once it was too slow, nobody waits for it
 PIECE_BYTES = 512  # POSIX: a pipe that is ready takes so many without blocking
@@ -63,7 +65,8 @@ class Guarded(io.TextIOBase):
 
     def _drain(self) -> None:
         if self._lost and self._waiting:
-            note = f"[{self._lost} earlier pieces of output were lost: this stream did not take them]\n"
+            lost = words.count(self._lost, "earlier piece")
+            note = f"[lost, because this stream did not take it: {lost} of output]\n"
             self._waiting.appendleft(note.encode(self.encoding, "backslashreplace"))
             self._size += len(self._waiting[0])
             self._lost = 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 
+from dreamworld import words
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.finite import NotFinite
 from dreamworld.envs.report import Report, check_row, check_spaces, describe_spaces
@@ -139,7 +140,7 @@ class Walk:
         if lengths:
             lines.append(
                 f"episodes: {len(lengths)} ended, the shortest after {min(lengths)}, the longest after "
-                f"{max(lengths)} steps; "
+                f"{words.count(max(lengths), 'step')}; "
                 f"{terminal} terminated and {len(lengths) - terminal} truncated"
             )
         step_s = float(np.mean(self._step_s[EDGES:] or self._step_s))  # the first ones compile and warm up
@@ -147,10 +148,12 @@ class Walk:
             f"speed: {1 / step_s:.0f} steps/s in one process; a reset takes {np.mean(self._reset_s):.3g} s, "
             f"building it {build_s:.2g} s"
         )
-        first, last = self._memory[0] / 2**20, self._memory[-1] / 2**20
-        lines.append(f"memory: {last:.0f} MiB in this process, {last - first:+.0f} MiB while stepping")
+        first, last = self._memory[0], self._memory[-1]
+        sign = "-" if last < first else "+"
+        grown = f"{sign}{words.size(abs(last - first))}"
+        lines.append(f"memory: {words.size(last)} in this process, {grown} while stepping")
         row = sum(space.zeros().nbytes for space in self._env.obs_space.values())
-        lines.append(f"one million rows in replay: {row * 1e6 / 2**30:.2f} GiB of observations")
+        lines.append(f"one million rows in replay: {words.size(row * 1e6)} of observations")
         return lines
 
     def judge_episodes(self) -> None:
@@ -158,12 +161,13 @@ class Walk:
         notes = self._report.notes
         if not self._ends:
             notes.append(
-                f"no episode ended within {self._length} steps; if none ever does, set env.time_limit"
+                f"no episode ended within {words.count(self._length, 'step')}; if none ever does, set env.time_limit"
             )
         lengths = {length for length, _ in self._ends}
         if len(self._ends) >= 3 and len(lengths) == 1 and all(terminal for _, terminal in self._ends):
             notes.append(
-                f"every episode was terminated after exactly {lengths.pop()} steps; a time limit must be "
+                f"every episode was terminated after exactly {words.count(lengths.pop(), 'step')}; a time "
+                f"limit must be "
                 "truncated instead (terminated means that nothing of value can follow)"
             )
         if len(set(self._rewards)) == 1:

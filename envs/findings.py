@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 
+from dreamworld import words
+
 
 @dataclasses.dataclass
 class Finding:
@@ -44,4 +46,4 @@ class Findings:
 def _rows(found: Finding) -> str:
     if found.count == 1:
         return ""
-    return f" ({'the worst of ' * (found.badness > found.least)}{found.count} rows)"
+    return f" ({'the worst of ' * (found.badness > found.least)}{words.count(found.count, 'row')})"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.scalars import Misfit
 
 REWARD_MAX = float(np.finfo(np.float32).max)
@@ -47,5 +48,5 @@ def describe_bad(key: str, value: np.ndarray) -> str:
         return f"observation {key!r} is {value}"
     where = np.argwhere(bad)[0].tolist()
     index = where[0] if len(where) == 1 else tuple(where)
-    count = f"{bad.sum()} of {bad.size} values, the first at index {index}"
+    count = f"{bad.sum()} of {words.count(bad.size, 'value')}, the first at index {index}"
     return f"observation {key!r} holds {value[tuple(where)]} ({count})"

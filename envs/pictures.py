@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.config import EnvConfig
 from dreamworld.errors import UserError
 from dreamworld.types import Spaces
@@ -133,7 +134,8 @@ def pixels(layout: Layout, black: Any, white: Any, dtype: Any) -> Callable[[np.n
 def notes_on(spaces: Spaces) -> list[str]:
     """Observations that were probably meant as pictures."""
     return [
-        f"observation {key!r} is a vector of {space.size:,} values without bounds; if it is a picture, give its space "
+        f"observation {key!r} is a vector of {words.count(space.size, 'value')} without bounds; if it is a "
+        f"picture, give its space "
         "finite bounds (0 to 255, or 0 to 1)"
         for key, space in spaces.items()
         if space.dtype == "float32" and space.size >= LARGE and not np.isfinite([space.low, space.high]).all()

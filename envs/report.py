@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.base import Step
 from dreamworld.envs.findings import Findings
 from dreamworld.envs.pictures import notes_on
@@ -46,7 +47,7 @@ class Report:
         lines = [*self.spaces, *self.facts]
         lines += [f"note: {text}" for text in self.notes]
         lines += [f"PROBLEM: {text}" for text in self.problems]
-        lines.append(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)} found")
+        lines.append(f"{words.count(len(self.problems), 'problem')} found")
         return "\n".join(lines)
 
 
@@ -80,7 +81,7 @@ def _check_value(key: str, value: np.ndarray, space: Space, report: Report) -> N
     if value.dtype.kind == "f" and not (finite := np.isfinite(value)).all():
         report.value_problem("nan", key, "holds NaN or infinity", float((~finite).sum()))
     elif space.classes is not None and ((value < 0) | (value >= space.classes)).any():
-        text = f"is {value}, outside its {space.classes} classes"
+        text = f"is {value}, outside its {words.count(space.classes or 0, 'class', 'classes')}"
         report.value_problem("range", key, text, distance(0, space.classes - 1, value))
     elif not _within(value, space):
         values, bounds = f"{np.min(value):g} to {np.max(value):g}", f"[{space.low:g}, {space.high:g}]"
@@ -99,7 +100,11 @@ def describe_spaces(obs_space: Spaces, act_space: Spaces) -> list[str]:
     for kind, spaces in (("observation", obs_space), ("action", act_space)):
         for key, space in spaces.items():
             shape = "x".join(map(str, space.shape)) or "scalar"
-            what = f"{space.classes} classes" if space.discrete else f"{space.low:g} to {space.high:g}"
+            what = (
+                f"{words.count(space.classes or 0, 'class', 'classes')}"
+                if space.discrete
+                else f"{space.low:g} to {space.high:g}"
+            )
             image = ", image" if space.is_image else ""
             lines.append(f"{kind} {key}: {shape} {space.dtype}, {what}{image}")
     return lines

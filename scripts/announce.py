@@ -85,7 +85,8 @@ def describe_ratio(config: Config) -> str:
     per_step = run.train_ratio / (run.batch_size * run.batch_length)
     return (
         f"{words.count(per_step, 'gradient step')} per environment step: train_ratio {run.train_ratio:g} / "
-        f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in {run.steps:,.0f} steps"
+        f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in "
+        f"{words.count(run.steps, 'step')}"
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dreamworld import cli
+from dreamworld import cli, words
 from dreamworld.config import RunConfig
 from dreamworld.envs.render import backends
 from dreamworld.replay.memory import available_memory
@@ -28,7 +28,6 @@ from dreamworld.scripts.probes import (
     check_rendering,
     check_roms,
     check_video,
-    format_bytes,
     installed,
     one_backend_is_enough,
 )
@@ -164,14 +163,14 @@ def check_machine() -> list[Check]:
     """Cores, memory, and the shared memory of worker processes."""
     (memory, source), cores = available_memory(), usable_cores()
     checks = [Check("cores", "ok", f"{cores:g} usable of {os.cpu_count()}")]
-    text = f"{format_bytes(memory)}, the {source}"
+    text = f"{words.size(memory)}, the {source}"
     advice = "a run needs about 2 GB beside replay; see replay.capacity_bytes and replay.storage"
     checks.append(
         Check("memory", "ok", text) if memory > 4 * GB else Check("memory", "warning", text, advice)
     )
     if os.path.isdir("/dev/shm"):
         shared = shutil.disk_usage("/dev/shm").free
-        text = f"{format_bytes(shared)} free in /dev/shm"
+        text = f"{words.size(shared)} free in /dev/shm"
         advice = (
             "worker processes pass observations through it: docker run --shm-size=1g, or env.engine inprocess"
         )
@@ -189,7 +188,7 @@ def check_disk(topic: str, folder: str, option: str, enough: int) -> list[Check]
             Check(topic, "warning", f"{existing} can't be written to", f"choose another folder with {option}")
         ]
     free = shutil.disk_usage(existing).free
-    text = f"{format_bytes(free)} free for {path}"
+    text = f"{words.size(free)} free for {path}"
     if free < enough:
         return [Check(topic, "warning", text, f"make room, or choose another folder with {option}")]
     return [Check(topic, "ok", text)]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from dreamworld import cli
+from dreamworld import cli, words
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 
@@ -92,7 +92,7 @@ def check(argv: list[str]) -> int:
     from dreamworld.envs import make_env
     from dreamworld.envs.check import check_env
 
-    print(f"{name}: {flags.check_steps} steps with random actions", flush=True)
+    print(f"{name}: {words.count(flags.check_steps, 'step')} with random actions", flush=True)
     report = check_env(lambda: make_env(name, config.env), steps=flags.check_steps)
     print(report.text())
     return 1 if report.problems else 0

@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import optax
 
-from dreamworld import math, optim, testing
+from dreamworld import math, optim, testing, words
 from dreamworld.agents import dreamerv3
 from dreamworld.config import Config, OptimConfig
 from dreamworld.training.step import make_update, tensor_name
@@ -128,7 +128,9 @@ def main() -> int:
     recorded = make_recorded(OBS, ACT)
     rows = record(recorded, jax.jit(recorded.update))
     PATH.write_text(json.dumps(rounded(rows), indent=1) + "\n", "utf-8")
-    print(f"wrote {PATH}: {UPDATES} updates of {len(rows[0]['params'])} tensors, JAX {jax.__version__}")
+    print(
+        f"wrote {PATH}: {UPDATES} updates of {words.count(len(rows[0]['params']), 'tensor')}, JAX {jax.__version__}"
+    )
     return 0
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from typing import Literal
 
+from dreamworld import words
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -75,7 +77,7 @@ def check_devices() -> list[Check]:
     found = f"{answer['backend']}: " + ", ".join(
         f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds))
     )
-    found += f", {format_bytes(memory)}" if memory else ""
+    found += f", {words.size(memory)}" if memory else ""
     idle_gpu = answer["backend"] == "cpu" and nvidia_name()
     advice = f"{idle_gpu} is not used: pip install 'dreamworld[cuda]'" if idle_gpu else ""
     auto = "float32" if answer["backend"] == "cpu" else "bfloat16"
@@ -191,12 +193,3 @@ def check_video() -> list[Check]:
             Check("video", "broken", problem or "ffmpeg without libx264", "pip install -U 'imageio[ffmpeg]'")
         ]
     return [Check("video", "ok", f"ffmpeg {answer['version']} with H.264")]
-
-
-def format_bytes(count: float) -> str:
-    """Decimal units: `512 B`, `12.3 kB`, `61.4 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
+from dreamworld import words
 from dreamworld.limits import SEED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +103,7 @@ def describe(
     import jax
 
     how = ", its long tests one by one beside other work" if sliced else ""
-    machine = f"{os.cpu_count()} cores ({processor()}), JAX {jax.__version__},"
+    machine = f"{words.count(os.cpu_count() or 1, 'core')} ({processor()}), JAX {jax.__version__},"
     lines = ["# Soak", "", f"`make soak`{how}, {date.today()}, {machine}"]
     lines.append(f"Python {platform.python_version()}.")
     if demos:

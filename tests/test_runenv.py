@@ -100,7 +100,7 @@ def broken(path, value):
         ("act|torque|native|low", [1.0], "act.torque.native.low must be a list of 2 finite numbers"),
         ("act|torque|native|low", "ab", "act.torque.native.low must be"),
         ("act|torque|native|high", [1.0, None], "act.torque.native.high must be"),
-        ("act|gear|native|low", [0.5], "act.gear.native.low must be a list of 1 whole numbers"),
+        ("act|gear|native|low", [0.5], "act.gear.native.low must be a list of 1 whole number"),
     ],
     ids=str,
 )

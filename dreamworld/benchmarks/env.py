@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from dreamworld import cli, presets
+from dreamworld import cli, presets, words
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
@@ -229,7 +229,7 @@ def hardware() -> str:
             )
     except OSError:
         pass
-    return f"{cores} cores of {model}, Python {platform.python_version()}"
+    return f"{words.count(cores or 1, 'core')} of {model}, Python {platform.python_version()}"
 
 
 def _rivals(config: Config, num: int, ours: VectorEnv) -> dict[str, Contestant]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from dreamworld import cli
+from dreamworld import cli, words
 from dreamworld.benchmarks.loop import started
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
@@ -72,7 +72,9 @@ def measure_interval(loop: Any, steps: int) -> tuple[float, ...]:
     assert loop.checkpointer.wait() is None, loop.checkpointer.problem
     commit = loop.rundir.checkpoints / str(step) / "snapshot.json"
     cost = json.loads(commit.read_text())["snapshot"]["meta"]["0"]["replay"]["cost"]
-    assert steps <= cost["rows"] < steps + 2 * loop.env.num_envs, f"{cost['rows']} new rows, not {steps}"
+    assert steps <= cost["rows"] < steps + 2 * loop.env.num_envs, (
+        f"{words.count(cost['rows'], 'new row')}, not {steps}"
+    )
     size_mb = (cost["obs_bytes"] + cost["latent_bytes"]) / 1e6
     return waited, commit.stat().st_mtime - clock, cost["seconds"], size_mb, middle - began, ended - middle
 

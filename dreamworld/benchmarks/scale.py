@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from dreamworld import cli
+from dreamworld import cli, words
 from dreamworld.benchmarks import update
 from dreamworld.config import Config, ParallelConfig
 from dreamworld.errors import UserError
@@ -184,7 +184,7 @@ def measure_processes(argv: Sequence[str], flags: Flags) -> dict[str, Any]:
     """Weak scaling: n processes of one core each with the same rows per process, against one such process."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < flags.processes:
-        return {"processes_skipped": f"needs {flags.processes} cores, there are {len(cores)}"}
+        return {"processes_skipped": f"needs {words.count(flags.processes, 'core')}, there are {len(cores)}"}
     one = start_workers(argv, 1, cores)[0]
     many = start_workers(argv, flags.processes, cores)
     slowest = max(found["update_s"] for found in many)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from dreamworld import streams
+from dreamworld import streams, words
 from dreamworld.logging.speed import Speed
 from dreamworld.text import printable_lines
 
@@ -68,8 +68,10 @@ class Progress:
     def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
         """The numbers as text."""
         fps = self.speed.fps * self._frames_per_step
+        total = max(round(step), round(self._total))  # the last iteration may go beyond
         return (
-            f"{round(step):,}/{round(self._total):,} steps  {updates:,} updates  {fps:,.0f} fps  "
+            f"{round(step):,}/{words.count(total, 'step')}  {words.count(updates, 'update')}  "
+            f"{fps:,.0f} fps  "
             f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
             f"ETA {format_duration(self.speed.eta_s)}{self._without()}"
         )

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld import words
+
 CONTEXT = (70, 130, 200)
 DREAM = (240, 140, 30)
 PAPER = (255, 255, 255)
@@ -103,7 +105,9 @@ def draw_vectors(
         axes.tick_params(labelsize=7)
         axes.set_xlim(-0.5, len(truth) - 0.5)
     shown = (
-        f"{len(order)} of {truth.shape[1]} dimensions" if len(order) < truth.shape[1] else "all dimensions"
+        f"{len(order)} of {words.count(truth.shape[1], 'dimension')}"
+        if len(order) < truth.shape[1]
+        else "all dimensions"
     )
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import reading
+from dreamworld import reading, words
 from dreamworld.config import Config
 from dreamworld.logging.appender import Appender
 from dreamworld.logging.obstacles import obstacle
@@ -145,7 +145,9 @@ class Logger:
         self._sinks.close()
         lost = [a for a in (self._metrics, self._episodes, self._evals) if a.waiting_bytes]
         for appender in lost:
-            log.warning(f"NOT WRITTEN: the last {appender.waiting_bytes:,} bytes of {appender.path}")
+            log.warning(
+                f"NOT WRITTEN: the last {words.count(appender.waiting_bytes, 'byte')} of {appender.path}"
+            )
 
     def __enter__(self) -> Logger:
         return self
@@ -214,7 +216,7 @@ def repair_jsonl(path: Path, step: int | None) -> int:
         line for line, row in zip(complete, rows) if row is not None and (step is None or row["step"] <= step)
     ]
     if damaged := sum(row is None for row in rows):
-        log.warning(f"{path}: {damaged} damaged lines were dropped")
+        log.warning(f"{path}: dropped {words.count(damaged, 'damaged line')}")
     text = b"".join(line + b"\n" for line in kept)
     if text != content:
         part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -10,6 +10,7 @@ from typing import Protocol
 import lz4.block
 import numpy as np
 
+from dreamworld import words
 from dreamworld.replay.disk import Piece
 from dreamworld.replay.layout import Column
 
@@ -140,7 +141,7 @@ def decode_block(block: memoryview | bytes, rows: int, width: int) -> np.ndarray
         except lz4.block.LZ4BlockError as error:
             raise ValueError(f"undecodable LZ4 block: {error}") from None
     if len(data) != size:
-        raise ValueError(f"LZ4 block of {len(data)} bytes, expected {size}")
+        raise ValueError(f"LZ4 block of {words.count(len(data), 'byte')}, expected {size}")
     return np.frombuffer(data, np.uint8).reshape(rows, width)
 
 

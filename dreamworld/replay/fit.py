@@ -97,7 +97,8 @@ def _message(
             lines.append(f"  --replay.capacity_steps {rows}{extra}    the newest {words.count(rows, 'row')}")
     if first.latent_row_bytes > first.obs_row_bytes:
         lines.append(
-            f"  a smaller model, such as --configs size12m    {first.latent_row_bytes:,} bytes of a row are latents"
+            f"  a smaller model, such as --configs size12m    latents take "
+            f"{words.count(first.latent_row_bytes, 'byte')} of a row"
         )
     return "\n".join(lines)
 

@@ -31,7 +31,8 @@ class Estimate:
         """The arithmetic of the rows, whatever stores them."""
         row = self.obs_row_bytes + self.latent_row_bytes
         return (
-            f"{words.count(self.rows, 'row')} x {row:,} bytes (observations {self.obs_row_bytes:,} + latents "
+            f"{words.count(self.rows, 'row')} x {words.count(row, 'byte')} (observations "
+            f"{self.obs_row_bytes:,} + latents "
             f"{self.latent_row_bytes:,}) = {words.size(self.rows * row)}"
         )
 
@@ -79,7 +80,8 @@ def check_capacity(
     chunk = max(chunk, 1)
     need = max(min_starts + chunk, 2 * chunk * num_envs) + num_envs * length
     raise UserError(
-        f"a replay of {rows} rows is too small for {num_envs} environments, windows of {length} rows, chunks of "
+        f"a replay of {words.count(rows, 'row')} is too small for {words.count(num_envs, 'environment')}, "
+        f"windows of {words.count(length, 'row')}, chunks of "
         f"{chunk} and replay.min_starts {min_starts}: give it at least "
         + (f"replay.capacity_bytes {need * row_bytes} and " if row_bytes else "")
         + f"replay.capacity_steps {need}"

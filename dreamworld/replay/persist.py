@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
@@ -129,7 +130,9 @@ def count_missing_as_unsaved(replay: Replay, store: Store) -> None:
     missing = names - {path.name for path in list_files(store.directory)}
     if not missing:
         return
-    replay.problems.append(f"{len(missing)} files are missing in {store.directory}; they are written again")
+    replay.problems.append(
+        f"missing in {store.directory}, and written again: {words.count(len(missing), 'file')}"
+    )
     for chunk in replay.chunks:
         if missing.intersection(chunk.files):
             chunk.saved, chunk.files = 0, []

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
 from dreamworld.reading import PathLike
@@ -85,7 +86,9 @@ class Replay:
         seed: int = 0,
     ):
         if not 0 <= context < length:
-            raise UserError(f"a window of {length} rows can't have {context} rows of context")
+            raise UserError(
+                f"a window of {words.count(length, 'row')} can't have {words.count(context, 'row')} of context"
+            )
         if config.storage not in ("auto", "raw", "lz4", "disk"):
             raise UserError(f"replay.storage is {config.storage!r}; choose auto, raw, lz4 or disk")
         self.config, self.layout = config, Layout(spaces)

@@ -65,7 +65,9 @@ def load(
     relink(replay)
     replay.counts["corrupt"] += len(problems)
     more = len(problems) - TOLD
-    return problems[:TOLD] + ([f"and {more:,} more losses of replay rows or latents"] if more > 0 else [])
+    return problems[:TOLD] + (
+        [f"and {words.count(more, 'more loss', 'more losses')} of replay rows or latents"] if more > 0 else []
+    )
 
 
 def check(replay: Replay, directory: Path, manifest: Any, source: PathLike) -> Manifest:
@@ -120,7 +122,10 @@ def _in_files(manifest: Manifest, records: Records, problems: list[str]) -> list
     there = [entry for entry in entries if (entry[STREAM], entry[START]) in records]
     if len(there) < len(entries):
         rows = sum(entry[COUNT] for entry in entries) - sum(entry[COUNT] for entry in there)
-        problems.append(f"{len(entries) - len(there):,} chunks of {rows:,} rows dropped: they are in no file")
+        problems.append(
+            f"{words.count(len(entries) - len(there), 'chunk')} of {words.count(rows, 'row')} dropped: they "
+            f"are in no file"
+        )
     return there
 
 
@@ -133,7 +138,8 @@ def _check_memory(replay: Replay, manifest: Manifest, chunks: int) -> None:
     if need > USABLE * free:
         raise BadFile(
             manifest.path,
-            f"lists {chunks:,} chunks of {manifest.chunk:,} rows, which need {words.size(need)} of memory; "
+            f"lists {words.count(chunks, 'chunk')} of {words.count(manifest.chunk, 'row')}, which need "
+            f"{words.size(need)} of memory; "
             f"{words.size(free)} are available",
         )
 
@@ -218,7 +224,7 @@ def _read_rows(
     """Reads one record into `body`; returns the checksums of its rows (raw) or nothing."""
     rows, columns = record.get("rows"), record.get("columns")
     if len(columns) != len(replay.layout.obs):
-        raise Damaged(f"has {len(columns)} columns instead of {len(replay.layout.obs)}")
+        raise Damaged(f"has {words.count(len(columns), 'column')} instead of {len(replay.layout.obs)}")
     sums = np.zeros((len(replay.layout.obs), count), np.uint32)
     with patience.open_data(path) as file:
         for index, column in enumerate(replay.layout.obs):
@@ -273,7 +279,9 @@ def _load_latents(replay: Replay, manifest: Manifest, problems: list[str]) -> No
 def _apply(chunk: Chunk, file: Any, path: Path, record: Fields, priority: bool) -> None:
     data = [read_section(file, section, path) for section in record.get("sections")]
     if len(data) != 1 + len(chunk.latents) + priority:
-        raise Damaged(f"has {len(data)} sections instead of {1 + len(chunk.latents) + priority}")
+        raise Damaged(
+            f"has {words.count(len(data), 'section')} instead of {1 + len(chunk.latents) + priority}"
+        )
     offsets = np.frombuffer(data[0], np.uint32)
     for array, values in zip(chunk.latents, data[1:]):
         array[offsets] = np.frombuffer(values, np.uint8).reshape(len(offsets), array.shape[1])

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.stats import aggregate
 from dreamworld.stats.aggregate import Band, Estimate
@@ -100,7 +101,7 @@ def analyse(groups: list[Group], options: Options = Options()) -> Analysis:
     tasks = sorted({task for group in groups for task in group.tasks})
     results = [_task(task, groups, options) for task in tasks]
     if not any(len(result.runs) for task in results for result in task.results.values()):
-        raise UserError(f"no run reached {options.at_frames:,.0f} frames; take a smaller --at")
+        raise UserError(f"no run reached {words.count(options.at_frames, 'frame')}; take a smaller --at")
     suites = []
     for suite in ("atari", "dmc", "crafter"):
         if found := _suite(suite, [task for task in results if task.suite == suite], groups, options):

@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.runenv import read_run_env, same_name
@@ -44,12 +45,12 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
         label, path = _split(argument)
         runs, bad = _read_runs(path, source)
         if not runs and bad:
-            raise UserError(f"{path}: none of its {len(bad)} runs can be read: {bad[0]}")
+            raise UserError(f"{path}: none of its {words.count(len(bad), 'run')} can be read: {bad[0]}")
         if not runs:
             raise UserError(f"{path} holds no runs: a run is a folder with config.yaml and episodes.jsonl")
         if not any(len(run.frames) for run in runs):
             what = "evaluation" if source == "eval" else "finished episode"
-            raise UserError(f"{path}: none of its {len(runs)} runs has a {what} yet")
+            raise UserError(f"{path}: none of its {words.count(len(runs), 'run')} has a {what} yet")
         plan, wrong = _read_plan(path)
         divided = _divide(label, path, runs, plan, group_by, alone=len(sources) == 1)
         groups += [dataclasses.replace(divided[0], bad=(*bad, *wrong)), *divided[1:]]
@@ -131,7 +132,7 @@ def _check(group: Group) -> None:
                 key = differing[0]
                 raise UserError(
                     f"{group.label} mixes settings: {key} is {setting(one, key)} in {first.path} and "
-                    f"{setting(other, key)} in {second.path} ({len(differing)} keys differ); "
+                    f"{setting(other, key)} in {second.path} (they differ in {words.count(len(differing), 'key')}); "
                     f"split them: --group-by {key} or LABEL=DIR"
                 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from html import escape
 
+from dreamworld import words
 from dreamworld.stats import plots
 from dreamworld.stats.analysis import Analysis
 from dreamworld.stats.notes import describe, method
@@ -72,8 +73,8 @@ def _head(analysis: Analysis, title: str) -> str:
         (len(seeds), "seed"),
         (len(analysis.groups), "method"),
     ]
-    words = " · ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts)
-    return f'<h1>{escape(title)}</h1><p class="soft">{words} · {day} · dreamworld report</p>'
+    shown = " · ".join(words.count(count, name) for count, name in counts)
+    return f'<h1>{escape(title)}</h1><p class="soft">{shown} · {day} · dreamworld report</p>'
 
 
 def _notes(analysis: Analysis) -> str:
@@ -179,7 +180,7 @@ def _settings(analysis: Analysis) -> str:
         parts.append(_table(table).replace('<h2></h2><p class="soft"></p>', ""))
     lines = "\n".join(f"{key}: {setting(first, key)}" for key in same)
     parts.append(
-        f"<details><summary>{len(same)} settings, the same for all (of each group's first run)</summary>"
+        f"<details><summary>{words.count(len(same), 'setting')}, the same for all (of each group's first run)</summary>"
         f'<pre class="card"><code>{escape(lines)}</code></pre></details>'
     )
     return "".join(parts)

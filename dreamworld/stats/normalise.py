@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.stats.scores import Run, flatten
 
 CRAFTER_ACHIEVEMENTS = 22
@@ -37,7 +38,11 @@ class Published:
     def seeds_text(self) -> str:
         """How many seeds are behind it."""
         low, high = int(self.seeds.min()), int(self.seeds.max())
-        return f"{high} seeds" if low == high else f"{high} seeds, {low} at the fewest"
+        return (
+            f"{words.count(high, 'seed')}"
+            if low == high
+            else f"{words.count(high, 'seed')}, {low} at the fewest"
+        )
 
     @property
     def settings_text(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.stats.analysis import Analysis, Result, TaskResult
 from dreamworld.stats.groups import Group, environments_differ
 from dreamworld.stats.scores import Run
@@ -48,10 +49,8 @@ def _missing(group: Group, analysis: Analysis) -> list[str]:
     why = "planned by the sweep" if group.planned else "other tasks have them"
     notes = [f"{group.label} has no run of {_listed(absent)}."] if absent else []
     for seeds, tasks in seeds_of.items():
-        plural = "s" if len(seeds) > 1 else ""
-        notes.append(
-            f"{group.label}: seed{plural} {_listed(list(seeds))} missing on {_listed(tasks)} ({why})."
-        )
+        seed = "seed" if len(seeds) == 1 else "seeds"
+        notes.append(f"{group.label}: {seed} {_listed(list(seeds))} missing on {_listed(tasks)} ({why}).")
     return notes
 
 
@@ -62,11 +61,11 @@ def _left_out(run: Run, task: TaskResult) -> str:
         return f"{run.label}, {run.name} has no finished episode ({why}) and is left out."
     if run.frames[0] > task.budget:
         return (
-            f"{run.label}, {run.name} finished its first episode at {run.frames[0]:,.0f} frames, after the "
+            f"{run.label}, {run.name} finished its first episode at {words.count(run.frames[0], 'frame')}, after the "
             f"{task.budget:,.0f} at which scores are compared, and is left out."
         )
     return (
-        f"{run.label}, {run.name} came to {run.reach:,.0f} of {task.budget:,.0f} frames ({why}) and is "
+        f"{run.label}, {run.name} came to {run.reach:,.0f} of {words.count(task.budget, 'frame')} ({why}) and is "
         "left out of the scores; its curve is drawn thin. Leaving out runs that broke off can flatter."
     )
 
@@ -103,8 +102,11 @@ def _unfinished(analysis: Analysis) -> list[str]:
     total = sum(len(group.runs) for group in analysis.groups)
     if not states:
         return []
-    listed = _listed([f"{count} {state}" for state, count in sorted(states.items())])
-    return [f"{sum(states.values())} of {total} runs have not finished ({listed})."]
+    listed = _listed([f"{number} {state}" for state, number in sorted(states.items())])
+    count = sum(states.values())
+    return [
+        f"{count} of {words.count(total, 'run')} {'has' if count == 1 else 'have'} not finished ({listed})."
+    ]
 
 
 def _suites(analysis: Analysis) -> list[str]:
@@ -142,7 +144,7 @@ def _few_runs(analysis: Analysis) -> list[str]:
         return []
     if counts[-1] == 1:
         return ["One run per task: no interval can be given, and one run is an anecdote."]
-    least = "a single run" if counts[0] == 1 else f"{counts[0]} runs"
+    least = "a single run" if counts[0] == 1 else f"{words.count(counts[0], 'run')}"
     return [
         f"Some tasks rest on {least} per method: "
         f"a bootstrap interval from fewer than {FEW_RUNS} runs is too narrow; read it as a spread."
@@ -171,7 +173,7 @@ def _unreadable(analysis: Analysis) -> list[str]:
         for line in group.bad
     ]
     return left_out + [
-        f"{run.label}, {run.name}: {run.unreadable} unreadable log line(s) skipped (a crash cuts a line)."
+        f"{run.label}, {run.name}: {words.count(run.unreadable, 'unreadable log line')} skipped (a crash cuts a line)."
         for group in analysis.groups
         for run in group.runs
         if run.unreadable

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.stats.aggregate import Estimate
 from dreamworld.stats.analysis import Analysis, published_at
 from dreamworld.stats.normalise import METRICS
@@ -83,7 +84,8 @@ def aggregate_tables(analysis: Analysis) -> list[Table]:
                 ["published", *(number(suite.published[key]) for key in ("mean", "median")), NONE, NONE]
             )
         head = ["method", "mean", "median", "IQM", "optimality gap ↓"]
-        caption = f"{METRICS[suite.suite]}, {len(suite.tasks)} tasks, 95% stratified bootstrap intervals."
+        tasks = words.count(len(suite.tasks), "task")
+        caption = f"{METRICS[suite.suite]}, {tasks}, 95% stratified bootstrap intervals."
         tables.append(Table(f"Aggregate over {suite.suite} tasks", head, rows, caption))
     return tables
 

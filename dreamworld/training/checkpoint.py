@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.text import printable
 from dreamworld.training import snapshot, tensors
@@ -132,8 +133,8 @@ class Checkpointer:
         process = _process()[0]
         if body["processes"] != _process()[1]:
             self._say(
-                f"checkpoint {folder} was written by {body['processes']} processes, now there are "
-                f"{_process()[1]}: the agent is restored, replay and counters are those of process 0"
+                f"checkpoint {folder} was written by {words.count(body['processes'], 'process', 'processes')}, "
+                f"now there are {_process()[1]}: the agent is restored, replay and counters are those of process 0"
             )
             process = 0
         if str(process) not in body["meta"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from dreamworld import words
+
 BURST = 4  # iterations' worth of updates that may be owed at once
 
 
@@ -76,10 +78,10 @@ class Counters:
     def _told(self, owed: int, kept: int) -> str:
         if owed > kept:
             return (
-                f"{owed:,} updates were owed at step {self.step:,}, more than {BURST} iterations' worth: "
+                f"{words.count(owed, 'update')} were owed at step {self.step:,}, more than {BURST} iterations' worth: "
                 f"{kept:,} of them are done, the others are let go"
             )
         return (
-            f"{-owed:,} updates more than the train ratio asks for were done by step {self.step:,}: "
+            f"by step {self.step:,} there were {words.count(-owed, 'update')} more than the train ratio asks for: "
             "the account begins anew there"
         )

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from dreamworld import words
+
 CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"} | {
     "custom_jvp_call",
     "custom_vjp_call",
@@ -220,7 +222,7 @@ def _describe(value: Any) -> str:
     if not bad.size:
         return f"{kind} in [{array.min():.4g}, {array.max():.4g}]"
     names = ", ".join(sorted({str(value) for value in bad[:1000]}))
-    return f"{kind} with {bad.size} of {array.size} values {names}"
+    return f"{kind} with {bad.size} of {words.count(array.size, 'value')} {names}"
 
 
 def _place(eqn: Any) -> str:

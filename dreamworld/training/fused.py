@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dreamworld import words
 from dreamworld.config import RunConfig
 from dreamworld.errors import UserError
 from dreamworld.replay import device
@@ -66,7 +67,8 @@ def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
     if abs(updates / steps - per_step) > 1e-6 * per_step:
         near = updates / steps * run.batch_size * run.batch_length / num_envs
         raise UserError(
-            f"--run.train_ratio {run.train_ratio:g}: {per_step:.4g} updates per step of {num_envs} environments; "
+            f"--run.train_ratio {run.train_ratio:g}: {words.count(per_step, 'update')} per step of "
+            f"{words.count(num_envs, 'environment')}; "
             f"the fused mode takes whole numbers, or one update per whole number of steps: {near:g} would do"
         )
     return steps, updates

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.types import Array, Batch, Carry, Output, TrainState
 
@@ -217,7 +218,7 @@ def _nonfinite_inputs(batch: Batch, carry: Any) -> list[str]:
         place = (
             f", first in row {where[1]} of chunk {where[0]}" if len(where) > 1 and "carry" not in name else ""
         )
-        found.append(f"{name} ({(~finite).sum()} values{place})")
+        found.append(f"{name} ({words.count((~finite).sum(), 'value')}{place})")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 
@@ -124,7 +125,9 @@ class Team:
     def share(self, batch_size: int) -> int:
         """Rows of the batch that this process brings."""
         if batch_size % self.count:
-            raise UserError(f"--run.batch_size {batch_size} can't be divided by {self.count} processes")
+            raise UserError(
+                f"--run.batch_size {batch_size} can't be divided by {words.count(self.count, 'process', 'processes')}"
+            )
         return batch_size // self.count
 
     def lock(self, rundir: Any) -> contextlib.AbstractContextManager[None]:

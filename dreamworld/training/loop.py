@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
@@ -248,7 +249,7 @@ class Loop:
         if self.evaluate is None:
             return
         episodes = self.config.eval.episodes
-        text = f"evaluating ({episodes} episode{'s' * (episodes != 1)})"
+        text = f"evaluating ({words.count(episodes, 'episode')})"
         with self.pause("eval", "evaluation", text):
             score = self.evaluate(self.counters.step)
         self.counters.evaluation_due = int(score is None)

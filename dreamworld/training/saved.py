@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, PathLike
 from dreamworld.training.counters import Counters
@@ -71,7 +72,7 @@ def _check_metrics(metrics: Fields) -> None:
 def _check_episodes(episodes: Fields, num_envs: int) -> None:
     for key in ("return", "length", *[key for key in episodes if key.startswith("sum/")]):
         if _array(episodes, key).shape != (num_envs,):
-            raise episodes.bad(key, f"an array of {num_envs} numbers, one per environment")
+            raise episodes.bad(key, f"an array of {words.count(num_envs, 'number')}, one per environment")
     recent = _array(episodes, "recent")
     if recent.ndim != 1 or len(recent) > WINDOW:
         raise episodes.bad("recent", "a list of returns")

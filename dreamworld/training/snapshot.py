@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 from etils import epath
 
-from dreamworld import reading
+from dreamworld import reading, words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.reading import INT64, BadFile, BlockedFile
@@ -304,7 +304,9 @@ def verify(directory: epath.Path) -> dict[str, Any]:
             except OSError as error:
                 raise CorruptError(f"{reading.printable(name)} can't be read: {error}") from error
             if found[0] != length:
-                raise CorruptError(f"{reading.printable(name)} has {found[0]} bytes instead of {length}")
+                raise CorruptError(
+                    f"{reading.printable(name)} has {words.count(found[0], 'byte')} instead of {length}"
+                )
             if found[1] != crc:
                 raise CorruptError(f"{reading.printable(name)} does not match its checksum")
         if extra := sorted(present - set(body["files"])):

@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from dreamworld import streams
+from dreamworld import streams, words
 from dreamworld.training import snapshot
 from dreamworld.training.stops import Exit
 
@@ -98,13 +98,15 @@ def _supervise(
         progress = bool(_commits(folders) - before)
         fruitless = 0 if progress else fruitless + 1
         if fruitless > max_restarts:
-            _say(f"{describe(code)}; {fruitless} times in a row without a new checkpoint: giving up")
+            _say(
+                f"{describe(code)}; {words.count(fruitless, 'time')} in a row without a new checkpoint: giving up"
+            )
             return code
         pause = min(backoff_s * 2 ** max(0, fruitless - 1), backoff_max_s)
         pause = 0.0 if progress and code == Exit.PREEMPTED else pause
         _say(
             f"{describe(code)}; starting it again in {pause:g} s "
-            f"({fruitless} of {max_restarts} restarts without a new checkpoint)"
+            f"({fruitless} of {words.count(max_restarts, 'restart')} without a new checkpoint)"
         )
         if child.stopping.wait(pause):
             return code

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.jax import JAX_ENVS, make_jax_env
 from dreamworld.envs.jax.batched import batched
 from dreamworld.types import JaxEnv, Space
@@ -66,7 +67,9 @@ def episode_returns(
 
     total, length, open_ = jax.device_get(run(key))
     if open_.any():
-        raise RuntimeError(f"{int(open_.sum())} of {num} episodes did not end within {max_steps} steps")
+        raise RuntimeError(
+            f"{int(open_.sum())} of {words.count(num, 'episode')} did not end within {words.count(max_steps, 'step')}"
+        )
     shape = (len(policies), episodes)
     return total.reshape(shape), length.reshape(shape)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.pictures import Reading
@@ -96,8 +97,10 @@ def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
     here = num * cost
     there = here / workers + MESSAGE_S * workers
     engine = "process" if there < WORTH * here else "inprocess"
-    text = f"{num} environments at {cost * 1e3:.3g} ms a step ({how}): {here * 1e3:.3g} ms here"
-    text += f", about {there * 1e3:.3g} ms in {workers} worker{'s' * (workers > 1)}"
+    text = (
+        f"{words.count(num, 'environment')} at {cost * 1e3:.3g} ms a step ({how}): {here * 1e3:.3g} ms here"
+    )
+    text += f", about {there * 1e3:.3g} ms in {words.count(workers, 'worker')}"
     return engine, text + (f"; it raised {problem} meanwhile" if problem else "")
 
 

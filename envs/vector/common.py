@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.finite import as_finite, check_reward
 from dreamworld.envs.scalars import Misfit, number
 from dreamworld.errors import UserError
@@ -125,8 +126,8 @@ class Failures:
         if self._row[who] > self.limit:
             kind = EnvMisfit if misfit else EnvFailure
             raise kind(
-                f"{who} failed {self._row[who]} times in a row (env.max_failures is {self.limit}): {what}"
-                + (f"\n\n{trace.rstrip()}" if trace else "")
+                f"{who} failed {words.count(self._row[who], 'time')} in a row (env.max_failures is "
+                f"{self.limit}): {what}" + (f"\n\n{trace.rstrip()}" if trace else "")
             )
         count = f"failure {self._row[who]} of at most {self.limit} in a row"
         return f"{who}: {what}; episode closed as truncated, rebuilt ({count})"

@@ -42,8 +42,8 @@ def test_the_report_names_spaces_ranges_episodes_speed_and_memory():
         "rewards: ",
         "episodes: 1 ended, the shortest after 200, the longest after 200 steps; 0 terminated and 1 trunc",
         "steps/s in one process",
-        "MiB in this process",
-        "one million rows in replay: 0.01 GiB",
+        "B in this process, ",
+        "one million rows in replay: 12 MB of observations",
         "0 problems found",
     ):
         assert part in text, text

@@ -180,7 +180,7 @@ def test_damage_is_told_and_a_line_cut_by_a_kill_is_not(tmp_path, caplog):
     (tmp_path / "x.jsonl").write_bytes(b'{"step": 1}\n{"s\n{"step": 2}\n')
     assert read_jsonl(tmp_path / "x.jsonl") == [{"step": 1}, {"step": 2}]
     repair_jsonl(tmp_path / "x.jsonl", None)
-    assert "x.jsonl: 1 damaged lines were dropped" in caplog.text
+    assert "x.jsonl: dropped 1 damaged line\n" in caplog.text
 
 
 def test_what_a_full_disk_does_not_take_comes_later_and_nothing_raises(rundir):

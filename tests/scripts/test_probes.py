@@ -29,18 +29,3 @@ def test_one_working_backend_is_enough():
 )
 def test_a_probe_survives_crashes_and_hangs(code, problem):
     assert probes.run_probe(code, timeout_s=1) == (None, problem)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (999.9, "1 kB"),
-        (12_300, "12.3 kB"),
-        (61.4e9, "61.4 GB"),
-        (5e15, "5e+03 TB"),
-    ],
-)
-def test_bytes_in_words(count, text):
-    assert probes.format_bytes(count) == text

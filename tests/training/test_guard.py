@@ -126,7 +126,7 @@ def test_the_report_names_losses_tensors_inputs_and_rows():
     report = inspect(guard)
     assert report is not None
     assert report.losses == ("dyn",) and report.tensors == ("w",)
-    assert report.inputs == ("obs/speed (1 values, first in row 2 of chunk 1)",)
+    assert report.inputs == ("obs/speed (1 value, first in row 2 of chunk 1)",)
     for part in (
         "update 1",
         "losses: dyn",
@@ -144,7 +144,7 @@ def test_a_carry_that_came_in_bad_is_named():
     health = jax.eval_shape(update, make_state(), carry, batch)[2].health
     guard, *_ = step(init_guard(batch, health, carry), make_state(), carry, batch)
     report = inspect(guard)
-    assert report is not None and "carry (1 values)" in report.inputs
+    assert report is not None and "carry (1 value)" in report.inputs
 
 
 def test_a_bad_batch_is_read_back_as_it_was(tmp_path):
