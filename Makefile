@@ -6,14 +6,15 @@ CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
+JOBS ?= 2
 
 .PHONY: demo test setup lint types check golden soak bench clean
 
 demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
 
-test: $(STAMP)  ## every test but the long ones
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## every test but the long ones, in JOBS processes of about 6 GB
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 setup: $(STAMP)
 
