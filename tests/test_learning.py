@@ -12,7 +12,7 @@ from dreamworld.logging.rundir import RunDir
 
 SMALL = [
     "--configs", "demo", "--run.report_every", "0", "--run.save_every", "0", "--run.log_every", "200",
-    "--logger.tensorboard", "False", "--run.progress", "False",
+    "--logger.tensorboard", "False", "--run.progress", "False", "--agent.loss.obs", "1", "--agent.optim.anneal", "0",
 ]  # fmt: skip
 
 REACH = '''

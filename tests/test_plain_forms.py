@@ -28,6 +28,7 @@ TASKS = {
     "catch": [
         *("--configs", "demo", "--task", "jax_catch", "--env.options", "obs=image,rows=6", "--env.num", "8"),
         *("--agent.encoder.depth", "8", "--agent.behaviour.entropy", "5e-2", "--run.steps", "2600"),
+        *("--agent.loss.obs", "1", "--agent.optim.anneal", "0"),
     ],
 }
 
