@@ -6,6 +6,7 @@ Exits with 1 when the trained agent does not reach the threshold that the README
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import sys
 import time
@@ -13,16 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from dreamworld.config import Config
+from dreamworld.errors import UserError
 from dreamworld.limits import SEED
 
 THRESHOLD = 400.0  # mean return over EPISODES; a random policy gets about 22, the best possible is 500
 EPISODES = 10
+MARKER = ".demo"  # in the folder of a demo from its beginning on
+MARK = "Written by scripts/demo.py, which replaces this folder when it runs again.\n"
+# All that a run leaves. Whoever put something else there wants to keep it.
+LEFT = {MARKER, ".lock", "config.yaml", "config.sig", "spaces.json", "status.json", "learning_curve.png"}
+LEFT |= {"metrics.jsonl", "episodes.jsonl", "eval.jsonl"}
+LEFT |= {"checkpoints", "replay", "tensorboard", "report", "eval"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     logdir: str = "runs/demo"
-    """Folder of the demo; what an earlier demo left there is replaced."""
+    """Folder of the demo; what an earlier demo left there is replaced, anything else is refused."""
     seed: Annotated[int, SEED] = 0
 
 
@@ -63,6 +72,52 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def make_place(logdir: Path, config: Config) -> None:
+    """An empty folder with the mark of a demo; UserError, with nothing touched, where more than a demo would go."""
+    from dreamworld.logging.rundir import RunDir
+
+    advice = "remove it yourself, or give another --logdir"
+    try:
+        if logdir.is_symlink() or (logdir.exists() and not logdir.is_dir()):
+            kind = "a link" if logdir.is_symlink() else "no folder"
+            raise UserError(f"--logdir {logdir} is {kind}; {advice}")
+        if logdir.exists() and (found := sorted(os.listdir(logdir))):
+            if why := why_kept(logdir, found, config):
+                raise UserError(f"--logdir {logdir} {why}, and is not replaced; {advice}")
+            with RunDir(logdir).lock():  # else a demo that is running would lose its files
+                pass
+            shutil.rmtree(logdir)
+        logdir.mkdir(parents=True, exist_ok=True)
+        (logdir / MARKER).write_text(MARK)
+    except OSError as error:
+        raise UserError(f"--logdir {logdir}: {error.strerror or error}; {advice}") from None
+
+
+def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
+    """Why the folder is not just what an earlier demo left; empty if it is."""
+    from dreamworld import presets, reading
+
+    try:
+        if reading.read_text(logdir / MARKER, 1000) != MARK:
+            return f"holds a file {MARKER} that no demo wrote"
+    except reading.MissingFile:
+        return "was not made by a demo (or by that of an older version)"
+    except reading.BadFile as error:
+        return f"holds a file {MARKER} that {error.reason}"
+    if other := sorted({*found} - LEFT):
+        return f"holds {reading.printable(other[0])}, which no demo wrote"
+    if links := [name for name in found if (logdir / name).is_symlink()]:
+        return f"holds {links[0]}, which is a link"
+    if "config.yaml" not in found:
+        return ""
+    try:
+        stored = presets.load_yaml(logdir / "config.yaml")
+    except UserError:
+        return "holds a config.yaml that no demo wrote"
+    same = dataclasses.replace(stored, logdir=config.logdir, seed=config.seed) == config
+    return "" if same else "holds a run that goes on from a demo, or that of another version"
+
+
 def run(logdir: Path, seed: int) -> Outcome:
     """Trains the preset `demo` in `logdir`, then plays with it and with a random policy."""
     from dreamworld import cli
@@ -71,10 +126,9 @@ def run(logdir: Path, seed: int) -> Outcome:
     from dreamworld.scripts.eval import evaluate_run
     from dreamworld.training.evaluate import evaluate, random_act
 
-    if (logdir / "config.yaml").is_file():
-        shutil.rmtree(logdir)
     began = time.monotonic()
     config = cli.parse(["--configs", "demo", "--logdir", str(logdir), "--seed", str(seed)])
+    make_place(logdir, config)
     code = train.train(config)
     if code:
         raise SystemExit(code)

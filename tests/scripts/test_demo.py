@@ -1,0 +1,114 @@
+"""The demo replaces what an earlier demo left, and nothing else."""
+
+import dataclasses
+import os
+
+import pytest
+
+from dreamworld import cli, presets
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import RunDir
+from dreamworld.scripts import demo
+
+
+def config_of(logdir, seed=0):
+    return cli.parse(["--configs", "demo", "--logdir", str(logdir), "--seed", str(seed)])
+
+
+def leave(logdir, **changes):
+    """What a demo left: its mark, its config, a checkpoint and a lock that nobody holds."""
+    demo.make_place(logdir, config_of(logdir))
+    (logdir / "checkpoints").mkdir()
+    (logdir / "checkpoints" / "1").write_text("x")
+    (logdir / ".lock").write_text("pid 1\n")
+    presets.save_yaml(dataclasses.replace(config_of(logdir, 7), **changes), logdir / "config.yaml")
+
+
+def content(folder):
+    return sorted(
+        (str(path), path.is_symlink() or path.is_dir() or path.read_text()) for path in folder.rglob("*")
+    )
+
+
+def test_what_an_earlier_demo_left_is_replaced(tmp_path):
+    leave(tmp_path / "demo")
+    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+    assert os.listdir(tmp_path / "demo") == [demo.MARKER]
+    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))  # stopped before it trained
+    assert os.listdir(tmp_path / "demo") == [demo.MARKER]
+
+
+def a_run(logdir):
+    leave(logdir)
+    (logdir / demo.MARKER).unlink()
+
+
+def a_folder(logdir):
+    logdir.mkdir()
+    (logdir / "thesis.tex").write_text("x")
+
+
+def a_file(logdir):
+    logdir.write_text("x")
+
+
+def a_link(logdir):
+    leave(logdir.parent / "other")
+    logdir.symlink_to("other")
+
+
+def a_link_to_nothing(logdir):
+    logdir.symlink_to("nothing")
+
+
+def notes_beside_it(logdir):
+    leave(logdir)
+    (logdir / "notes.txt").write_text("x")
+
+
+def another_mark(logdir):
+    leave(logdir)
+    (logdir / demo.MARKER).write_text("mine")
+
+
+def a_mark_that_is_a_folder(logdir):
+    leave(logdir)
+    (logdir / demo.MARKER).unlink()
+    (logdir / demo.MARKER).mkdir()
+
+
+def a_link_inside(logdir):
+    leave(logdir)
+    (logdir / "replay").symlink_to(logdir.parent)
+
+
+def a_run_that_goes_on_from_it(logdir):
+    leave(logdir, task="gym_Pendulum-v1")
+
+
+def a_broken_config(logdir):
+    leave(logdir)
+    (logdir / "config.yaml").write_text("task: [")
+
+
+KEPT = [a_run, a_folder, a_file, a_link, a_link_to_nothing, notes_beside_it, another_mark]
+KEPT += [a_mark_that_is_a_folder, a_link_inside, a_run_that_goes_on_from_it, a_broken_config]
+
+
+@pytest.mark.parametrize("make", KEPT, ids=lambda make: make.__name__)
+def test_anything_else_is_one_line_and_stays(tmp_path, make, capsys):
+    make(tmp_path / "demo")
+    before = content(tmp_path)
+    assert cli.run(demo.main, ["--logdir", str(tmp_path / "demo")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --logdir {tmp_path / 'demo'}") and err.count("\n") == 1
+    assert "another --logdir" in err and content(tmp_path) == before
+
+
+def test_a_demo_that_is_running_keeps_its_folder(tmp_path):
+    leave(tmp_path / "demo")
+    with RunDir(tmp_path / "demo").lock():
+        before = content(tmp_path)
+        with pytest.raises(UserError, match="pid"):
+            demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+        assert content(tmp_path) == before
