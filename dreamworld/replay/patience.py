@@ -48,7 +48,19 @@ class Damaged(Exception):
 
 
 def read(action: Callable[[], T], path: Path, release: Callable[[], bool] = lambda: False) -> T:
-    """What `action` returns, which reads `path`; tries again what may pass. Raises Damaged or BlockedFile.
+    """What `action` returns, which reads `path`; tries again what may pass. Raises Damaged or BlockedFile."""
+    try:
+        return retried(action, release)
+    except (BlockedFile, OSError) as error:
+        raise _judged(error, path) from None
+    except MissingFile:
+        raise Damaged("is missing") from None
+    except BadFile as error:
+        raise Damaged(error.reason) from None
+
+
+def retried(action: Callable[[], T], release: Callable[[], bool] = lambda: False) -> T:
+    """What `action` returns; what may pass is tried again for a while, what stays is raised as it is.
 
     `release` closes a file that is not needed and returns whether there was one; it is called when no more files
     can be opened.
@@ -62,11 +74,7 @@ def read(action: Callable[[], T], path: Path, release: Callable[[], bool] = lamb
             if number in (errno.EMFILE, errno.ENFILE) and release():
                 continue
             if number not in PASSING or time.monotonic() >= end:
-                raise _judged(error, path) from None
-        except MissingFile:
-            raise Damaged("is missing") from None
-        except BadFile as error:
-            raise Damaged(error.reason) from None
+                raise
         time.sleep(pause)
         pause *= 2
 

@@ -6,6 +6,8 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,10 +17,14 @@ from etils import epath
 
 from dreamworld import words
 from dreamworld.errors import UserError
+from dreamworld.reading import BlockedFile
+from dreamworld.replay import patience
 from dreamworld.text import printable
 from dreamworld.training import snapshot, tensors
 
 log = logging.getLogger("dreamworld")
+
+OS_ERROR = re.compile(r"OS error (\d{1,4})\b")
 
 
 class Restored(NamedTuple):
@@ -27,6 +33,7 @@ class Restored(NamedTuple):
     agent: Any  # as the template, arrays with the template's shardings
     host: Any  # nested dict of numpy arrays, of this process
     meta: dict[str, Any]  # as saved by this process, and "step"
+    score: float | None = None
 
 
 class Checkpointer:
@@ -84,6 +91,12 @@ class Checkpointer:
         """Step of the newest complete snapshot."""
         return max(self.steps(), default=None)
 
+    def last_good(self) -> int | None:
+        """`latest` for messages: None also where the system does not list the snapshots."""
+        with contextlib.suppress(BlockedFile):
+            return self.latest()
+        return None
+
     def restore(
         self,
         step: int | None,
@@ -103,7 +116,8 @@ class Checkpointer:
           check: raises BadFile where the host part or the meta is not what the caller can go on with.
 
         Raises:
-          UserError: no intact snapshot, or its tensors are not those of `like` (the text shows which).
+          UserError: no intact snapshot, its tensors are not those of `like` (the text shows which), or the
+            system does not give its files, which is no damage: nothing is moved.
         """
         self._join()
         candidates = [found for found in reversed(self.steps()) if step is None or found <= step]
@@ -111,12 +125,9 @@ class Checkpointer:
             raise UserError(f"no complete checkpoint {'' if step is None else f'{step} '}in {self.directory}")
         for found in candidates:
             try:
-                body = snapshot.verify(self.directory / str(found))
-                restored = self._read(found, body, like, subset)
-                with snapshot.damage(self.directory / str(found)):
-                    if check is not None:
-                        check(restored)
-                return restored
+                return patience.retried(lambda found=found: self._read_checked(found, like, subset, check))
+            except BlockedFile as error:
+                raise UserError(f"{error}; {snapshot.NO_DAMAGE}") from None
             except snapshot.CorruptError as error:
                 self._bad[found] = str(error)
                 self._say(
@@ -124,6 +135,17 @@ class Checkpointer:
                 )
         causes = "; ".join(f"{found}: {self._bad[found]}" for found in candidates)
         raise UserError(f"no checkpoint in {self.directory} is intact ({causes})")
+
+    def _read_checked(
+        self, step: int, like: Any, subset: bool, check: Callable[[Restored], None] | None
+    ) -> Restored:
+        """The snapshot of `step`; CorruptError when it is damaged, BlockedFile when the system does not give it."""
+        folder = self.directory / str(step)
+        restored = self._read(step, snapshot.verify(folder), like, subset)
+        with snapshot.damage(folder):
+            if check is not None:
+                check(restored)
+        return restored
 
     def _read(self, step: int, body: dict[str, Any], like: Any, subset: bool) -> Restored:
         folder = self.directory / str(step)
@@ -141,7 +163,7 @@ class Checkpointer:
             raise snapshot.CorruptError(f"{snapshot.COMMIT} has no meta of process {process}")
         host = snapshot.read_tree(folder / f"host_{process}")
         agent = _read_agent(folder / "agent", body["tensors"], like)
-        return Restored(agent, host, {**body["meta"][str(process)], "step": step})
+        return Restored(agent, host, {**body["meta"][str(process)], "step": step}, body["score"])
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -172,7 +194,12 @@ class Checkpointer:
         self._join()
         self._run_on_commit(meta)
         self._quarantine()
-        if step in self.steps():
+        try:
+            complete = step in self.steps()
+        except BlockedFile as error:
+            self._fail(self.directory / str(step), error)
+            return
+        if complete:
             self._amend(step, score, meta)
             return
         header = {
@@ -199,6 +226,13 @@ class Checkpointer:
         self._thread.start()
         if block or not self._asynchronous:
             self.wait()
+
+    def add_score(self, step: int, score: float) -> None:
+        """Gives the snapshot of `step`, if there is one, the score of an evaluation that came after it."""
+        self._join()
+        with contextlib.suppress(BlockedFile):
+            if step in self.steps():
+                self._amend(step, score, None)
 
     def poll(self) -> str | None:
         """What went wrong since the last call, or None; never waits. Call it in the loop."""
@@ -269,12 +303,16 @@ class Checkpointer:
     def _prune(self) -> None:
         """Deletes snapshots that no rule keeps and what unfinished saves left behind."""
         scores: dict[int, float | None] = {}
-        for step in self.steps():
-            try:
-                scores[step] = snapshot.read_commit(self.directory / str(step))["score"]
-            except snapshot.CorruptError as error:
-                self._bad[step] = str(error)
-                self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
+        try:
+            for step in self.steps():
+                try:
+                    scores[step] = snapshot.read_commit(self.directory / str(step))["score"]
+                except snapshot.CorruptError as error:
+                    self._bad[step] = str(error)
+                    self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
+        except BlockedFile as error:
+            self._say(f"no old checkpoint is deleted: {error}")
+            return
         kept = snapshot.retained(scores, *self._keep) | set(self._also_keep())
         for path in self.directory.iterdir():
             step = int(path.name) if snapshot.STEP.fullmatch(path.name) else None
@@ -291,20 +329,21 @@ class Checkpointer:
                         path.rename(self.directory / f"{step}.damaged-{int(time.time())}")
         self._bad.clear()
 
-    def _amend(self, step: int, score: float | None, meta: dict[str, Any]) -> None:
-        """Records the score and the replay files of a complete snapshot anew."""
+    def _amend(self, step: int, score: float | None, meta: dict[str, Any] | None) -> None:
+        """Records the score and the replay files (of `meta`, if given) of a complete snapshot anew."""
         folder = self.directory / str(step)
         if _process()[0] != 0:
             return
         try:
             body = snapshot.read_commit(folder)
             changes: dict[str, Any] = {} if score is None else {"score": score}
-            if body["processes"] == 1 and _replay_files(body["meta"]["0"]) != _replay_files(meta):
+            stored = body["meta"].get("0", {})
+            if meta is not None and body["processes"] == 1 and _replay_files(stored) != _replay_files(meta):
                 changes["meta"] = {"0": meta}
             if changes:
                 snapshot.write_commit(folder, {**body, **changes})
                 self._collect = True
-        except (OSError, snapshot.CorruptError) as error:
+        except (OSError, BlockedFile, snapshot.CorruptError) as error:
             self._say(f"checkpoint {folder} could not be amended: {error}")
 
     def _run_on_commit(self, *saving: dict[str, Any]) -> None:
@@ -318,6 +357,9 @@ class Checkpointer:
         except snapshot.CorruptError as error:
             self._say(f"nothing is cleaned up while a checkpoint is damaged: {error}")
             return
+        except BlockedFile as error:
+            self._say(f"nothing is cleaned up while a checkpoint can't be read: {error}")
+            return
         self._on_commit([*metas, *saving])
 
     def _join(self) -> None:
@@ -330,7 +372,7 @@ class Checkpointer:
         if _process()[0] == 0 and not (folder / snapshot.COMMIT).exists():
             with contextlib.suppress(OSError):
                 folder.rmtree(missing_ok=True)
-        latest = self.latest()
+        latest = self.last_good()
         left = f"the last good one is {latest}" if latest is not None else "there is no older one"
         cause = " ".join(str(error).split()) or type(error).__name__
         cause = cause if len(cause) < 300 else f"{cause[:100]} ... {cause[-200:]}"
@@ -357,9 +399,12 @@ def _read_agent(folder: epath.Path, stored: tensors.Table, like: Any) -> Any:
     except (UserError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in snapshot.FULL:
-            raise
         cause = " ".join(str(error).split()) or type(error).__name__
+        number = error.errno if isinstance(error, OSError) else None
+        if found := OS_ERROR.search(cause):  # TensorStore says it in words of its own
+            number = int(found[1])
+        if number is not None and number not in snapshot.OF_THE_DATA:
+            raise BlockedFile(folder, OSError(number, os.strerror(number))) from None
         raise snapshot.CorruptError(f"agent can't be read: {printable(cause):.300}") from error
 
 

@@ -251,7 +251,7 @@ class FusedLoop(Loop):
         Replay may have had another capacity, as `run.steps` is one of its limits.
         """
         fresh: FusedState = self.learner.snapshot()
-        agent, host, _ = self.checkpointer.restore(
+        agent, host, _, self.score = self.checkpointer.restore(
             step, functools.partial(stored_like, fresh), check=self.check_saved
         )
         stored, capacity = agent.replay.capacity, self.learner.program.capacity

@@ -19,6 +19,8 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
 from dreamworld.logging.rundir import RunDir
+from dreamworld.reading import BlockedFile
+from dreamworld.replay import patience
 from dreamworld.training import snapshot
 
 log = logging.getLogger("dreamworld")
@@ -118,9 +120,11 @@ def _saved_by(rundir: RunDir, step: int, seeds: list[int]) -> bool:
 
 
 def _damage(rundir: RunDir, step: int) -> str:
-    """What is wrong with a snapshot; empty when it is intact."""
+    """What is wrong with a snapshot; empty when it is intact. UserError where the system does not give it."""
     try:
-        snapshot.verify(snapshot.epath.Path(rundir.checkpoints / str(step)))
+        patience.retried(lambda: snapshot.verify(snapshot.epath.Path(rundir.checkpoints / str(step))))
+    except BlockedFile as error:
+        raise UserError(f"{error}; {snapshot.NO_DAMAGE}") from None
     except snapshot.CorruptError as error:
         return str(error)
     return ""

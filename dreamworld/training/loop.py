@@ -120,6 +120,8 @@ class Loop:
         if counters.evaluation_due:
             counters.evaluation_due = 0
             self.run_evaluation()
+            if self.score is not None and not counters.evaluation_due:  # as where nothing interrupted it
+                self.checkpointer.add_score(counters.step, self.score)
 
     @property
     def stopping(self) -> bool:
@@ -300,7 +302,7 @@ class Loop:
             return
         try:
             folder = save_bad_batch(
-                self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.latest()
+                self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.last_good()
             )
             text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
         except OSError as error:
@@ -396,7 +398,7 @@ class Loop:
         """Says that nothing was saved, or raises SaveFailed where this was the last time."""
         text = f"SAVE FAILED at step {self.counters.step:,}: {problem}"
         if block:
-            newest = describe_newest(self.checkpointer.latest())
+            newest = describe_newest(self.checkpointer.last_good())
             raise SaveFailed(f"{text}. {newest}; once this is mended, the same command goes on from there.")
         self.progress.message(f"{text}. Training goes on; tried again later.")
 
@@ -419,7 +421,7 @@ class Loop:
 
         With another number of processes than before, process 0 goes on as ever and the others collect anew.
         """
-        agent, host, meta = self.checkpointer.restore(
+        agent, host, meta, self.score = self.checkpointer.restore(
             step,
             lambda stored: tensors.as_stored(self.learner.snapshot(), stored, "carry"),
             check=self.check_saved,

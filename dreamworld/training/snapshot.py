@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import re
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ import numpy as np
 from etils import epath
 
 from dreamworld import reading, words
-from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.reading import INT64, BadFile, BlockedFile
+from dreamworld.replay import patience
 
 COMMIT = "snapshot.json"
 FORMAT = 1
@@ -34,11 +35,13 @@ PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
 STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a snapshot's folder
 MAX_TREE_DEPTH = reading.MAX_DEPTH // 2 - 2  # of a host tree: each of its levels is two of JSON
 MAX_FOLDERS = 20  # that lie in each other: Orbax makes fewer
-FULL = (
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-)  # say nothing of a file, only that this process is at its limit
+# What an error of the system has to be to speak of the data. EIO is none of them: a server may be gone for a while,
+# and a folder that was moved away would not be found when it is back.
+OF_THE_DATA = patience.OF_THE_DATA - {errno.EIO}
+NO_DAMAGE = (
+    "this says nothing of what it holds, so nothing was moved. Once it can be read, the same command goes on; "
+    "to go on from an older checkpoint, move this one away"
+)
 
 
 class CorruptError(Exception):
@@ -47,15 +50,23 @@ class CorruptError(Exception):
 
 @contextlib.contextmanager
 def damage(directory: epath.Path) -> Iterator[None]:
-    """Turns what reading a snapshot raises into CorruptError that names the file below `directory`."""
+    """Turns what reading a snapshot raises into CorruptError that names the file below `directory`.
+
+    Errors of the system that say nothing of the data are no damage: they are raised as BlockedFile.
+    """
     try:
         yield
     except BlockedFile as error:
-        if error.errno in FULL:
-            raise UserError(str(error)) from None
+        if error.errno not in OF_THE_DATA:
+            raise
         raise CorruptError(_shown(directory, error)) from None
     except BadFile as error:
         raise CorruptError(_shown(directory, error)) from None
+    except OSError as error:
+        blocked = BlockedFile(error.filename or directory, error)
+        if error.errno not in OF_THE_DATA:
+            raise blocked from None
+        raise CorruptError(_shown(directory, blocked)) from None
 
 
 def _shown(directory: epath.Path, error: BadFile) -> str:
@@ -69,12 +80,29 @@ def is_local(path: epath.Path) -> bool:
 
 
 def snapshot_steps(directory: epath.PathLike) -> list[int]:
-    """Steps of the complete snapshots in `directory`, ascending; empty where there is no such folder."""
+    """Steps of the complete snapshots in `directory`, ascending; empty where there is no such folder.
+
+    One of which the system does not tell whether it is complete counts as such: reading it says what is wrong.
+    Raises BlockedFile where the system does not list the folder.
+    """
+    directory = epath.Path(directory)
     try:
-        folders = [path for path in epath.Path(directory).iterdir() if STEP.fullmatch(path.name)]
-        return sorted(int(path.name) for path in folders if (path / COMMIT).exists())
-    except OSError:  # there is none, or something else in its place
+        folders = [path for path in directory.iterdir() if STEP.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError):  # there is none, or something else in its place
         return []
+    except OSError as error:
+        if error.errno in OF_THE_DATA:
+            return []
+        raise BlockedFile(directory, error) from None
+    return sorted(int(path.name) for path in folders if _may_be_complete(path))
+
+
+def _may_be_complete(folder: epath.Path) -> bool:
+    try:
+        (folder / COMMIT).stat()
+    except OSError as error:
+        return error.errno is not None and error.errno not in OF_THE_DATA
+    return True
 
 
 class _Writer:
@@ -205,12 +233,15 @@ def _extension_dtype(name: str, array: np.ndarray, node: Fields) -> np.dtype:
 
 
 def checksum(path: epath.Path) -> tuple[int, int]:
-    """Length in bytes and CRC-32 of a file; OSError or BadFile when it can't be read."""
+    """Length in bytes and CRC-32 of a file; BadFile when it can't be read."""
     length, crc = 0, 0
     with reading.open_file(path) if is_local(path) else path.open("rb") as raw:
         file = cast(IO[bytes], raw)
-        while block := file.read(BLOCK):
-            length, crc = length + len(block), zlib.crc32(block, crc)
+        try:
+            while block := file.read(BLOCK):
+                length, crc = length + len(block), zlib.crc32(block, crc)
+        except OSError as error:
+            raise BlockedFile(path, error) from None
     return length, crc
 
 
@@ -220,9 +251,10 @@ def walk(directory: epath.Path, prefix: str = "") -> Iterator[str]:
         raise BadFile(directory, "lies too deep in other folders")
     for path in sorted(directory.iterdir(), key=lambda path: path.name):
         name = f"{prefix}{path.name}"
-        if is_local(path) and os.path.islink(path):
+        mode = os.lstat(path).st_mode if is_local(path) else 0  # `is_dir` calls what it can't see no folder
+        if stat.S_ISLNK(mode):
             raise BadFile(path, "is a link; a snapshot has none")
-        if path.is_dir():
+        if stat.S_ISDIR(mode) if mode else path.is_dir():
             yield from walk(path, f"{name}/")
         elif name not in (COMMIT, f"{COMMIT}.tmp"):
             yield name
@@ -299,10 +331,7 @@ def verify(directory: epath.Path) -> dict[str, Any]:
         for name, (length, crc) in body["files"].items():
             if name not in present:
                 raise CorruptError(f"{reading.printable(name)} is missing")
-            try:
-                found = checksum(directory / name)
-            except OSError as error:
-                raise CorruptError(f"{reading.printable(name)} can't be read: {error}") from error
+            found = checksum(directory / name)
             if found[0] != length:
                 raise CorruptError(
                     f"{reading.printable(name)} has {words.count(found[0], 'byte')} instead of {length}"

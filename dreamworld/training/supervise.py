@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from etils import epath
 
 from dreamworld import streams, words
+from dreamworld.reading import BlockedFile
 from dreamworld.training import snapshot
 from dreamworld.training.stops import Exit
 
@@ -123,8 +125,13 @@ def describe(code: int) -> str:
 
 def _commits(folders: Sequence[epath.PathLike]) -> set[tuple[str, int]]:
     """Path and time of each snapshot: a step comes twice after a fall-back past a damaged one."""
-    paths = [epath.Path(folder) / str(step) for folder in folders for step in snapshot.snapshot_steps(folder)]
-    return {(str(path), int((path / snapshot.COMMIT).stat().mtime)) for path in paths}
+    found: set[tuple[str, int]] = set()
+    for folder in folders:
+        with contextlib.suppress(OSError, BlockedFile):
+            for step in snapshot.snapshot_steps(folder):
+                path = epath.Path(folder) / str(step)
+                found.add((str(path), int((path / snapshot.COMMIT).stat().mtime)))
+    return found
 
 
 def _say(text: str) -> None:

@@ -74,7 +74,7 @@ def largest(folder):
 
 def test_everything_comes_back_as_it_was(tmp_path):
     checkpointer = save_all(tmp_path, [1, 2])
-    agent, host, meta = checkpointer.restore(checkpointer.latest(), make_agent(0))
+    agent, host, meta, _ = checkpointer.restore(checkpointer.latest(), make_agent(0))
     assert_same(agent, make_agent(2))
     assert_same(host, make_host(2))
     assert host["random"]["state"] == 2**127 + 2 and type(host["pending"][1]) is tuple
@@ -299,7 +299,7 @@ def content(step):
 with Checkpointer(sys.argv[1], keep_last=2) as checkpointer:
     step = 0
     if checkpointer.latest() is not None:
-        agent, host, meta = checkpointer.restore(None, content(0)[0])
+        agent, host, meta, _ = checkpointer.restore(None, content(0)[0])
         step = meta["step"]
         wanted = content(step)
         assert np.array_equal(agent["w"], wanted[0]["w"]) and agent["n"] == step

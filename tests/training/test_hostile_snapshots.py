@@ -12,6 +12,7 @@ import pytest
 from etils import epath
 
 from dreamworld.errors import UserError
+from dreamworld.replay import patience
 from dreamworld.training import snapshot, tensors
 from dreamworld.training.checkpoint import Checkpointer
 
@@ -227,6 +228,7 @@ def test_too_many_open_files_is_no_damage(checkpoints, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError(24, "Too many open files")
 
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
     with Checkpointer(checkpoints) as checkpointer:
         monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(UserError, match="Too many open files"):
