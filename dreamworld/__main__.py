@@ -6,8 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from dreamworld import cli, launch, presets, streams
-from dreamworld.errors import UserError
+from dreamworld import early  # and what takes time only once a signal is answered
 
 COMMANDS = {
     "train": "train an agent, or continue a stopped run",
@@ -26,11 +25,21 @@ TRAIN = ("train", "sweep")  # what these do must not end because nobody reads wh
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status. Called by a console (without `argv`), commands that compute get huge pages."""
-    if argv is None and sys.argv[1:2] and sys.argv[1] in COMPUTE:
+    if argv is None:
+        return early.run("".join(sys.argv[1:2]), _run_console)
+    from dreamworld import cli
+
+    return cli.run(_dispatch, argv)
+
+
+def _run_console() -> int:
+    from dreamworld import cli, launch, streams
+
+    if sys.argv[1:2] and sys.argv[1] in COMPUTE:
         launch.use_huge_pages()
-    if argv is None and sys.argv[1:2] and sys.argv[1] in TRAIN:
+    if sys.argv[1:2] and sys.argv[1] in TRAIN:
         streams.guard_process("stdout")
-    return cli.run(_dispatch, sys.argv[1:] if argv is None else argv)
+    return cli.run(_dispatch, sys.argv[1:])
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -42,6 +51,9 @@ def _dispatch(argv: list[str]) -> int:
         print(f"dreamworld {version()}")
         return 0
     if name not in COMMANDS:
+        from dreamworld import presets
+        from dreamworld.errors import UserError
+
         best = presets.nearest(name, COMMANDS)
         raise UserError(f"{name}: no such command; did you mean {best}? There are: {', '.join(COMMANDS)}")
     return importlib.import_module(f"dreamworld.scripts.{name}").main(rest)

@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import os
 import pathlib
+import signal
 import sys
 
 SWITCH = "DREAMWORLD_HUGEPAGES"
@@ -36,17 +37,26 @@ def use_huge_pages() -> None:
         os.environ.pop(TUNABLES)
         if before:
             os.environ[TUNABLES] = before
+        _hold_signals(signal.SIG_UNBLOCK)
     elif wanted():
         before = os.environ.get(TUNABLES, "")
         tunables = f"{before}:{HUGE_PAGES}" if before else HUGE_PAGES
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed when the program started
             with contextlib.suppress(OSError):
                 stream.flush()
-        os.execve(
-            sys.executable,
-            [sys.executable, *sys.orig_argv[1:]],
-            {**os.environ, RESTARTED: before, TUNABLES: tunables},
-        )
+        _hold_signals(signal.SIG_BLOCK)  # until the program that starts can answer them
+        try:
+            os.execve(
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                {**os.environ, RESTARTED: before, TUNABLES: tunables},
+            )
+        finally:  # it could not be started
+            _hold_signals(signal.SIG_UNBLOCK)
+
+
+def _hold_signals(how: int) -> None:
+    signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM})
 
 
 def wanted() -> bool:

@@ -39,6 +39,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from dreamworld import cli
+    from dreamworld import early
 
-    sys.exit(cli.run(main, sys.argv[1:]))
+    sys.exit(early.run_script("benchmark", main))

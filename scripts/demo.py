@@ -141,6 +141,6 @@ def run(logdir: Path, seed: int) -> Outcome:
 
 
 if __name__ == "__main__":
-    from dreamworld import cli
+    from dreamworld import early
 
-    sys.exit(cli.run(main, sys.argv[1:]))
+    sys.exit(early.run_script("demo", main))

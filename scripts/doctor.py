@@ -205,4 +205,6 @@ def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv[1:]))
+    from dreamworld import early
+
+    sys.exit(early.run_script("doctor", main))

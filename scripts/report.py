@@ -63,4 +63,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv[1:]))
+    from dreamworld import early
+
+    sys.exit(early.run_script("report", main))

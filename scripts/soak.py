@@ -139,6 +139,6 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    from dreamworld import cli
+    from dreamworld import early
 
-    sys.exit(cli.run(main, sys.argv[1:]))
+    sys.exit(early.run_script("soak", main))

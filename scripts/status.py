@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +55,8 @@ def watch(root: Path, flags: Flags) -> None:
     from rich.live import Live
 
     table = rows(root, flags.stale_s)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # here it is no accident
     try:
         with Live(render(table), auto_refresh=False) as live:
             while not is_over(table):
@@ -64,4 +68,6 @@ def watch(root: Path, flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv[1:]))
+    from dreamworld import early
+
+    sys.exit(early.run_script("status", main))

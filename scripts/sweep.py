@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dreamworld import cli
 from dreamworld.sweep import spec as specs
 
 
@@ -18,4 +17,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv[1:]))
+    from dreamworld import early
+
+    sys.exit(early.run_script("sweep", main))

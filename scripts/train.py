@@ -115,6 +115,6 @@ def finished_already(config: Config) -> list[str]:
 
 
 if __name__ == "__main__":
-    from dreamworld import cli
+    from dreamworld import early
 
-    sys.exit(cli.run(main, sys.argv[1:]))
+    sys.exit(early.run_script("train", main))

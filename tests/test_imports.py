@@ -20,6 +20,7 @@ BASE = {
     "presets",
     "spaces",
     "streams",
+    "system",
     "frames",
     "runenv",
     "trust",
@@ -48,6 +49,8 @@ ALLOWED = {
     "cli": BASE,
     "launch": set(),
     "streams": {"words"},
+    "system": set(),
+    "early": {"cli"},
     "frames": set(),
     "flops": set(),
     **dict.fromkeys(LEAVES, BASE | LEAVES),
@@ -150,7 +153,7 @@ def test_type_checking_imports_count_too():
 
 
 ON_THE_DEVICE = "replay.device"  # replay for the fused mode: the one module of replay that is JAX
-LIGHT = {*BASE, "cli", "launch", "__main__", "logging", "replay"}
+LIGHT = {*BASE, "early", "cli", "launch", "__main__", "logging", "replay"}
 WORKER = ("envs", "envs.base", "envs.factory", "envs.wrappers", "envs.vector.worker")
 LEARNING = ("jax", "flax", "optax", "orbax", "matplotlib", "tensorboardX", "wandb", "tyro")
 

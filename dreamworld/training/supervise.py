@@ -14,14 +14,13 @@ from typing import Any
 
 from etils import epath
 
-from dreamworld import streams, words
+from dreamworld import streams, system, words
 from dreamworld.reading import BlockedFile
 from dreamworld.training import snapshot
 from dreamworld.training.stops import Exit
 
 FINAL = {Exit.OK, Exit.USAGE, Exit.NUMERICAL, Exit.INTERRUPTED}
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
+FORWARDED = system.signals("SIGTERM", "SIGINT", "SIGHUP")
 # Linux: the kernel sends the trainer SIGTERM when this process is killed; elsewhere it would go on alone.
 TIE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 TIED = [sys.executable, "-S", "-c", TIE] if sys.platform == "linux" else []
@@ -31,21 +30,24 @@ class _Child:
     """The training process and the signals passed on to it."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[Any] | None = None
         self.stopping = threading.Event()
+        self.signals = 0
 
     def forward(self, number: int, frame: FrameType | None) -> None:
         self.stopping.set()
+        self.signals += 1
         if self.process is not None and self.process.poll() is None:
             # A closed terminal is a stop like any other; the trainer knows SIGTERM.
-            self.process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            self.process.send_signal(number if number in (signal.SIGINT, signal.SIGTERM) else signal.SIGTERM)
 
     def run(self, argv: Sequence[str]) -> int:
         # Its own process group: a Ctrl-C on the terminal must reach it once, not from here and from there.
-        self.process = subprocess.Popen([*TIED, *argv], process_group=0)
+        process: subprocess.Popen[Any] = subprocess.Popen([*TIED, *argv], **system.own_group())
+        self.process = process
         if self.stopping.is_set():  # the signal came while it was being started
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait()
+            process.send_signal(signal.SIGTERM)
+        return process.wait()
 
 
 def supervise(
@@ -95,6 +97,8 @@ def _supervise(
         before = _commits(folders)
         code = child.run(argv)
         code = 128 - code if code < 0 else code  # killed by a signal: as a shell counts it
+        if child.signals == 1 and code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
+            code = Exit.PREEMPTED  # ours, before the trainer could answer it
         if code in FINAL or child.stopping.is_set():
             return code
         progress = bool(_commits(folders) - before)

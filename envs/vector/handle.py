@@ -15,14 +15,21 @@ import time
 from multiprocessing.connection import Pipe
 from typing import Any
 
+from dreamworld import system
 from dreamworld.envs.vector.common import EnvFailure, EnvMisfit
 from dreamworld.envs.vector.worker import Done, Failed, Ready, Setup
 
 BOOT = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 import json, sys
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
-sys.path[:] = json.loads(connection.recv_bytes())
+try:
+    sys.path[:] = json.loads(connection.recv_bytes())
+except (EOFError, ConnectionError):  # the parent is gone
+    sys.exit(1)
 from dreamworld.envs.vector.worker import main
 main(connection, int(sys.argv[2]), int(sys.argv[3]))
 """
@@ -57,13 +64,14 @@ class Worker:
         # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
         # JAX itself, and must not take the accelerator's memory.
         threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, *map(str, descriptors)],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what environments print must not mix with a command's own output
-            pass_fds=descriptors,
-            env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
-        )
+        with system.held(signal.SIGINT):  # Python that is just starting would answer it by a traceback
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, *map(str, descriptors)],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what environments print must not mix with a command's own output
+                pass_fds=descriptors,
+                env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
+            )
         theirs.close()
         self._poll = select.poll()
         self._poll.register(self._connection.fileno(), select.POLLIN)

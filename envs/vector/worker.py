@@ -71,7 +71,6 @@ def maker(make: str | Callable[..., Any], config: EnvConfig) -> Callable[[], Env
 def main(connection: Connection, memory: int, trace: int) -> None:
     """Serves requests until told to close, or until the parent is gone."""
     streams.guard_process("stdout", "stderr")  # what an environment prints must not end it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGUSR1, trace)  # asked for before a hanging worker is killed
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -105,7 +104,11 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
         connection.send(Failed(str(error) if user else what, trace, user))
         return
     connection.send(Ready(group.obs_space, group.act_space))
-    total, seed, attempt = connection.recv()
+    begin = connection.recv()
+    if begin[0] == "close":  # the parent was stopped before everything stood
+        group.close()
+        return
+    total, seed, attempt = begin
     group.seed(seed, attempt)
     shared = SharedArrays(memory, shared_arrays(group.obs_space, group.act_space, total))
     part = slice(setup.first, setup.first + setup.num)

@@ -1,0 +1,140 @@
+"""What SIGINT and SIGTERM do to a command before it has handlers of its own: one line and a documented exit code.
+
+Importing, parsing, compiling and starting environments take seconds, in which nothing is trained and nothing has to
+be saved. This module is imported first, so it imports next to nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+
+# Of training, the code that says that the same command goes on (`training.stops.Exit`); else as shells count.
+AGAIN = ("train", "sweep")
+PREEMPTED, INTERRUPTED, TERMINATED = 75, 130, 143
+GRACE_S = 1.0  # to tidy up, before the process is left from where it is
+
+
+class Stopped(SystemExit):
+    """A signal asked the command to end."""
+
+
+class Early:
+    """Raises Stopped in the main thread, and leaves the process where that has no effect within a second.
+
+    It has none inside a long call that runs no Python (a compilation), and where somebody's code swallows every
+    exception. Handlers that are installed later take over; while they are in place this does nothing.
+    """
+
+    def __init__(self, command: str):
+        self.reason: str = ""
+        self._again = command in AGAIN
+        self._code = 0
+        self._told = False
+        self._over: int | None = None  # the exit status, once nothing is left to do
+        self._pipe = os.pipe()
+
+    def install(self) -> None:
+        """Takes the signals that are not ignored; call it in the main thread."""
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(self._pipe[1], False)
+        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, self._handle)
+        threading.Thread(target=self._watch, name="early stop", daemon=True).start()
+
+    def end(self, status: int | None) -> int:
+        """The exit status, given that of the command (None: an exception). Leaves at once where a signal came.
+
+        The interpreter would tidy up under threads that compute: a crash, or no end.
+        """
+        if self.reason:
+            for stream in (sys.stdout, sys.stderr):
+                try:  # noqa: SIM105  (`contextlib` would cost time here)
+                    stream.flush()
+                except (AttributeError, OSError, ValueError):  # closed, or gone
+                    pass
+            self._leave(self._code)
+        self._over = status or 0
+        return self._over
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self._over is not None:
+            os._exit(self._over)
+        if self.reason:
+            self._leave(INTERRUPTED if number == signal.SIGINT else self._code)
+        self._note(number)
+        sys.unraisablehook = lambda _: None  # a callback may be what is interrupted: that is no news
+        raise Stopped(self._code)
+
+    def _note(self, number: int) -> None:
+        self._code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self._code = PREEMPTED if self._again else self._code
+        self.reason = signal.Signals(number).name
+
+    def _watch(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # so that the main thread gets them, or keeps them waiting
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        done = threading.Event()
+        while True:
+            for number in os.read(self._pipe[0], 64):
+                if number in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == self._handle:
+                    done.wait(GRACE_S)
+                    if not self.reason:
+                        self._note(number)
+                    self._leave(self._code)
+
+    def _leave(self, code: int) -> None:
+        try:
+            self._tell()
+        finally:
+            os._exit(code if self._over is None else self._over)
+
+    def _tell(self) -> None:
+        if self._told or self._over is not None:
+            return
+        self._told = True
+        text = f"stopped by {self.reason}" + ("; the same command goes on" if self._again else "")
+        try:  # past the stream, which the main thread may be writing to
+            if sys.stderr is not None:
+                _write(2, f"{text}\n".encode())
+        except (OSError, ValueError):
+            pass  # nobody can be told
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Writes unless nobody reads."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        if not poll.poll(500):
+            return
+    os.write(descriptor, data)
+
+
+def run(command, main):  # type: ignore[no-untyped-def]  # `typing` and `collections.abc` would cost time here
+    """Calls `main()`, which returns an exit status, as the command of a process; returns its exit status."""
+    early = Early(command)
+    early.install()
+    try:
+        status = main()
+    except BaseException:
+        if not early.reason:
+            raise
+        status = None
+    return early.end(status)
+
+
+def run_script(command, main):  # type: ignore[no-untyped-def]
+    """`run` of `main(argv)` with the arguments of this process, as `cli.run` calls it."""
+
+    def call() -> int:
+        from dreamworld import cli
+
+        return cli.run(main, sys.argv[1:])
+
+    return run(command, call)
