@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import io
 import os
+import select
 import sys
 import threading
 from collections import deque
@@ -130,7 +131,7 @@ def own_descriptor(stream: Any) -> int | None:
 
     What a buffer could not write stays in it, and would fail once more when the interpreter ends (exit code 120).
     """
-    if os.name != "posix" or type(stream) is not io.TextIOWrapper:
+    if not hasattr(select, "poll") or type(stream) is not io.TextIOWrapper:  # Windows
         return None
     try:
         stream.flush()
@@ -141,8 +142,6 @@ def own_descriptor(stream: Any) -> int | None:
 
 def is_ready(descriptor: int, patience_s: float) -> bool:
     """Whether a write would not block, now or within `patience_s`; True also where it would fail at once."""
-    import select
-
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(1000 * patience_s))

@@ -8,18 +8,29 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
+
+from dreamworld.errors import UserError
 
 try:
     import resource as _resource
 except ImportError:  # Windows
     _resource: ModuleType | None = None
 
-WORKERS = hasattr(os, "fork") and hasattr(signal, "SIGUSR1") and sys.platform != "win32"
-"""Whether environments can run in processes of their own: these inherit descriptors, which Windows has not."""
+
+def is_posix() -> bool:
+    """Whether processes inherit descriptors and groups, and answer signals: Linux and macOS, not Windows."""
+    return hasattr(os, "fork") and sys.platform != "win32"
+
+
+def require_posix(what: str, instead: str) -> None:
+    """Raises UserError where `what` is not supported on this system."""
+    if not is_posix():
+        raise UserError(f"{what} is not supported on this system (Windows): {instead}")
 
 
 def signals(*names: str) -> tuple[signal.Signals, ...]:
@@ -52,6 +63,45 @@ def cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def is_private(status: os.stat_result) -> bool:
+    """Whether a file is this user's alone; on Windows its folder, below the user's own, says that."""
+    if not is_posix():
+        return True
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Makes the content of a file, or the names in a folder, survive a power loss, as far as the system can."""
+    if not is_posix():  # which opens no folders, and syncs what may be written to
+        if not os.path.isdir(path):
+            _sync(path, os.O_RDWR)
+        return
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: str | os.PathLike[str], flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this number on this machine."""
+    if not is_posix():  # where signal 0 is no question but a Ctrl-C
+        import psutil
+
+        return psutil.pid_exists(pid)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def peak_memory_bytes() -> int:

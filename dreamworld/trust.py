@@ -10,9 +10,9 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-import stat
 from pathlib import Path
 
+from dreamworld import system
 from dreamworld.reading import MAX_YAML, BadFile, MissingFile, open_file, read_bytes
 
 SIGNATURE = "config.sig"
@@ -36,7 +36,7 @@ def read_secret() -> bytes | None:
             content = file.read(LENGTH + 1)
     except (OSError, RuntimeError, BadFile):
         return None
-    if os.name == "posix" and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077):
+    if not system.is_private(status):
         return None
     return content if len(content) == LENGTH else None
 

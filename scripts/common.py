@@ -38,7 +38,11 @@ def setup_jax(config: Config) -> list[Any]:
         devices = jax.devices(run.platform)
     except RuntimeError:
         found = sorted({device.platform for device in jax.local_devices()})
-        install = " Install the extra: pip install 'dreamworld[cuda]'" if run.platform == "gpu" else ""
+        install = (
+            " Install the extra: pip install 'dreamworld[cuda]' (or [cuda12])"
+            if run.platform == "gpu"
+            else ""
+        )
         raise UserError(
             f"--run.platform {run.platform}: no such device here (found {', '.join(found)}).{install}"
         ) from None

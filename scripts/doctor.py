@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dreamworld import cli, words
+from dreamworld import cli, system, words
 from dreamworld.config import RunConfig
 from dreamworld.envs.render import backends
 from dreamworld.replay.memory import available_memory
@@ -136,7 +136,7 @@ def check_optional() -> list[Check]:
     except importlib.metadata.PackageNotFoundError:
         return []
     core = {package for package, _, extra in wanted if not extra}
-    extras = sorted({extra for _, _, extra in wanted} - {"", "all", "dev", "cuda"})
+    extras = sorted({extra for _, _, extra in wanted} - {"", "all", "dev", "cuda", "cuda12"})
     return [
         check_extra(extra, [row for row in wanted if row[2] == extra and row[0] not in core])
         for extra in extras
@@ -196,7 +196,7 @@ def check_disk(topic: str, folder: str, option: str, enough: int) -> list[Check]
 
 def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
     """Cores that this process may use: by affinity, and by the quota of its container."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = float(len(system.cores()))
     try:
         quota, period = quota_file.read_text().split()
         return min(cores, int(quota) / int(period))

@@ -33,6 +33,9 @@ def main(argv: Sequence[str]) -> int:
     config, flags = read(argv)
     if not flags.supervise:
         return train(config)
+    from dreamworld import system
+
+    system.require_posix("--supervise", "leave it out, and start the same command again where it ended")
     from dreamworld.training.group import checkpoint_folders
     from dreamworld.training.supervise import supervise
 

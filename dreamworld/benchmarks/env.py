@@ -8,7 +8,6 @@ turns, as rare resets can be most of the cost.
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import statistics
 import time
@@ -17,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from dreamworld import cli, presets, words
+from dreamworld import cli, presets, system, words
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
@@ -220,7 +219,7 @@ def scan_rate(task: str, num: int, rows: int = 1000) -> float:
 
 def hardware() -> str:
     """The machine in one line."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(system.cores())
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 
-from dreamworld import cli
+from dreamworld import cli, system
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE
@@ -186,7 +185,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         "cpu_s": round(cpu_s, 5),
         "gflops": round(gflop / seconds, 1),
         "matmul_peak_gflops": round(peak, 1),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": system.peak_memory_bytes(),
         **row,
     }
     if flags.profile:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from dreamworld import system
 from dreamworld.reading import BadFile, open_file, parse_json, require_inside
 from dreamworld.replay import patience
 from dreamworld.replay.patience import Damaged
@@ -144,11 +145,7 @@ def read_section(file: BinaryIO, section: Section, path: Path = Path()) -> bytes
 
 def sync_path(path: Path) -> None:
     """Makes the content of a file, or the renames in a directory, survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    system.sync(path)
 
 
 def quarantine(path: Path) -> bool:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dreamworld import streams, words
+from dreamworld import streams, system, words
 from dreamworld.errors import UserError
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
@@ -173,6 +173,7 @@ def _sweep(spec: Spec, command: tuple[str, ...], say: Say) -> int:
         check_tasks(unfinished)
     if spec.dry_run:
         return dry_run(spec, jobs, states, command, say)
+    system.require_posix("sweep", "start the trainings one by one")
     if not unfinished:
         print_plan(spec, jobs, dict.fromkeys([job.name for job in jobs], "finished"))
         say("nothing left to train")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dreamworld import words
+from dreamworld import system, words
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile, is_number
 from dreamworld.stats.files import read_config, read_events, read_plan, read_status
@@ -118,20 +117,10 @@ def _row(name: str, path: Path, event: dict[str, Any], stale_s: float) -> Row:
 def _presence(config: dict[str, Any], status: dict[str, Any], state: str, age: float, stale_s: float) -> str:
     """`lost` where its process is gone, `lost?` where its heartbeat is overdue, else the state it says."""
     if status.get("host") == socket.gethostname() and status.get("pid"):
-        return state if _is_alive(int(status["pid"])) else "lost"
+        return state if system.is_alive(int(status["pid"])) else "lost"
     if state == "starting":
         return "lost?" if age > max(stale_s, STARTING_S) else state
     return "lost?" if age > max(stale_s, 3 * _interval_s(config, status)) else state
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _interval_s(config: dict[str, Any], status: dict[str, Any]) -> float:

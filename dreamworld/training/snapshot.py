@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 import numpy as np
 from etils import epath
 
-from dreamworld import reading, words
+from dreamworld import reading, system, words
 from dreamworld.fields import Fields
 from dreamworld.reading import INT64, BadFile, BlockedFile
 from dreamworld.replay import patience
@@ -98,8 +98,10 @@ def snapshot_steps(directory: epath.PathLike) -> list[int]:
 
 
 def _may_be_complete(folder: epath.Path) -> bool:
+    if not is_local(folder):
+        return (folder / COMMIT).exists()
     try:
-        (folder / COMMIT).stat()
+        os.stat(folder / COMMIT)
     except OSError as error:
         return error.errno is not None and error.errno not in OF_THE_DATA
     return True
@@ -345,11 +347,7 @@ def verify(directory: epath.Path) -> dict[str, Any]:
 
 def fsync(path: epath.PathLike) -> None:
     """Forces a local file or folder to the disk."""
-    handle = os.open(os.fspath(path), os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    system.sync(os.fspath(path))
 
 
 def _flush(directory: epath.Path, files: dict[str, Any]) -> None:

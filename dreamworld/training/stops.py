@@ -69,7 +69,8 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             return self
         self._pipe = os.pipe()
-        os.set_blocking(self._pipe[1], False)
+        if hasattr(os, "set_blocking"):  # not on Windows, where it does not matter
+            os.set_blocking(self._pipe[1], False)
         self._watcher.start()
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in self._signals:

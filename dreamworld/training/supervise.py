@@ -134,7 +134,7 @@ def _commits(folders: Sequence[epath.PathLike]) -> set[tuple[str, int]]:
         with contextlib.suppress(OSError, BlockedFile):
             for step in snapshot.snapshot_steps(folder):
                 path = epath.Path(folder) / str(step)
-                found.add((str(path), int((path / snapshot.COMMIT).stat().mtime)))
+                found.add((str(path), int(os.stat(path / snapshot.COMMIT).st_mtime)))
     return found
 
 

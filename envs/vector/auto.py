@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pickle
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from dreamworld import words
+from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.pictures import Reading
@@ -48,6 +47,7 @@ def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
     if engine == "atari":
         return _build_atari(target, config, seed, num, reason)
     if engine == "process":
+        system.require_posix("env.engine process", "use env.engine inprocess")
         from dreamworld.envs.vector.process import ProcessVector
 
         problem = _import_problem(target)
@@ -74,6 +74,8 @@ def choose(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
         return "atari", "Atari with resize area, which its C++ threads do themselves"
     if num == 1:
         return "inprocess", "one environment"
+    if not system.is_posix():
+        return "inprocess", "this system has no worker processes for environments"
     problem = _import_problem(target)
     if problem:
         return "inprocess", problem
@@ -272,7 +274,7 @@ def _import_problem(target: Any) -> str:
 def _workers(config: EnvConfig) -> int:
     if config.workers:
         return config.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(system.cores())
 
 
 def _list(names: list[str]) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 
-from dreamworld import words
+from dreamworld import system, words
 from dreamworld.errors import UserError
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.plan import Job
@@ -48,9 +48,7 @@ def visible_gpus() -> list[str]:
 
 def visible_cores() -> list[int]:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    return system.cores()
 
 
 def make_slots(spec: Spec, gpus: list[str], cores: list[int]) -> list[Slot]:

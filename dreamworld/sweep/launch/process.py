@@ -85,6 +85,8 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
     """As `poll() is not None`, but right also in a signal handler that interrupted `wait()` and its lock."""
     if process.returncode is not None:
         return True
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return process.poll() is not None
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
