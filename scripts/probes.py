@@ -70,7 +70,12 @@ def check_devices() -> list[Check]:
     answer, problem = run_probe(DEVICES)
     if answer is None:
         return [
-            Check("devices", "broken", problem, "reinstall JAX: pip install -U jax, or 'dreamworld[cuda]'")
+            Check(
+                "devices",
+                "broken",
+                problem,
+                "reinstall JAX: pip install -U jax, or 'dreamworld[cuda]' (or [cuda12])",
+            )
         ]
     kinds = [device["kind"] for device in answer["devices"]]
     memory = sum(device["memory"] for device in answer["devices"])
@@ -79,7 +84,7 @@ def check_devices() -> list[Check]:
     )
     found += f", {words.size(memory)}" if memory else ""
     idle_gpu = answer["backend"] == "cpu" and nvidia_name()
-    advice = f"{idle_gpu} is not used: pip install 'dreamworld[cuda]'" if idle_gpu else ""
+    advice = f"{idle_gpu} is not used: pip install 'dreamworld[cuda]' (or [cuda12])" if idle_gpu else ""
     auto = "float32" if answer["backend"] == "cpu" else "bfloat16"
     exactness = f"float32 {answer['float32']:.0e}, bfloat16 {answer['bfloat16']:.0e}"
     precision = Check("precision", "ok", f"auto computes in {auto}; error of a matrix product: {exactness}")
