@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +10,7 @@ import psutil
 
 from dreamworld import words
 from dreamworld.envs.base import Env, Step
+from dreamworld.envs.building import where
 from dreamworld.envs.finite import NotFinite
 from dreamworld.envs.report import Report, check_row, check_spaces, describe_spaces
 from dreamworld.envs.reproduce import check_seeds
@@ -41,7 +41,8 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
         report.facts += walk.facts(build_s)
         walk.judge_episodes()
     except Exception as error:
-        report.problem(_where(error))
+        if not (isinstance(error, UserError) and report.spy and report.spy.saw):  # else it is said already
+            report.problem(where(error))
         return report
     finally:
         if report.spy:
@@ -50,7 +51,7 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
     try:
         check_seeds(make, report, seed)
     except Exception as error:
-        report.problem(f"while looking at seeds: {_where(error)}")
+        report.problem(f"while looking at seeds: {where(error)}")
     return report
 
 
@@ -205,12 +206,3 @@ class Walk:
                 low, high = self._seen[key]
                 self._seen[key] = [min(low, float(np.min(value))), max(high, float(np.max(value)))]
         self._rewards.append(float(step.reward))
-
-
-def _where(error: Exception) -> str:
-    """An exception and the line that raised it, in words."""
-    if isinstance(error, UserError):
-        return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())[:300]
-    return f"it raised {type(error).__name__}: {text} ({frame.filename}:{frame.lineno}, in {frame.name})"

@@ -8,7 +8,7 @@ from typing import Any
 from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
-from dreamworld.envs.names import unknown
+from dreamworld.envs.names import check_keys, unknown
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import right_forms
@@ -57,6 +57,8 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
 
 def wrap(env: Env, config: EnvConfig, *, repeats: bool = False) -> Env:
     """Adds the wrappers that the options ask for; `repeats` if `env` does its own action repeat."""
+    check_keys(env.obs_space, "an observation")
+    check_keys(env.act_space, "an action")
     if config.repeat > 1 and not repeats:
         env = ActionRepeat(env, config.repeat)
     if config.time_limit > 0:

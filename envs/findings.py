@@ -35,6 +35,11 @@ class Findings:
         if badness > found.badness:
             found.text, found.badness = text, badness
 
+    @property
+    def total(self) -> int:
+        """How often anything was added."""
+        return sum(found.count for found in self._found.values())
+
     def __contains__(self, kind: Hashable) -> bool:
         return kind in self._found
 

@@ -1,4 +1,4 @@
-"""Messages for names that don't exist."""
+"""Names of environments and of what they return, and messages for those that don't exist or can't be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from dreamworld.errors import UserError
+from dreamworld.text import is_control
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -22,3 +23,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
         return UserError(f"unknown {kind} {name!r}; did you mean {' or '.join(close)}?")
     some = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
     return UserError(f"unknown {kind} {name!r}; there are {some}")
+
+
+def check_keys(keys: Iterable[str], kind: str) -> None:
+    """Raises UserError for the name of an observation or action that no log or terminal could show as it is."""
+    for key in keys:
+        if any(is_control(character) for character in key):
+            raise UserError(f"{kind} is called {key!r}: control characters are refused; rename it")

@@ -22,6 +22,7 @@ class Spy:
         self._env = env
         self.problems, self.notes = Findings(), Findings()
         self._pictures = Pictures(self.problems)
+        self.saw = False  # a problem in the last call of reset or step
         self._returned: list[tuple[np.ndarray, np.ndarray]] = []  # (array, copy) of the last observation
 
     def __getattr__(self, name: str) -> Any:
@@ -38,6 +39,7 @@ class Spy:
 
     def reset(self, **options: Any) -> Any:
         """Delegates."""
+        self.saw, before = False, self.problems.total
         result = self._env.reset(**options)
         if hasattr(result, "observation"):  # dm_env.TimeStep
             self._look_at_dm(result)
@@ -47,22 +49,26 @@ class Spy:
             self.problems.add(f"reset() returned {_kind(result)}; gymnasium wants (obs, info)")
         else:
             self._look(result[0])
+        self.saw = self.problems.total > before
         return result
 
     def step(self, action: Any) -> Any:
         """Delegates."""
+        self.saw, before = False, self.problems.total
         result = self._env.step(action)
         if hasattr(result, "observation"):
             self._look_at_dm(result)
         elif not (isinstance(result, tuple) and len(result) == 5):
             what = (
-                f"step() returned {_kind(result)}; gymnasium wants (obs, reward, terminated, truncated, info)"
+                f"step() returned {_kind(result)}; gymnasium wants (obs, reward, terminated, truncated, info), "
+                "the old gym API is not supported"
             )
             self.problems.add(what)
         else:
             obs, reward, terminated, truncated, info = result
             self._look(obs)
             self._look_at_flags(reward, terminated, truncated, info)
+        self.saw = self.problems.total > before
         return result
 
     def render(self) -> Any:
@@ -209,7 +215,11 @@ def _leaves(space: Any, value: Any, key: str) -> Any:
         yield key, space, value
         return
     for index, sub in spaces.items() if hasattr(spaces, "items") else enumerate(spaces):
-        yield from _leaves(sub, value[index], f"{key}/{index}" if key else str(index))
+        try:
+            part = value[index]
+        except (KeyError, IndexError, TypeError):  # the adapter says what is missing
+            continue
+        yield from _leaves(sub, part, f"{key}/{index}" if key else str(index))
 
 
 def _arrays(value: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamworld.config import Config
+from dreamworld.envs.building import building
 from dreamworld.errors import UserError
 from dreamworld.types import Agent, Space, Spaces, VectorEnv
 
@@ -54,7 +55,8 @@ def make_train_env(config: Config, source: EnvSource | None = None) -> VectorEnv
     """The training environments of a config, or of a user's factory."""
     from dreamworld.envs.vector import make_vector_env
 
-    return make_vector_env(config.task if source is None else source, config.env, seed=config.seed)
+    with building(_shown(config, source)):
+        return make_vector_env(config.task if source is None else source, config.env, seed=config.seed)
 
 
 def make_eval_env(config: Config, source: EnvSource | None = None, *, episodes: int) -> VectorEnv:
@@ -63,7 +65,14 @@ def make_eval_env(config: Config, source: EnvSource | None = None, *, episodes: 
 
     num = max(1, min(episodes, config.env.num))
     target = config.task if source is None else source
-    return make_vector_env(target, config.env, seed=config.seed + 1_000_003, num=num)
+    with building(_shown(config, source)):
+        return make_vector_env(target, config.env, seed=config.seed + 1_000_003, num=num)
+
+
+def _shown(config: Config, source: EnvSource | None) -> str:
+    from dreamworld.envs.sources import name_of
+
+    return config.task if source is None else name_of(source)
 
 
 def build_agent(config: Config, obs_space: Spaces | None = None, act_space: Spaces | None = None) -> Agent:

@@ -90,10 +90,16 @@ def check(argv: list[str]) -> int:
         rest, Flags(), prog=f"dreamworld envs check {name}", description=__doc__ or ""
     )
     from dreamworld.envs import make_env
+    from dreamworld.envs.base import Env
+    from dreamworld.envs.building import building
     from dreamworld.envs.check import check_env
 
+    def make() -> Env:
+        with building(name):
+            return make_env(name, config.env)
+
     print(f"{name}: {words.count(flags.check_steps, 'step')} with random actions", flush=True)
-    report = check_env(lambda: make_env(name, config.env), steps=flags.check_steps)
+    report = check_env(make, steps=flags.check_steps)
     print(report.text())
     return 1 if report.problems else 0
 

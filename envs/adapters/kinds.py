@@ -65,6 +65,9 @@ def why_foreign(env: Any) -> str:
         return f"made a {type(env).__name__}; expected {ACCEPTED}"
     if (way := _other_library(env)) is not None:
         return way
+    for name in ("observation_space", "action_space"):
+        if getattr(env, name, None) is None and _is_gymnasium(env):
+            return f"has no {name}: set it to a gymnasium space, in the class or in __init__"
     space = getattr(env, "observation_space", None)
     if callable(space):
         return "has a method observation_space(), but does not step as gymnax does; give the spaces as attributes"
@@ -72,6 +75,11 @@ def why_foreign(env: Any) -> str:
         wrong: Any = space if not _are_gymnasium(space) else getattr(env, "action_space", None)
         return OLD_GYM.format(f"{type(wrong).__module__}.{type(wrong).__name__}")
     return f"made a {type(env).__name__}; expected {ACCEPTED}"
+
+
+def _is_gymnasium(env: Any) -> bool:
+    """Whether it is of gymnasium's class, which may not be imported for it."""
+    return any(f"{base.__module__}.{base.__name__}" == "gymnasium.core.Env" for base in type(env).__mro__)
 
 
 def _other_library(env: Any) -> str | None:

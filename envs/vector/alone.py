@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dreamworld.config import EnvConfig
+from dreamworld.envs.building import NotBuilt
 from dreamworld.envs.sources import name_of
 from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
@@ -17,11 +18,17 @@ def beside_another(target: Any, config: EnvConfig) -> Iterator[None]:
     """For building environments in a process that has built one already: what they raise becomes a UserError."""
     try:
         yield
+    except NotBuilt as error:
+        raise _way_out(target, config, error.__cause__ or error) from error.__cause__
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"{name_of(target)}: one environment was built, another one in the same process raised "
-            f"{describe(error)[0].rstrip('.')}; give each a process of its own: "
-            f"--env.engine process --env.workers {config.num}"
-        ) from error
+        raise _way_out(target, config, error) from error
+
+
+def _way_out(target: Any, config: EnvConfig, error: BaseException) -> UserError:
+    return UserError(
+        f"{name_of(target)}: one environment was built, another one in the same process raised "
+        f"{describe(error)[0].rstrip('.')}; give each a process of its own: "
+        f"--env.engine process --env.workers {config.num}"
+    )

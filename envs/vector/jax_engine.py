@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamworld.envs.finite import describe_bad
 from dreamworld.envs.jax.batched import BatchedState, Rows, batched
+from dreamworld.envs.names import check_keys
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
 from dreamworld.types import JaxEnv, JaxStep, TimeStep
@@ -79,6 +80,8 @@ class JaxVector:
         self._env = TimeLimit(env, time_limit) if time_limit else env
         self.num_envs, self.engine_reason = num, reason
         self.obs_space, self.act_space = env.obs_space, env.act_space
+        check_keys(self.obs_space, "an observation")
+        check_keys(self.act_space, "an action")
         functions = batched(self._env)
         self._reset, self._step = jax.jit(functions.reset), jax.jit(functions.step)
         self._state: BatchedState | None = None

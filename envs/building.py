@@ -1,0 +1,48 @@
+"""What somebody's environment raises while it is built, as one line that says where."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator
+
+from dreamworld.errors import UserError
+
+REMOTE = re.compile(
+    r'File "([^"]+)", line (\d+), in (\S+)'
+)  # of a traceback that came as text, from a worker
+
+
+class NotBuilt(UserError):
+    """An environment could not be built; `__cause__` is what it raised."""
+
+
+@contextlib.contextmanager
+def building(name: str) -> Iterator[None]:
+    """For building the environment `name`: what it raises, or that it ends the process, becomes a NotBuilt."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise NotBuilt(f"environment {name!r} can't be built: {where(error)}") from error
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # a signal's
+            raise
+        raise NotBuilt(
+            f"environment {name!r} can't be built: it ended the process with exit status {error.code}"
+        ) from error
+
+
+def where(error: Exception) -> str:
+    """An exception and the line that raised it, in words."""
+    if isinstance(error, UserError):
+        return str(error)
+    first, *lines = str(error).splitlines() or [""]
+    if remote := REMOTE.findall("\n".join(lines)):  # the engine raised it with the traceback of a worker
+        file, line, function = remote[-1]
+        return f"it raised {first[:300]} ({file}:{line}, in {function})"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:300]
+    return f"it raised {type(error).__name__}: {text} ({frame.filename}:{frame.lineno}, in {frame.name})"
