@@ -15,18 +15,16 @@ import threading
 # Of training, the code that says that the same command goes on (`training.stops.Exit`); else as shells count.
 AGAIN = ("train", "sweep")
 PREEMPTED, INTERRUPTED, TERMINATED = 75, 130, 143
-GRACE_S = 1.0  # to tidy up, before the process is left from where it is
-
-
-class Stopped(SystemExit):
-    """A signal asked the command to end."""
+GRACE_S = 1.0  # given to the main thread to answer a signal
 
 
 class Early:
-    """Raises Stopped in the main thread, and leaves the process where that has no effect within a second.
+    """Leaves the process where a signal finds it: from the main thread, or a second later from beside it.
 
-    It has none inside a long call that runs no Python (a compilation), and where somebody's code swallows every
-    exception. Handlers that are installed later take over; while they are in place this does nothing.
+    The second way is for a long call that runs no Python (a compilation). Nothing is unwound: an exception out of
+    the middle of such a call, or an interpreter that tidies up under threads that compute, may crash or never end;
+    and what is left is what `kill -9` leaves, which everything here survives. Handlers that are installed later take
+    over; while they are in place this does nothing.
     """
 
     def __init__(self, command: str):
@@ -47,29 +45,15 @@ class Early:
             signal.signal(number, self._handle)
         threading.Thread(target=self._watch, name="early stop", daemon=True).start()
 
-    def end(self, status: int | None) -> int:
-        """The exit status, given that of the command (None: an exception). Leaves at once where a signal came.
-
-        The interpreter would tidy up under threads that compute: a crash, or no end.
-        """
-        if self.reason:
-            for stream in (sys.stdout, sys.stderr):
-                try:  # noqa: SIM105  (`contextlib` would cost time here)
-                    stream.flush()
-                except (AttributeError, OSError, ValueError):  # closed, or gone
-                    pass
-            self._leave(self._code)
+    def end(self, status: int) -> int:
+        """Records the exit status of the command, which no later signal changes, and returns it."""
         self._over = status or 0
         return self._over
 
     def _handle(self, number: int, frame: object) -> None:
-        if self._over is not None:
-            os._exit(self._over)
-        if self.reason:
-            self._leave(INTERRUPTED if number == signal.SIGINT else self._code)
-        self._note(number)
-        sys.unraisablehook = lambda _: None  # a callback may be what is interrupted: that is no news
-        raise Stopped(self._code)
+        if not self.reason:
+            self._note(number)
+        self._leave(self._code)
 
     def _note(self, number: int) -> None:
         self._code = INTERRUPTED if number == signal.SIGINT else TERMINATED
@@ -120,13 +104,7 @@ def run(command, main):  # type: ignore[no-untyped-def]  # `typing` and `collect
     """Calls `main()`, which returns an exit status, as the command of a process; returns its exit status."""
     early = Early(command)
     early.install()
-    try:
-        status = main()
-    except BaseException:
-        if not early.reason:
-            raise
-        status = None
-    return early.end(status)
+    return early.end(main())
 
 
 def run_script(command, main):  # type: ignore[no-untyped-def]

@@ -28,7 +28,7 @@ def building(name: str) -> Iterator[None]:
     except Exception as error:
         raise NotBuilt(f"environment {name!r} can't be built: {where(error)}") from error
     except SystemExit as error:
-        if type(error) is not SystemExit:  # a signal's
+        if type(error) is not SystemExit:  # one of a kind of its own, which somebody waits for
             raise
         raise NotBuilt(
             f"environment {name!r} can't be built: it ended the process with exit status {error.code}"
