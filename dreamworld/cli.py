@@ -104,6 +104,7 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130."""
     streams.guard_process("stderr")
+    streams.guard_closed("stdout")
     try:
         status = main(list(argv))
         sys.stdout.flush()  # what was printed may fail only now
@@ -115,8 +116,14 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader left, as in `dreamworld train --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence(sys.stdout)
         return 141
+    except OSError as error:
+        if error.filename is not None or not streams.is_broken(sys.stdout):
+            raise
+        streams.silence(sys.stdout)
+        print(f"error: the output can't be written ({error.strerror or error})", file=sys.stderr)
+        return 1
 
 
 def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:

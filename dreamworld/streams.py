@@ -147,6 +147,23 @@ def is_ready(descriptor: int, patience_s: float) -> bool:
     return bool(poll.poll(1000 * patience_s))
 
 
+def is_broken(stream: Any) -> bool:
+    """Whether a stream takes not even a line break."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def silence(stream: Any) -> None:
+    """Leads a stream nowhere, with what waits in it: the interpreter writes that when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def guard(stream: Any) -> Guarded:
     """The stream, guarded; of None (a process that was started with the stream closed) one that leads nowhere."""
     if isinstance(stream, Guarded):
@@ -182,6 +199,12 @@ def guard_process(*names: str) -> None:
             ours = guard(stream)
             setattr(sys, name, ours)
             atexit.register(ours.finish)
+
+
+def guard_closed(name: str) -> None:
+    """`guard_process` for a stream that the process was started without."""
+    if getattr(sys, name) is None:
+        guard_process(name)
 
 
 def open_standard_descriptors() -> None:

@@ -194,3 +194,15 @@ def test_a_process_ends_with_the_code_it_would_have_had(how, code, tmp_path):
         assert ("RuntimeError: the reason \\u2192" in result.stderr) == (code == "raise")
     else:
         assert "Exception ignored" not in result.stderr
+
+
+@pytest.mark.parametrize(("how", "code"), [(">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
+@pytest.mark.parametrize("command", ["status .", "--help"])
+def test_a_command_whose_output_can_not_be_written_says_so_in_one_line(command, how, code, tmp_path):
+    (tmp_path / "config.yaml").write_text("task: x\n")
+    (tmp_path / "status.json").write_text('{"state": "finished", "updated": 1.0}')
+    line = f"{sys.executable} -m dreamworld {command} {how}"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    full = "error: the output can't be written (No space left on device)\n"
+    assert result.stderr == (full if code else "")
