@@ -265,7 +265,7 @@ class FusedLoop(Loop):
     def check_saved(self, restored: Restored) -> None:
         """As `Loop.check_saved`; everything but the counts lies on the device."""
         host_file = self._saved_in(restored.meta) / "host_0" / "tree.json"
-        saved.check_counts(restored.host, host_file, self.env.num_envs)
+        saved.check_counts(restored.host, host_file, self.env.num_envs, restored.meta["step"])
 
 
 def stored_like(like: FusedState, stored: tensors.Table) -> FusedState:

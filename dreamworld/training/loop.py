@@ -448,7 +448,7 @@ class Loop:
         meta = Fields(restored.meta, folder / COMMIT, "meta")
         resized = meta.integer("processes", 1, default=1) != self.team.count
         host_file = folder / f"host_{0 if resized else self.team.index}" / "tree.json"
-        host = saved.check_counts(restored.host, host_file, self.env.num_envs)
+        host = saved.check_counts(restored.host, host_file, self.env.num_envs, restored.meta["step"])
         if not resized or self.team.leads:
             saved.check_session(host, self.learner.acting_state(), self.replay.layout.spaces)
             self.replay.check(self.replay_folder, meta.get("replay"), folder / COMMIT)

@@ -18,13 +18,14 @@ from dreamworld.training.counters import Counters
 from dreamworld.types import Spaces
 
 MOST = float(1 << 53)  # of a counter
+LAST_ITERATION = (1 << 32) - 1  # folded into random keys
 WINDOW = 10_000  # returns of episodes
 
 
-def check_counts(host: Any, path: PathLike, num_envs: int) -> Fields:
-    """Counters, averages and episode statistics of `num_envs` environments; returns the host part as fields."""
+def check_counts(host: Any, path: PathLike, num_envs: int, step: int) -> Fields:
+    """Counters at `step`, averages, statistics of `num_envs` environments; returns the host part as fields."""
     found = Fields(host, path)
-    _check_counters(found.fields("counters"))
+    _check_counters(found.fields("counters"), step)
     _check_metrics(found.fields("metrics"))
     _check_episodes(found.fields("episodes"), num_envs)
     return found
@@ -44,7 +45,7 @@ def check_session(found: Fields, act: list[Any], spaces: Spaces) -> None:
         _check_batch(batch, spaces)
 
 
-def _check_counters(counters: Fields) -> None:
+def _check_counters(counters: Fields, step: int) -> None:
     known = {field.name: field.default for field in dataclasses.fields(Counters)}
     for key in counters:
         if key not in known:
@@ -57,6 +58,10 @@ def _check_counters(counters: Fields) -> None:
     for key in ("step", "iteration", "updates", "seconds", "updates_before", "rows_before", "batch_rows"):
         if at[key] < 0:
             raise counters.bad(key, "a number of at least 0")
+    if at["step"] != step:
+        raise counters.bad("step", f"{step}, that of the snapshot")
+    if at["iteration"] > min(step, LAST_ITERATION):
+        raise counters.bad("iteration", "a number of at most the steps, of 32 bits")
     if (at["train_ratio"] >= 0 and at["batch_rows"] < 1) or at["first_update"] > at["step"]:
         raise BadFile(counters.path, f"{counters.where} contradict each other")
 
