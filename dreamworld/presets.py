@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import reading, text, words
+from dreamworld import reading, text, words, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import Range, parse_float, parse_int, show
@@ -295,10 +295,7 @@ def dump_yaml(config: Any) -> str:
 
 def save_yaml(config: Any, path: str | os.PathLike[str]) -> None:
     """Writes the whole config; replaces the file atomically."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(dump_yaml(config), "utf-8")
-    os.replace(part, path)
+    writing.replace(Path(path), dump_yaml(config))
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Config:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from dreamworld import text
+from dreamworld import text, writing
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile, MissingFile
@@ -61,13 +60,7 @@ def same_name(one: str, other: str) -> bool:
 
 def write_run_env(path: Path, env: RunEnv) -> None:
     """Replaces the file atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(json.dumps(env.to_plain(), indent=1, allow_nan=False) + "\n", "utf-8")
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    writing.replace(path, json.dumps(env.to_plain(), indent=1, allow_nan=False) + "\n")
 
 
 def read_run_env(path: Path) -> RunEnv | None:

@@ -12,7 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
-from dreamworld import system
+from dreamworld import system, writing
 from dreamworld.reading import MAX_YAML, BadFile, MissingFile, open_file, read_bytes
 
 SIGNATURE = "config.sig"
@@ -77,9 +77,7 @@ def sign(folder: Path) -> bool:
         secret = make_secret()
         if secret is None:
             return False
-        part = folder / f".{SIGNATURE}.{os.getpid()}"
-        part.write_text(_digest(folder, secret) + "\n", "ascii")
-        os.replace(part, path)
+        writing.replace(path, _digest(folder, secret) + "\n")
     except (OSError, BadFile):
         return False
     return True

@@ -299,7 +299,11 @@ def test_a_task_with_markup_formulas_and_controls_is_only_text(root, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["statistics", "statistics/plots", "statistics/report.md", "statistics/report.html"]
+    "name",
+    [
+        *("statistics", "statistics/plots", "statistics/report.md", "statistics/report.html"),
+        *("statistics/runs.csv", "statistics/plots/curves.png"),
+    ],
 )
 def test_a_report_writes_through_no_link(root, capsys, name, tmp_path):
     outside = tmp_path / "precious"
@@ -313,6 +317,7 @@ def test_a_report_writes_through_no_link(root, capsys, name, tmp_path):
         if name == "statistics/plots":
             (root / "statistics").mkdir()
             (root / "statistics" / "report.html").write_text("")
+    (root / name).parent.mkdir(exist_ok=True)
     (root / name).symlink_to(outside)
     call(capsys, "report", root, "--resamples", "100")
     assert outside.read_text() == "precious" if outside.is_file() else list(outside.iterdir()) == []
@@ -363,6 +368,19 @@ def test_a_sweep_writes_through_no_link(tmp_path, name):
     with pytest.raises(UserError, match="a link that leaves"), locked(tmp_path / "sweep"):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "name", [".sweep.lock", "sweep.jsonl", "sweep.json", "statistics", "slurm", "slurm.json"]
+)
+def test_a_sweep_makes_nothing_where_a_link_to_nothing_leads(tmp_path, name):
+    from dreamworld.sweep.state import locked
+
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="a link") as caught, locked(tmp_path / "sweep"):
+        pass
+    assert name in str(caught.value) and not os.path.lexists(tmp_path / "outside")
 
 
 def test_the_log_of_a_run_is_written_through_no_link(tmp_path):

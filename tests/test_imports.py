@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 # Of what lies on disk or is typed in, for everybody.
-READING = {"text", "reading", "fields", "values", "lists", "words"}
+READING = {"text", "reading", "writing", "fields", "values", "lists", "words"}
 BASE = {
     "types",
     "config",
@@ -38,6 +38,7 @@ ALLOWED = {
     "values": {"errors", "limits"},
     "lists": {"errors", "limits", "values"},
     "reading": {"errors", "text", "values", "words"},
+    "writing": set(),
     "fields": {"errors", "text", "reading", "words"},
     "config": {"types", "errors", "limits", "values"},
     "limits": {"errors"},

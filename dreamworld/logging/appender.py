@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dreamworld import writing
 from dreamworld.logging.rundir import dumps
 
 MAX_WAITING_BYTES = 64 << 20  # of a file that can't be written; what comes later is dropped
@@ -73,6 +75,9 @@ def ends_a_line(path: Path) -> bool:
 
 def append_bytes(path: Path, data: bytes) -> None:
     """Appends all of `data`, in a single write unless the disk fills up; or nothing, and raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if writing.is_shared(os.stat(path)):  # a copy by hard links stays as it is
+            writing.replace(path, path.read_bytes())
     with open(path, "ab", buffering=0, opener=_open) as file:
         written = 0
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from dreamworld.errors import UserError
 from dreamworld.logging.obstacles import obstacle
 from dreamworld.reading import require_inside
+from dreamworld.writing import is_shared
 
 fcntl: Any
 msvcrt: Any
@@ -42,8 +43,9 @@ def hold(path: Path, refused: str) -> Iterator[None]:
         if not _take(file):
             holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
             raise UserError(refused.replace("{holder}", holder))
-        os.ftruncate(file, 0)
-        os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        if not is_shared(os.fstat(file)):  # else its other name may be anybody's file
+            os.ftruncate(file, 0)
+            os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         os.close(file)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dreamworld import writing
 from dreamworld.logging import video
 from dreamworld.logging.problems import Problems
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.sinks import Sinks
+from dreamworld.reading import require_inside
 
 # Kinds, as they are told.
 REPORTS = "open-loop reports"
@@ -46,13 +48,13 @@ class Pictures:
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> list[Path]:
         """uint8 [T, H, W, 3] as report/<step>/<name>.gif, and .mp4 where that can be made."""
         stem = self.rundir.report / str(step) / name
-        gif = video.save_gif(stem.with_name(f"{name}.gif"), frames, fps)
+        gif = video.save_gif(self._own(stem.with_name(f"{name}.gif")), frames, fps)
         self._sinks.video(step, f"report/{name}", gif, frames.shape)
         return [gif, *filter(None, [self._mp4(stem, frames, fps)])]
 
     def image(self, step: int, name: str, array: np.ndarray) -> Path:
         """uint8 [H, W, 3] as report/<step>/<name>.png."""
-        path = video.save_png(self.rundir.report / str(step) / f"{name}.png", array)
+        path = video.save_png(self._own(self.rundir.report / str(step) / f"{name}.png"), array)
         self._sinks.image(step, f"report/{name}", path, array.shape)
         return path
 
@@ -74,14 +76,19 @@ class Pictures:
         with self.problems.attempt(CURVE):
             plots.learning_curve(self.rundir)
 
+    def _own(self, path: Path) -> Path:
+        """The path, with no link in its place; BadFile where a folder on the way leads out of the run."""
+        require_inside(self.rundir.path, path.parent)
+        return writing.clear(path)
+
     def _mp4(self, stem: Path, frames: np.ndarray, fps: float) -> Path | None:
         """None where there is no encoder. An encoder that fails for want of room is tried again."""
         if not self.problems.goes(MP4):
             return None
         try:
-            return video.save_mp4(stem.with_name(f"{stem.name}.mp4"), frames, fps)
+            return video.save_mp4(self._own(stem.with_name(f"{stem.name}.mp4")), frames, fps)
         except video.NoEncoder as error:
-            probe = stem.with_name(f".{stem.name}.probe")
+            probe = self._own(stem.with_name(f".{stem.name}.probe"))
             probe.write_bytes(frames[:1].tobytes())  # OSError: it is the disk
             probe.unlink()
             self.problems.give_up(MP4, f"{error}; GIFs are written instead")
@@ -89,4 +96,4 @@ class Pictures:
 
     def _small_gif(self, stem: Path, frames: np.ndarray, fps: float) -> Path:
         every = -(-len(frames) // GIF_FRAMES)
-        return video.save_gif(stem.with_name(f"{stem.name}.gif"), frames[::every], fps / every)
+        return video.save_gif(self._own(stem.with_name(f"{stem.name}.gif")), frames[::every], fps / every)

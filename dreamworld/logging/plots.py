@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dreamworld import writing
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 
@@ -34,7 +36,9 @@ def learning_curve(rundir: RunDir, path: Path | None = None) -> Path | None:
         axes = figure.add_subplot(grid[1 + place // 4, place % 4])
         _draw_metric(axes, metrics, name)
     path = path or rundir.learning_curve
-    FigureCanvasAgg(figure).print_png(str(path))
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    writing.replace(path, picture.getvalue())
     return path
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, text, trust
+from dreamworld import presets, text, trust, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.locks import hold
@@ -157,7 +157,7 @@ class RunDir:
         probe = self.path / f".probe-{os.getpid()}"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
+            writing.clear(probe).write_bytes(b"")
             probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
@@ -349,13 +349,7 @@ class Hold:
 
 def write_json(path: Path, row: dict[str, Any]) -> None:
     """Replaces a JSON file atomically; non-finite floats become null."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(dumps(row) + "\n", "utf-8")
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    writing.replace(path, dumps(row) + "\n")
 
 
 def dumps(row: Any) -> str:

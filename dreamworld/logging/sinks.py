@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import struct
@@ -11,11 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dreamworld import reading, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.appender import Appender
 from dreamworld.logging.problems import Problems
 from dreamworld.logging.rundir import RunDir
+from dreamworld.reading import BadFile, MissingFile
+
+MAX_ID = 100  # bytes of the file that holds the id of a run at Weights & Biases
 
 
 class Sinks:
@@ -131,13 +136,10 @@ class WandbSink:
     def __init__(self, wandb: Any, rundir: RunDir, config: Config):
         from dreamworld import presets
 
-        file = rundir.path / "wandb_id"
-        if not file.exists():
-            file.write_text(secrets.token_hex(8))
         self._wandb = wandb
         self._run = wandb.init(
             project=config.logger.wandb,
-            id=file.read_text().strip(),
+            id=run_id(rundir.path / "wandb_id"),
             name=rundir.path.name,
             dir=str(rundir.path),
             config=presets.nested(config),
@@ -157,6 +159,18 @@ class WandbSink:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def run_id(path: Path) -> str:
+    """The id in the file, which is made where there is none; BadFile where it holds anything else."""
+    try:
+        found = reading.read_text(path, MAX_ID).strip()
+    except MissingFile:
+        found = secrets.token_hex(8)
+        writing.replace(path, found)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", found):
+        raise BadFile(path, "holds no id of a run at Weights & Biases; remove it, and a new one is made")
+    return found
 
 
 def load_wandb() -> Any:

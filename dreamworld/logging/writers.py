@@ -11,7 +11,6 @@ import contextlib
 import functools
 import json
 import logging as std_logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import reading, words
+from dreamworld import reading, words, writing
 from dreamworld.config import Config
 from dreamworld.logging.appender import Appender
 from dreamworld.logging.obstacles import obstacle
@@ -219,9 +218,7 @@ def repair_jsonl(path: Path, step: int | None) -> int:
         log.warning(f"{path}: dropped {words.count(damaged, 'damaged line')}")
     text = b"".join(line + b"\n" for line in kept)
     if text != content:
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_bytes(text)
-        os.replace(part, path)
+        writing.replace(path, text)
     return len(complete) - len(kept) + bool(lines[-1])
 
 

@@ -50,7 +50,8 @@ class FileWriter:
     def __enter__(self) -> FileWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.temporary, "wb")
+            self.temporary.unlink(missing_ok=True)  # of a process that died, or a link
+            self.file = open(self.temporary, "xb")
             self._write(MAGIC)
         except OSError as error:
             self._abandon(error)

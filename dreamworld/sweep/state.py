@@ -38,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in PARTS:
-                if (folder / name).exists():
+                if os.path.lexists(folder / name):
                     require_inside(folder, folder / name)
             refused = f"logdir {folder}: a sweep is at work there ({{holder}}); wait, or stop it"
             stack.enter_context(hold(folder / ".sweep.lock", refused))

@@ -133,3 +133,30 @@ def test_a_sink_that_fails_is_told_and_left_alone(rundir):
         told
         == "NO MORE output for the service in this run: RuntimeError: the service is gone. Training goes on."
     )
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_no_picture_is_written_through_a_link(rundir, pictures, tmp_path, make):
+    append_jsonl(rundir.episodes, {"step": 1, "frames": 1, "return": 1.0, "env": 0})
+    places = ["eval/5.mp4", "eval/5.gif", "learning_curve.png"]
+    places += [f"report/5/openloop_{name}" for name in ("eye.gif", "eye.mp4", "eye.png", "vector.png")]
+    for index, place in enumerate(places):
+        outside = tmp_path / f"precious{index}"
+        outside.write_text("precious")
+        (rundir.path / place).parent.mkdir(parents=True, exist_ok=True)
+        make(outside, rundir.path / place)
+    pictures.evaluation(5, FRAMES[:4])
+    pictures.report(5, REPORT, 2, 10)
+    pictures.learning_curve()
+    assert not pictures.problems.take()
+    assert all((tmp_path / f"precious{index}").read_text() == "precious" for index in range(len(places)))
+    assert (rundir.path / "learning_curve.png").stat().st_size > 1000
+
+
+def test_no_picture_is_written_into_a_folder_that_lies_elsewhere(rundir, pictures, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    rundir.report.mkdir()
+    (rundir.report / "5").symlink_to(outside)
+    assert not pictures.report(5, REPORT, 2, 10) and not list(outside.iterdir())
+    assert all("a link that leaves" in text for text in pictures.problems.take())

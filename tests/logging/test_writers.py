@@ -1,6 +1,7 @@
 """What lands in JSONL, TensorBoard and pictures, and what a continued run drops."""
 
 import json
+import os
 import pathlib
 import resource
 import struct
@@ -13,10 +14,12 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from dreamworld import cli
-from dreamworld.logging import appender
+from dreamworld.config import Config
+from dreamworld.logging import appender, sinks
 from dreamworld.logging.appender import append_jsonl
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger, read_jsonl, repair_jsonl
+from dreamworld.reading import BadFile
 
 Event: Any = vars(event_pb2)["Event"]  # made at run time, unknown to type checkers
 
@@ -269,3 +272,60 @@ Logger(RunDir({str(tmp_path)!r}), cli.parse(["--logger.wandb", "project"]))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "UserError: --logger.wandb" in result.stderr and "dreamworld[wandb]" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+class FakeWandb:
+    """What of the package a sink calls; it is not installed with the tests."""
+
+    def init(self, **fields):
+        self.id = fields["id"]
+        return self
+
+    def define_metric(self, *_, **__): ...
+
+
+def make_sink(tmp_path):
+    return sinks.WandbSink(FakeWandb(), RunDir(tmp_path), Config())
+
+
+def test_a_run_keeps_its_id_at_wandb(tmp_path):
+    first, again = (make_sink(tmp_path)._run.id for _ in range(2))
+    assert first == again == (tmp_path / "wandb_id").read_text() and len(first) == 16
+
+
+@pytest.mark.parametrize(
+    "thing", ["FIFO", "folder", "link to nothing", "sparse", b"\xff", b"../../x", b"a\nb", b""]
+)
+def test_something_else_in_place_of_the_id_at_wandb_is_one_line(tmp_path, thing):
+    path, outside = tmp_path / "run" / "wandb_id", tmp_path / "outside"
+    path.parent.mkdir()
+    if thing == "FIFO":
+        os.mkfifo(path)
+    elif thing == "folder":
+        path.mkdir()
+    elif thing == "link to nothing":
+        path.symlink_to(outside)
+    elif thing == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        path.write_bytes(thing)
+    with pytest.raises(BadFile, match="wandb_id: ") as caught:
+        make_sink(path.parent)
+    assert str(caught.value).isprintable() and not outside.exists()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_copy_by_hard_links_stays_as_it_is(tmp_path, rows):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    text = "".join(f'{{"step": {step}}}\n' for step in range(3))
+    run.metrics.write_text(text)
+    (run.path / ".lock").write_text("precious")
+    for path in (run.metrics, run.path / ".lock"):
+        os.link(path, tmp_path / path.name)
+    with run.lock(), logger_of(run, step=rows) as logger:
+        logger.scalars(9, 1, 1, {"a/b": 1})
+    assert (tmp_path / "metrics.jsonl").read_text() == text
+    assert (tmp_path / ".lock").read_text() == "precious"
+    assert read_jsonl(run.metrics)[-1]["step"] == 9
