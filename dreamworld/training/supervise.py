@@ -33,8 +33,14 @@ class _Child:
         self.process: subprocess.Popen[Any] | None = None
         self.stopping = threading.Event()
         self.signals = 0
+        self.reason = ""
+
+    def stopped(self) -> str:
+        """The line of a stop that the trainer was not there to tell of."""
+        return f"stopped by {self.reason}; the same command goes on"
 
     def forward(self, number: int, frame: FrameType | None) -> None:
+        self.reason = self.reason or signal.Signals(number).name
         self.stopping.set()
         self.signals += 1
         if self.process is not None and self.process.poll() is None:
@@ -98,7 +104,8 @@ def _supervise(
         code = child.run(argv)
         code = 128 - code if code < 0 else code  # killed by a signal: as a shell counts it
         if child.signals == 1 and code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
-            code = Exit.PREEMPTED  # ours, before the trainer could answer it
+            code = Exit.PREEMPTED  # ours, before the trainer could answer it, so the line is ours, too
+            _say(child.stopped())
         if code in FINAL or child.stopping.is_set():
             return code
         progress = bool(_commits(folders) - before)
@@ -115,6 +122,7 @@ def _supervise(
             f"({fruitless} of {words.count(max_restarts, 'restart')} without a new checkpoint)"
         )
         if child.stopping.wait(pause):
+            _say(child.stopped())
             return code
 
 

@@ -132,8 +132,19 @@ def test_a_signal_during_the_pause_ends_the_supervisor():
     assert process.stderr is not None
     assert process.stderr.readline().startswith("supervise: the run ended with exit code 1 (failure)")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 1
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (1, "supervise: stopped by SIGTERM; the same command goes on\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_the_run_could_not_answer_yet_is_told_by_the_supervisor(number):
+    """In the first tenths of a second an interpreter has no handlers: it dies without a word."""
+    child = f"import signal, time; signal.signal({int(number)}, signal.SIG_DFL); print('up', flush=True); "
+    process, _ = start(child + "time.sleep(20)")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)
+    line = f"supervise: stopped by {number.name}; the same command goes on\n"
+    assert (process.returncode, err) == (Exit.PREEMPTED, line)
 
 
 def test_a_killed_supervisor_takes_the_run_along():
