@@ -61,6 +61,7 @@ ALLOWED = {
     "replay": BASE,
     "logging": BASE,
     "envs": BASE,
+    "datasets": SHELL | {"envs"},
     "stats": SHELL,
     "training": MODEL | SHELL | {"training", "flops"},
     "training.step": MODEL | {"models", "behaviours"},
@@ -154,7 +155,9 @@ def test_type_checking_imports_count_too():
 
 
 ON_THE_DEVICE = "replay.device"  # replay for the fused mode: the one module of replay that is JAX
-LIGHT = {*BASE, "early", "cli", "launch", "__main__", "logging", "replay"}
+# They know environments, which load PIL.
+FOREIGN = ("datasets.columns", "datasets.formats", "datasets.interchange")
+LIGHT = {*BASE, "early", "cli", "launch", "__main__", "logging", "replay", "datasets"}
 WORKER = ("envs", "envs.base", "envs.factory", "envs.wrappers", "envs.vector.worker")
 LEARNING = ("jax", "flax", "optax", "orbax", "matplotlib", "tensorboardX", "wandb", "tyro")
 
@@ -163,12 +166,20 @@ LEARNING = ("jax", "flax", "optax", "orbax", "matplotlib", "tensorboardX", "wand
     ("names", "heavy"),
     [
         (
-            ["", *(n for n in modules() if n.split(".")[0] in LIGHT and n != ON_THE_DEVICE)],
+            [
+                "",
+                *(
+                    n
+                    for n in modules()
+                    if n.split(".")[0] in LIGHT and not n.startswith((ON_THE_DEVICE, *FOREIGN))
+                ),
+            ],
             (*LEARNING, "gymnasium", "PIL", "cv2"),
         ),
         (WORKER, LEARNING),
+        ([name for name in modules() if name.startswith(FOREIGN)], (*LEARNING, "minari", "h5py")),
     ],
-    ids=["light modules", "environment worker"],
+    ids=["light modules", "environment worker", "formats of data sets"],
 )
 def test_importing_stays_light(names, heavy):
     code = f"""

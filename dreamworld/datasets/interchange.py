@@ -1,0 +1,144 @@
+"""Imports data sets from, and exports them to, the formats of other programs. Nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dreamworld import presets, text
+from dreamworld.datasets.formats import Source
+from dreamworld.datasets.store import DataSet, open_dataset
+from dreamworld.datasets.writer import DataWriter, require_free
+from dreamworld.errors import UserError
+
+FORMATS = ("minari", "npz", "hdf5")
+Tell = Callable[[str], None]
+
+
+def import_data(
+    source: Path | str, folder: Path | str, *, format: str = "auto", task: str = "", tell: Tell = print
+) -> DataSet:
+    """Makes a data set in `folder` of another program's files; UserError, leaving nothing there, where it can't.
+
+    `task` names the environment that they were recorded in, if that is known. `tell` takes notes, one line each.
+    """
+    text.check("SOURCE", str(source))
+    path = Path(folder).expanduser().absolute()
+    require_free(path)
+    found = open_source(source, format)
+    for note in found.notes:
+        tell(f"note: {source}: {note}")
+    said, task = f"import {source}", task or found.task
+    with _prepared(path) as part, DataWriter(part, found.schema, source=said, task=task) as writer:
+        for index, (episode, label) in enumerate(found.episodes()):
+            try:
+                writer.add(episode, label)
+            except UserError as error:
+                raise UserError(f"{source}: {_without_number(error, index)}") from None
+    return open_dataset(path)
+
+
+def _without_number(error: UserError, index: int) -> str:
+    return str(error) if str(error).startswith("episode") else f"episode {index}: {error}"
+
+
+def open_source(source: Path | str, format: str = "auto") -> Source:
+    """The episodes of another program's file, folder or Minari id; UserError that says what was expected."""
+    if format not in ("auto", *FORMATS):
+        raise unknown(format)
+    chosen, path = recognise(source) if format == "auto" else (format, _place(source, format))
+    return _module(chosen).open_source(path)
+
+
+def unknown(format: str) -> UserError:
+    """The error for a format that there is not."""
+    best = presets.nearest(format, FORMATS)
+    return UserError(
+        f"--format {format}: there is no such format; did you mean {best}? There are: {', '.join(FORMATS)}"
+    )
+
+
+def recognise(source: Path | str) -> tuple[str, Path]:
+    """The format of a source and where it lies, by what is there."""
+    minari = importlib.import_module("dreamworld.datasets.formats.minari")
+    path = Path(source).expanduser()
+    if found := minari.find(str(source)):
+        return "minari", found
+    if path.is_file():
+        if path.suffix == ".npz":
+            raise UserError(f"{source}: is one episode; give the folder that holds them")
+        return "hdf5", path
+    if path.is_dir():
+        if (path / "dataset.json").exists():
+            raise UserError(f"{source}: is a data set of dreamworld already; it needs no import")
+        if any(path.glob("*.npz")):
+            return "npz", path
+        files = sorted([*path.glob("*.h5"), *path.glob("*.hdf5")])
+        hint = f"; give one of its files, such as {files[0]}" if files else ""
+        raise UserError(f"{source}: is no Minari data set and holds no .npz episodes{hint}")
+    hint = (
+        f", and there is no such Minari data set in {minari.root()}"
+        if minari.ID.fullmatch(str(source))
+        else ""
+    )
+    raise UserError(f"{source}: there is no such file or folder{hint}")
+
+
+def _place(source: Path | str, format: str) -> Path:
+    path = Path(source).expanduser()
+    if format == "minari":
+        found = _module(format).find(str(source))
+        if found is None:
+            raise UserError(f"{source}: there is no such Minari data set here or in {_module(format).root()}")
+        return found
+    if not (path.is_dir() if format == "npz" else path.is_file()):
+        wanted = "a folder of .npz episodes" if format == "npz" else "a file"
+        raise UserError(f"{source}: --format {format} reads {wanted}, and there is none")
+    return path
+
+
+def export_data(data: DataSet, target: Path | str, *, format: str) -> str:
+    """Writes a data set in another program's format; returns where. UserError, leaving nothing, where it can't."""
+    if format not in FORMATS:
+        raise unknown(format)
+    text.check("TARGET", str(target))
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    if format == "minari":
+        _module(format).export(data, str(target), stamp)
+        return str(_module(format).root() / str(target))
+    path = Path(target).expanduser().absolute()
+    if os.path.lexists(path):
+        raise UserError(f"{target}: is there already, and nothing is overwritten; give a new name")
+    with _prepared(path) as part:
+        _module(format).export(data, part, stamp)
+    return str(path)
+
+
+def _module(format: str) -> Any:
+    return importlib.import_module(f"dreamworld.datasets.formats.{format}")
+
+
+@contextlib.contextmanager
+def _prepared(path: Path) -> Iterator[Path]:
+    """A place beside `path` that becomes `path` when all went well, and is removed otherwise."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if path.is_dir():
+            path.rmdir()  # it is empty
+        elif os.path.lexists(path):
+            raise UserError(f"{path}: appeared meanwhile, and nothing is overwritten; give a new name")
+        os.rename(part, path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True) if part.is_file() else None
