@@ -7,6 +7,7 @@ the checked line and writes `--help` from the dataclasses. Loads no JAX.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
-from dreamworld.text import printable_lines
+from dreamworld.text import printable, printable_lines
 
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
@@ -27,6 +28,8 @@ F = TypeVar("F")
 
 ACTING = ("logdir", "init_from", "run.compile_cache", "logger.wandb", "parallel.coordinator", "env.options")
 """Options that name folders to write to, programs to load, services, or what a constructor is called with."""
+
+DISK = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO")} - {None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,10 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
-    """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130."""
+    """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130.
+
+    A file that the system refuses, which no command has an answer to, is one line and 1.
+    """
     streams.guard_process("stderr")
     streams.guard_closed("stdout")
     try:
@@ -119,10 +125,15 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         streams.silence(sys.stdout)
         return 141
     except OSError as error:
-        if error.filename is not None or not streams.is_broken(sys.stdout):
+        if error.filename is None and streams.is_broken(sys.stdout):
+            streams.silence(sys.stdout)
+            print(f"error: the output can't be written ({error.strerror or error})", file=sys.stderr)
+        elif error.filename is not None and error.strerror:  # the system refuses a file
+            print(f"error: {printable(error.filename)}: {error.strerror}", file=sys.stderr)
+        elif error.errno in DISK:
+            print(f"error: a file can't be written: {error.strerror}", file=sys.stderr)
+        else:
             raise
-        streams.silence(sys.stdout)
-        print(f"error: the output can't be written ({error.strerror or error})", file=sys.stderr)
         return 1
 
 

@@ -1,6 +1,7 @@
 """Guarded streams, tried on real ones: a full disk, a reader that left or sleeps, closed descriptors, ASCII."""
 
 import contextlib
+import errno
 import io
 import os
 import pty
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from dreamworld import streams
+from dreamworld import cli, streams
 from dreamworld.streams import Guarded
 
 
@@ -206,3 +207,33 @@ def test_a_command_whose_output_can_not_be_written_says_so_in_one_line(command, 
     assert result.returncode == code, result.stderr
     full = "error: the output can't be written (No space left on device)\n"
     assert result.stderr == (full if code else "")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system", "/x/a\nb"),
+            "error: /x/a\\nb: Read-only file system\n",
+        ),
+        (FileExistsError(errno.EEXIST, "File exists", "/x"), "error: /x: File exists\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: a file can't be written: No space left on device\n",
+        ),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_one_line(error, line, capsys):
+    def main(argv):
+        raise error
+
+    assert cli.run(main, []) == 1
+    assert capsys.readouterr().err == line
+
+
+def test_an_error_that_names_no_file_and_no_disk_keeps_its_traceback():
+    def main(argv):
+        raise OSError("a program's own")
+
+    with pytest.raises(OSError, match="own"):
+        cli.run(main, [])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from dreamworld import writing
 from dreamworld.errors import UserError
 from dreamworld.reading import inside, require_inside
 from dreamworld.stats import groups as grouping
@@ -26,15 +29,17 @@ def report(
 ) -> tuple[Analysis, Path]:
     """Analyses `DIR` or `LABEL=DIR` sources; writes to `out`, by default DIR/statistics of the first.
 
-    Returns the analysis and the page's path. UserError before anything is written.
+    Returns the analysis and the page's path. UserError before anything is written, or where a file can't be.
     """
     options = options or Options()
     collected = grouping.collect(sources, group_by, options.source)
     first = Path(sources[0].partition("=")[2] or sources[0]).expanduser()
     folder = out or inside(first, "statistics")
-    _check_writable(folder)
+    with _told(folder):
+        _check_writable(folder)
     analysis = analyse(collected, options)
-    return analysis, write(analysis, folder, title or ", ".join(analysis.labels[:3]))
+    with _told(folder):
+        return analysis, write(analysis, folder, title or ", ".join(analysis.labels[:3]))
 
 
 def write(analysis: Analysis, folder: Path, title: str) -> Path:
@@ -42,14 +47,27 @@ def write(analysis: Analysis, folder: Path, title: str) -> Path:
     from dreamworld.stats import html, plots  # matplotlib takes seconds to import
 
     require_inside(folder, folder / "plots")
-    (folder / "plots").mkdir(parents=True, exist_ok=True)
-    for name in ("report.md", PAGE):
-        (folder / name).unlink(missing_ok=True)  # it may be a link
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / PAGE).exists():
+        writing.replace(folder / PAGE, "")  # it marks the folder as that of a report, should the disk be full
+    (folder / "plots").mkdir(exist_ok=True)
     write_csv(analysis, folder)
-    (folder / "report.md").write_text(markdown(analysis, title), "utf-8")
+    writing.replace(folder / "report.md", markdown(analysis, title))
     plots.write_figures(analysis, folder / "plots")
-    (folder / PAGE).write_text(html.page(analysis, title), "utf-8")
+    writing.replace(folder / PAGE, html.page(analysis, title))
     return folder / PAGE
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Says in one line that the system refuses a file of the report."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or error
+        raise UserError(
+            f"the report can't be written to {folder} ({cause}); give another folder: --out FOLDER"
+        ) from None
 
 
 def _check_writable(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import resource
 import subprocess
 import sys
 import time
@@ -138,3 +139,38 @@ def test_reporting_loads_no_jax(make_run):
         "sys.exit(bool({'jax', 'flax', 'pandas', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True).returncode == 0
+
+
+def test_a_report_that_cannot_be_written_is_one_line_and_the_next_one_works(make_run, tmp_path):
+    make_run("runs/0", "gym_A", 0, [(1000, 1.0)])
+    folder = tmp_path / "runs"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        with pytest.raises(UserError, match=r"the report can't be written to .*statistics .*too large.*--out"):
+            report([str(folder)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    _, page = report([str(folder)])
+    assert page.stat().st_size > 1000
+
+
+def test_a_report_that_cannot_be_replaced_leaves_the_older_page(make_run, tmp_path):
+    make_run("runs/0", "gym_A", 0, [(1000, 1.0)])
+    _, page = report([str(tmp_path / "runs")])
+    older = page.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        with pytest.raises(UserError, match="can't be written"):
+            report([str(tmp_path / "runs")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert page.read_bytes() == older
+
+
+def test_a_folder_of_the_report_that_is_a_link_to_nothing_is_named(make_run, tmp_path):
+    make_run("runs/0", "gym_A", 0, [(1000, 1.0)])
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"can't be written to .*/out "):
+        report([str(tmp_path / "runs")], out=tmp_path / "out")
