@@ -147,7 +147,9 @@ def test_a_report_that_cannot_be_written_is_one_line_and_the_next_one_works(make
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
     try:
-        with pytest.raises(UserError, match=r"the report can't be written to .*statistics .*too large.*--out"):
+        with pytest.raises(
+            UserError, match=r"the report can't be written to .*statistics .*too large.*--out"
+        ):
             report([str(folder)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,5 +1,6 @@
 """What a launcher promises, where it can be seen without its cluster."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -136,12 +137,124 @@ def test_slurm_times(text, minutes):
 
 @pytest.mark.parametrize(
     ("pair", "message"),
-    [("partitio=gpu", "did you mean partition"), ("time=soon", "time: got 'soon', expects minutes")],
+    [
+        ("partitio=gpu", "did you mean partition"),
+        ("time=soon", "time: got 'soon', expects minutes"),
+        ("array_parallelism=many", "array_parallelism: got 'many', expects a whole number"),
+        ("nodes=2.5", "nodes: got '2.5', expects a whole number"),
+        ("signal_delay_s=", "signal_delay_s: got '', expects a whole number"),
+        ("stderr_to_stdout=perhaps", "stderr_to_stdout: got 'perhaps', expects True or False"),
+        ("additional_parameters=abc", "got 'abc', expects KEY=VALUE"),
+    ],
 )
 def test_unknown_slurm_parameters_are_named(tmp_path, pair, message):
     spec = spec_of(tmp_path, launcher="slurm", slurm=[pair])
     with pytest.raises(UserError, match=message):
         slurm.scripts(spec, expand(spec), ("train",))
+
+
+def test_slurm_parameters_are_what_submitit_takes(tmp_path):
+    pairs = [
+        "setup=module load cuda",
+        "setup=hostname",
+        "use_srun=false",
+        "additional_parameters=reservation=mine",
+    ]
+    spec = spec_of(tmp_path, launcher="slurm", slurm=[*pairs, "stderr_to_stdout=False", "signal_delay_s=60"])
+    lines = slurm.scripts(spec, expand(spec), ("train",)).splitlines()
+    assert "module load cuda" in lines and "hostname" in lines and "#SBATCH --reservation=mine" in lines
+    assert not any(line.startswith("srun") for line in lines) and "#SBATCH --signal=USR2@60" in lines
+    assert any(line.startswith("#SBATCH --error=") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["half%20empty", "job%j", "back\\slash"])
+def test_a_folder_whose_name_slurm_would_change_is_refused(tmp_path, name):
+    spec = make_spec({"tasks": ["gym_A"], "launcher": "slurm", "logdir": str(tmp_path / name)})
+    with pytest.raises(UserError, match="can't hold % or"):
+        slurm.scripts(spec, expand(spec), ("train",))
+
+
+def test_a_script_quotes_odd_folders_and_names(tmp_path):
+    tree = {
+        "tasks": ["gym_A"],
+        "launcher": "slurm",
+        "name": "a b'$(c)",
+        "logdir": str(tmp_path / "it's $(x)"),
+    }
+    spec = make_spec(tree)
+    text = slurm.scripts(spec, expand(spec), ("train",))
+    (line,) = [line for line in text.splitlines() if line.startswith("srun")]
+    assert shlex.split(line)[-1] == str(spec.folder / "slurm") and text.count("$(c)") == 1
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """cluster(sbatch=script, …) puts programs in place of SLURM's; those not given do nothing."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(slurm, "POLL_S", 0.0)
+
+    def install(**scripts):
+        for name in ("sbatch", "squeue", "scancel", "srun"):
+            path = programs / name
+            path.write_text(f"#!/bin/sh\n{scripts.get(name, 'exit 0')}\n")
+            path.chmod(0o755)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "told"),
+    [("echo 'error: no such partition' >&2; exit 1", "no such partition"), ("echo hello", "sbatch output")],
+)
+def test_a_refused_first_array_is_one_line(tmp_path, cluster, sbatch, told):
+    cluster(sbatch=sbatch)
+    spec = spec_of(tmp_path, launcher="slurm")
+    array = slurm.make(spec, 1, ("train",))
+    array.start(expand(spec)[0])
+    with pytest.raises(
+        UserError, match=f"launcher slurm: the job array was not submitted: .*{told}"
+    ) as caught:
+        array.submit()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_later_array_that_is_refused_waits_and_costs_no_run(tmp_path, cluster, caplog):
+    cluster(sbatch="echo Submitted batch job 7")
+    spec = spec_of(tmp_path, launcher="slurm")
+    array = slurm.make(spec, 2, ("train",))
+    first, second = expand(spec)[:2]
+    array.start(first)
+    assert array.submit() == ["7"]
+    cluster(sbatch="echo 'Socket timed out' >&2; exit 1", squeue="echo 7 7")
+    array.start(second)
+    assert array.poll() == [] and array.poll() == []
+    assert [record.getMessage() for record in caplog.records if "Socket timed out" in record.getMessage()]
+    cluster(sbatch="echo Submitted batch job 9")
+    assert array.submit() == ["9"]
+    assert slurm.recorded(spec.folder / "slurm.json") == {first.name: "7", second.name: "9"}
+
+
+def test_submitted_jobs_go_on_where_their_ids_cannot_be_written(tmp_path, cluster, caplog):
+    cluster(sbatch="echo Submitted batch job 7")
+    spec = spec_of(tmp_path, launcher="slurm")
+    (spec.folder / "slurm.json").mkdir(parents=True)
+    array = slurm.make(spec, 1, ("train",))
+    array.start(expand(spec)[0])
+    assert array.submit() == ["7"] and "NOT WRITTEN: the job ids" in caplog.text
+
+
+def test_a_cluster_whose_programs_vanish_raises_nothing(tmp_path, cluster):
+    cluster(sbatch="echo Submitted batch job 7")
+    spec = spec_of(tmp_path, launcher="slurm")
+    array = slurm.make(spec, 1, ("train",))
+    array.start(expand(spec)[0])
+    array.submit()
+    for name in ("squeue", "scancel"):
+        (tmp_path / "bin" / name).unlink()
+    assert array.poll() == []
+    array.stop(0)
 
 
 def test_a_launcher_without_its_cluster_says_so(tmp_path, monkeypatch):
@@ -157,7 +270,8 @@ def test_a_launcher_without_its_cluster_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
 def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, monkeypatch, launcher, package):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (tmp_path / "sbatch").touch(mode=0o755)
+    for program in ("sbatch", "squeue", "scancel"):
+        (tmp_path / program).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=rf"not installed; pip install 'dreamworld\[{launcher}\]'"):
         make_launcher(spec_of(tmp_path, launcher=launcher), 1, ("train",))

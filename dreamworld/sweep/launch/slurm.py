@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import math
 import re
 import shlex
@@ -27,6 +29,12 @@ LOST = -1002  # SLURM no longer lists the job, and it left no result
 MAX_TIMEOUTS = 1000  # times that a run may meet its time limit and be queued again
 SETTLE_S = 30.0  # shared file systems show a result some seconds after the job has left the queue
 DEFAULTS: dict[str, Any] = {"time": 24 * 60, "nodes": 1, "ntasks_per_node": 1}
+
+COMMANDS = ("setup", "teardown", "srun_args")  # lists, of which a line gives one element
+MORE = "additional_parameters"  # those of sbatch that submitit has no name for
+FLAGS = ("stderr_to_stdout", "use_srun")
+NUMBERS = ("nodes", "ntasks_per_node", "cpus_per_task", "array_parallelism", "signal_delay_s")
+log = logging.getLogger("dreamworld")
 
 
 class SlurmTask:
@@ -61,6 +69,7 @@ class SlurmArray:
         self._running: dict[str, tuple[Job, Any]] = {}
         self._gone: dict[str, float] = {}
         self._asked = 0.0
+        self._refused_at: float | None = None
         self.limit = jobs
         self.slots = min(spec.workers or jobs, jobs)
         self.detached = not spec.wait
@@ -74,18 +83,36 @@ class SlurmArray:
 
     def submit(self) -> list[str]:
         """Submits what was started as one array; returns the job ids."""
-        new, self._new = self._new, []
+        waits = self._refused_at is not None and time.monotonic() - self._refused_at < POLL_S
+        new, self._new = ([], self._new) if waits else (self._new, [])
         if not new:
             return []
+        try:
+            submitted = self._submit(new)
+        except Exception as error:
+            cause = " ".join(str(error).split()) or type(error).__name__
+            if not self._running:
+                raise UserError(
+                    f"launcher slurm: the job array was not submitted: {printable(cause)}"
+                ) from None
+            if self._refused_at is None:
+                log.warning("NOT SUBMITTED: %s; tried again until SLURM takes it", printable(cause))
+            self._new, self._refused_at = new, time.monotonic()
+            return []
+        self._refused_at = None
+        pairs = list(zip(new, submitted, strict=True))
+        self._running |= {handle.job_id: (job, handle) for job, handle in pairs}
+        try:
+            write_json(self._record, recorded(self._record) | {job.name: h.job_id for job, h in pairs})
+        except OSError as error:
+            log.warning("NOT WRITTEN: the job ids of the sweep: %s. The sweep goes on.", error)
+        return [handle.job_id for handle in submitted]
+
+    def _submit(self, new: list[Job]) -> list[Any]:
         for job in new:
             job.logdir.mkdir(parents=True, exist_ok=True)
-        tasks = [self._task(job) for job in new]
         with self._executor.batch():
-            submitted = [self._executor.submit(task) for task in tasks]
-        self._running |= {handle.job_id: (job, handle) for job, handle in zip(new, submitted, strict=True)}
-        known = recorded(self._record) | {job.name: h.job_id for job, h in zip(new, submitted, strict=True)}
-        write_json(self._record, known)
-        return [handle.job_id for handle in submitted]
+            return [self._executor.submit(self._task(job)) for job in new]
 
     def _task(self, job: Job) -> SlurmTask:
         return SlurmTask((*self._command, *job.args), str(job.logdir), self._threads, self._spec.grace_s)
@@ -118,7 +145,8 @@ class SlurmArray:
         """Cancels the jobs; SLURM sends SIGTERM, and SIGKILL after its KillWait."""
         del grace_s  # SLURM's own
         for _, handle in self._running.values():
-            handle.cancel()
+            with contextlib.suppress(OSError):  # a job that ends at its own time
+                handle.cancel(check=False)
 
     def close(self) -> None:
         """Holds nothing: jobs live in SLURM."""
@@ -141,12 +169,11 @@ def queued(ids: list[str]) -> set[str]:
     if not ids:
         return set()
     masters = sorted({name.partition("_")[0] for name in ids})
-    listing = subprocess.run(
-        ["squeue", "-h", "-r", "-o", "%i %A", "-j", ",".join(masters)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["squeue", "-h", "-r", "-o", "%i %A", "-j", ",".join(masters)]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return set(ids)
     if listing.returncode and "Invalid job id" not in listing.stderr:
         return set(ids)  # the controller does not answer: suppose they go on
     return {line.split()[0] for line in listing.stdout.splitlines() if line.strip()} & set(ids)
@@ -161,10 +188,11 @@ def still_queued(spec: Spec, jobs: list[Job]) -> set[str]:
 
 def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> SlurmArray:
     """An array on this cluster; UserError where submitit or SLURM is absent or a parameter is unknown."""
-    if shutil.which("sbatch") is None:
-        raise UserError(
-            "launcher slurm: there is no sbatch here; run on a login node, or print scripts: --dry_run"
-        )
+    for program in ("sbatch", "squeue", "scancel"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"launcher slurm: there is no {program} here; run on a login node, or print scripts: --dry_run"
+            )
     return SlurmArray(_executor(spec), spec, jobs, command)
 
 
@@ -193,6 +221,11 @@ def _executor(spec: Spec) -> Any:
 
     for key, value in {"logdir": str(spec.folder), "name": spec.name, "slurm": spec.slurm}.items():
         text.check(key, value)
+    if set("%\\") & set(str(spec.folder)):
+        raise UserError(
+            f"launcher slurm: the folder {spec.folder} can't hold % or \\, which SLURM replaces in names of "
+            "log files; give another --logdir"
+        )
     parameters: dict[str, Any] = {**DEFAULTS, "job_name": spec.name, "cpus_per_task": spec.cores or CORES}
     if spec.gpus > 0:
         parameters["gpus_per_node"] = math.ceil(spec.gpus)
@@ -204,10 +237,28 @@ def _executor(spec: Spec) -> Any:
         key = key.strip().replace("-", "_")
         if key not in known:
             raise UserError(f"slurm: no such parameter {key!r}; did you mean {presets.nearest(key, known)}?")
-        parameters[key] = minutes(value) if key == "time" else int(value) if value.isdecimal() else value
+        parameters[key] = parameter(key, value, parameters.get(key))
     executor = Executor(folder=spec.folder / "slurm", max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor
+
+
+def parameter(key: str, value: str, before: Any = None) -> Any:
+    """The value of a parameter as submitit takes it, added to the one `before` where it takes several."""
+    if key == "time":
+        return minutes(value)
+    if key in COMMANDS:
+        return [*(before or []), value]
+    if key == MORE:
+        name, equals, text = value.partition("=")
+        if not name.strip() or not equals:
+            raise UserError(
+                f"slurm: {MORE}: got {value!r}, expects KEY=VALUE, such as {MORE}=reservation=NAME"
+            )
+        return {**(before or {}), name.strip(): text}
+    if key in FLAGS or key in NUMBERS:
+        return presets.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
+    return int(value) if value.isdecimal() else value
 
 
 def minutes(text: str) -> int:
