@@ -215,6 +215,7 @@ class Checkpointer:
         folder = self.directory / str(step)
         try:
             self._prepare(folder)
+            tensors.require_space(folder, agent)
             self._orbax = self._orbax or tensors.make_writer()
             tensors.write(self._orbax, folder / "agent", agent)
         except Exception as error:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,7 +74,44 @@ def make_writer() -> Any:
     """An Orbax writer that returns as soon as the arrays are copied."""
     import orbax.checkpoint as ocp
 
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_told_already)  # the same filter again changes nothing
+    if not isinstance(sys.unraisablehook, _LateWrites):
+        sys.unraisablehook = _LateWrites(sys.unraisablehook)
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+
+
+def _is_not_told_already(record: logging.LogRecord) -> bool:
+    """False for the tracebacks that Orbax logs of a failed save, which raises that failure as well."""
+    error = record.exc_info[1] if record.exc_info else None
+    if record.name == "asyncio":  # tensors that were being written next to the one that failed
+        return not (isinstance(error, OSError) or "OCDBT" in str(error))
+    return error is None or "orbax" not in record.pathname
+
+
+class _LateWrites:
+    """Passes on what can't be raised, but for the tensors that end after the save of which they are a part failed."""
+
+    def __init__(self, before: Callable[[Any], Any]):
+        self._before = before
+
+    def __call__(self, raised: Any) -> None:
+        late = isinstance(raised.exc_value, RuntimeError) and "Event loop is closed" in str(raised.exc_value)
+        if not late:
+            self._before(raised)
+
+
+def require_space(directory: epath.Path, tree: Any) -> None:
+    """Raises OSError where the disk can't hold the tensors, before a part of them is written.
+
+    A quarter of their size is the least that they need: while the optimizer's moments are zeros, compression
+    leaves about half.
+    """
+    need = sum(leaf.nbytes for leaf in flatten(tree).values() if hasattr(leaf, "nbytes"))
+    free = shutil.disk_usage(directory).free
+    if free < need // 4:
+        text = f"{os.strerror(errno.ENOSPC)} (the agent has {words.size(need)}, {words.size(free)} are free)"
+        raise OSError(errno.ENOSPC, text, os.fspath(directory))
 
 
 def write(writer: Any, path: epath.Path, tree: Any) -> None:

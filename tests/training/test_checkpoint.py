@@ -277,6 +277,39 @@ def test_a_full_disk_stops_neither_training_nor_later_saves(tmp_path, full_disk,
         assert checkpointer.problem is None and checkpointer.steps() == [1, 3]
 
 
+FULL = """
+import resource, sys
+import numpy as np
+from dreamworld.training.checkpoint import Checkpointer
+
+values = np.random.default_rng(0).normal(size=40_000)
+agent = {f"w{i}": values[: 1000 * i + 1] for i in range(40)}
+with Checkpointer(sys.argv[1]) as checkpointer:
+    checkpointer.save(1, agent, {}, {}, block=True)
+    for limit in (4096, 3000, 100):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        checkpointer.save(2, agent, {}, {})
+        assert checkpointer.wait()
+"""
+
+
+def test_a_failed_save_is_told_in_one_line_without_tracebacks_of_orbax(tmp_path):
+    argv = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints")]
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 0 and result.stdout == "" and len(lines) == 3, result.stderr[-3000:]
+    assert all("was not saved (the last good one is 1" in line for line in lines)
+
+
+def test_an_agent_that_the_disk_cannot_hold_is_refused_before_anything_is_written(tmp_path):
+    agent = {"w": np.broadcast_to(np.float32(0), 10**15)}  # 4 PB that take no memory
+    with Checkpointer(tmp_path / "checkpoints") as checkpointer:
+        checkpointer.save(1, agent, {}, {})
+        problem = checkpointer.wait() or ""
+    assert "No space left on device (the agent has 4" in problem and "are free" in problem
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_is_a_problem_not_an_exception(tmp_path):
     (tmp_path / "file").touch()
     with Checkpointer(tmp_path / "file" / "checkpoints") as checkpointer:
