@@ -119,11 +119,14 @@ def load(
     them. `trust` lets a run that this user did not make use what its config names.
     """
     from dreamworld.scripts import stored
+    from dreamworld.scripts.eval import checked
 
-    run = stored.open_run(logdir, trusted=trust)
+    flags = checked(str(logdir), {"step": step, "mode": mode, "seed": seed, "trust": trust})
+    run = stored.open_run(logdir, trusted=flags.trust)
     setup_jax(run.config)
     agent = stored.build_agent(run, env)
-    return make_player(run.config, agent, restore_params(run.rundir, agent, step), mode=mode, seed=seed)
+    params = restore_params(run.rundir, agent, flags.step if flags.step >= 0 else None)
+    return make_player(run.config, agent, params, mode=flags.mode, seed=flags.seed)
 
 
 def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: int) -> Player:

@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -142,15 +142,28 @@ def evaluate(
     env: Any = None,
     episodes: int = 10,
     mode: Mode = "sample",
-    step: int = -1,
+    step: int | None = None,
     seed: int = 0,
     max_steps: int = 30_000,
     video: bool = False,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """Plays episodes with the agent of a run, on its environment or on `env`; returns what `eval --json` prints."""
-    flags = Flags(str(logdir), episodes, mode, step, seed, max_steps, video, trust=trust)
+    """Plays episodes with the agent of a run, on its environment or on `env`; returns what `eval --json` prints.
+
+    `step` is the checkpoint, None or -1 for the newest. Raises UserError for what the command would refuse.
+    """
+    values = {"episodes": episodes, "mode": mode, "step": step, "seed": seed, "max_steps": max_steps}
+    flags = checked(str(logdir), {**values, "video": video, "trust": trust})
     return evaluate_run(flags, env)
+
+
+def checked(logdir: str, values: Mapping[str, Any]) -> Flags:
+    """Options that were given in Python, in the ranges of those of the command; UserError for any other value."""
+    from dreamworld import presets
+
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
+    given = {key: value for key, value in plain.items() if value is not None}
+    return dataclasses.replace(presets.override(Flags(), given), logdir=logdir)
 
 
 def describe(row: dict) -> str:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import dreamworld
@@ -291,3 +292,27 @@ def test_frames_of_a_module_called_atari_are_not_atari_s(tmp_path):
 
     assert frames_per_step(config_of(tmp_path, "--task", "atari_mine:Env")) == 1
     assert frames_per_step(config_of(tmp_path, "--task", "atari_pong")) == 4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"episodes": 0}, {"episodes": -1}, {"episodes": 1.5}, {"episodes": "many"}, {"max_steps": 0}, {"seed": 10**30},
+        {"seed": -1}, {"seed": 0.5}, {"step": "newest"}, {"step": 10**30}, {"mode": "best"}, {"video": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_eval_would_refuse_is_refused_in_python_and_nothing_is_recorded(run, project, values):
+    (key,) = values
+    calls = [dreamworld.evaluate] + ([dreamworld.load] if key in ("seed", "step", "mode") else [])
+    for call in calls:
+        with pytest.raises(UserError, match=key):
+            call(run.path, **values)
+    assert not run.evals.exists()
+
+
+def test_numbers_of_numpy_and_the_newest_checkpoint_are_taken(run, project):
+    for step in (None, -1, np.int64(8)):
+        found = dreamworld.evaluate(run.path, episodes=np.int64(1), max_steps=4, step=step)
+        assert found["step"] == 8 and len(found["returns"]) == 1
+    assert dreamworld.load(str(run.path), step=np.int64(8), seed=np.int32(3)).obs_space
