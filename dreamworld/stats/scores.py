@@ -151,13 +151,13 @@ def working_hours(time_s: np.ndarray) -> np.ndarray:
 def read_run(path: str | Path, source: str = "train") -> Run:
     """Reads a run directory. `source`: train (finished training episodes) or eval (evaluations).
 
-    UserError where the directory says neither task nor seed.
+    BadFile where the directory says neither task nor seed.
     """
     path = Path(path)
     config, status = read_config(path), read_status(path)
     task, seed = config.get("task", status.get("task")), config.get("seed", status.get("seed"))
     if task is None or seed is None:
-        raise UserError(f"{path} names no task and seed: config.yaml of a run has both")
+        raise BadFile(path / "config.yaml", "names no task and seed, as that of a run does")
     if not isinstance(task, str) or type(seed) is not int or not 0 <= seed < INT64:
         raise BadFile(path / "config.yaml", "task must be text and seed a whole number")
     metrics, bad_metrics = read_jsonl(path / "metrics.jsonl")

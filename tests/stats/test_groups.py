@@ -100,3 +100,11 @@ def test_nothing_to_report_is_said(make_run, tmp_path):
     make_run("b/a/0")
     with pytest.raises(UserError, match="two directories are called 'a'"):
         collect([str(tmp_path / "a"), str(tmp_path / "b" / "a")])
+
+
+def test_the_config_of_another_program_leaves_the_runs_in_the_report(make_run, tmp_path):
+    make_run("a/0")
+    (tmp_path / "a" / "other").mkdir()
+    (tmp_path / "a" / "other" / "config.yaml").write_text("model: resnet\n")
+    (group,) = collect([str(tmp_path / "a")])
+    assert len(group.runs) == 1 and "other/config.yaml: names no task and seed" in group.bad[0]

@@ -64,7 +64,7 @@ def test_finds_runs_but_nothing_inside_them(make_run, tmp_path):
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("run: {steps: 3}")
-    with pytest.raises(UserError, match="names no task and seed"):
+    with pytest.raises(UserError, match=r"config\.yaml: names no task and seed"):
         scores.read_run(tmp_path)
     with pytest.raises(UserError, match="is not a directory"):
         scores.find_runs(tmp_path / "absent")
