@@ -71,6 +71,8 @@ def check_range(cls: type, key: str, value: Any, shown: str) -> None:
 def nearest(key: str, choices: Iterable[str]) -> str:
     """The choice that looks most like `key`; the last part of a dotted key counts on its own, too."""
 
+    key = key.lower()
+
     def likeness(choice: str) -> float:
         whole = difflib.SequenceMatcher(None, key, choice).ratio()
         leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], choice.rpartition(".")[2]).ratio()
@@ -217,9 +219,8 @@ def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") 
     if layer is None:
         return config
     if not isinstance(layer, dict):
-        raise UserError(
-            f"{source}: holds a {type(layer).__name__}, expects options such as `run: {{steps: 1e6}}`"
-        )
+        kind = "a list" if isinstance(layer, list) else "text"
+        raise UserError(f"{source}: holds {kind}, expects options such as `run: {{steps: 1e6}}`")
     return override(config, _flatten(layer, options(type(config))), source)
 
 
@@ -243,6 +244,9 @@ def apply(config: Config, presets: Iterable[str]) -> Config:
     """Presets, by name or by path of a YAML file, laid over `config` from left to right."""
     for name in presets:
         path, names = Path(name).expanduser(), preset_names()
+        stem = path.stem if path.suffix in (".yaml", ".yml") else ""
+        if stem and not path.exists() and stem in names:
+            raise UserError(f"--configs {name}: there is no such file; the preset is --configs {stem}")
         if (name.endswith((".yaml", ".yml")) or os.sep in name) and not path.is_dir():
             config = layer_yaml(config, os.path.expanduser(name))
             continue

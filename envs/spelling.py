@@ -126,9 +126,10 @@ def _plain_words(name: str) -> str:
 
 def _is_installed(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return False
+    return spec is not None and spec.origin is not None  # none: a folder without code, such as that of a run
 
 
 def _exists(module: str) -> bool:

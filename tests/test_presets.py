@@ -1,5 +1,6 @@
 """Presets and YAML layers: the published settings, and the one line for a mistake in a file."""
 
+import re
 import shlex
 
 import pytest
@@ -140,3 +141,24 @@ def test_ranges_hold_for_every_preset():
     for name in presets.preset_names():
         for key, value in presets.flat(presets.apply(Config(), [name])).items():
             presets.check_range(Config, key, value, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("DEBUG", "did you mean debug?"), ("Size1M", "did you mean size1m?"),
+        ("DMC-Proprio", "did you mean dmc_proprio?"),
+        ("debug.yaml", "the preset is --configs debug"), ("configs/crafter.yml", "the preset is --configs crafter"),
+    ],
+)  # fmt: skip
+def test_a_preset_in_another_spelling_is_named(name, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(hint)):
+        cli.parse(["--configs", name])
+
+
+@pytest.mark.parametrize(("content", "kind"), [("hi", "text"), ("[1, 2]", "a list"), ("3", "text")])
+def test_a_file_without_options_is_told_in_the_words_of_users(content, kind, tmp_path):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError, match=rf"mine\.yaml: holds {kind}, expects options such as `run: "):
+        cli.parse(["--configs", str(tmp_path / "mine.yaml")])

@@ -103,3 +103,11 @@ def test_a_module_that_can_not_be_imported_names_what_is_at_fault(folder, code, 
         and f"{name}.py:{1 + code.startswith(chr(10))}" in found
         and "no module named" not in found
     )
+
+
+@pytest.mark.parametrize("name", ["gym_CartPol-v1", "gym_CartPole-v1;gym_Acrobot-v1"])
+def test_a_folder_without_code_is_no_package(folder, name, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    for run in ("cart", "cartpol", "cart_pol"):
+        (folder / run).mkdir()
+    assert "gym_cart" not in line(name)
