@@ -194,6 +194,8 @@ class RunDir:
         self._check_shape()
         self.check_links()
         found = self.exists()
+        if not found:
+            self.check_apart()
         if found and config.resume == "never":
             raise UserError(
                 f"--logdir {self.path}: holds a run already, and --resume never asks for a new one"
@@ -214,6 +216,20 @@ class RunDir:
                 f"--logdir {self.path}: holds checkpoints but no config.yaml; put it back (each "
                 "checkpoints/*/snapshot.json holds a copy), or choose another folder"
             )
+
+    def check_apart(self) -> None:
+        """Raises UserError where a new run would lie within another, or hide others: only the outer one is listed."""
+        what = f"--logdir {self.path}: a new run"
+        for outer in map(RunDir, self.path.parents):
+            if outer.exists() and any(
+                path.exists() for path in (outer.spaces, outer.status, outer.checkpoints)
+            ):
+                raise UserError(
+                    f"{what} can't lie in the folder of another one, {outer}; choose another folder"
+                )
+        inner = [self.path / "sweep.json", *self.path.glob("seed[0-9]*/config.yaml")]
+        if found := [path for path in inner if path.is_file()]:
+            raise UserError(f"{what} would hide those that are there ({found[0]}); choose another folder")
 
     def check_links(self) -> None:
         """Raises BadFile where a part of the run is a link that leaves the directory; one to nothing leads nowhere."""

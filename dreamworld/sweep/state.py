@@ -50,9 +50,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def state_of(job: Job) -> State:
-    """How far the run has come; UserError where its folder holds a run with other settings."""
+    """How far the run has come; UserError where its folder holds a run with other settings, or lies in one."""
     rundir = RunDir(job.logdir)
     if not rundir.exists():
+        rundir.check_apart()
         return "new"
     changes = presets.diff(rundir.load_config(), job.config)
     loud = {key: change for key, change in changes.items() if not _silent(key)}

@@ -96,3 +96,38 @@ def test_holding_a_folder_twice_is_holding_it_once(tmp_path):
             pass
         with pytest.raises(UserError, match="in use"), RunDir(tmp_path).lock():
             pass
+
+
+def begun(folder):
+    rundir = RunDir(folder)
+    rundir.begin(cli.parse([*DEBUG, "--logdir", str(folder)]))
+    rundir.write_status("finished", step=600, steps=600)
+    return rundir
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--seeds", "0:2"], ["--logdir", "outer/inner"], ["--logdir", "outer/a/b/c"], [*JAX, "--seeds", "0:2"]],
+    ids=" ".join,
+)
+def test_no_run_begins_within_another(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(begun(tmp_path / "outer").path.rglob("*"))
+    with pytest.raises(UserError, match=r"can't lie in the folder of another one, .*outer;"):
+        train.train(cli.parse([*DEBUG, "--logdir", "outer", *words]))
+    assert sorted((tmp_path / "outer").rglob("*")) == before
+
+
+@pytest.mark.parametrize("inner", ["seed0/config.yaml", "seed12/config.yaml", "sweep.json"])
+def test_no_run_begins_around_others(inner, tmp_path):
+    (tmp_path / "outer" / inner).parent.mkdir(parents=True)
+    (tmp_path / "outer" / inner).write_text("{}")
+    with pytest.raises(UserError, match="would hide those that are there"):
+        train.train(cli.parse([*DEBUG, "--logdir", str(tmp_path / "outer")]))
+    assert not (tmp_path / "outer" / "config.yaml").exists()
+
+
+def test_a_config_of_another_program_above_is_no_run(tmp_path):
+    (tmp_path / "config.yaml").write_text("model: resnet\n")
+    (tmp_path / "checkpoint.txt").write_text("")
+    RunDir(tmp_path / "new").admit(cli.parse(DEBUG))

@@ -99,6 +99,16 @@ def test_other_settings_in_the_directory_are_refused_before_anything_starts(run_
     assert not (tmp_path / "sweep/gym_A/seed1").exists()
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_sweep_in_the_folder_of_a_run_is_refused_before_anything_starts(run_sweep, tmp_path, dry):
+    (tmp_path / "sweep").mkdir()
+    for name in ("config.yaml", "status.json"):
+        (tmp_path / "sweep" / name).write_text("{}")
+    with pytest.raises(UserError, match=r"can't lie in the folder of another one, .*/sweep;"):
+        run_sweep(dry_run=dry)
+    assert len(list((tmp_path / "sweep").iterdir())) == 2
+
+
 def test_a_second_sweep_in_the_same_directory_is_refused(run_sweep, tmp_path):
     with (
         state.locked(tmp_path / "sweep"),
