@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+
+from dreamworld.text import printable
 
 
 class Problems:
@@ -16,7 +19,7 @@ class Problems:
     def __init__(self, then: str = "Training goes on.") -> None:
         self._then = then  # what happens all the same
         self._texts: dict[str, None] = {}  # in order
-        self._failing: dict[str, str] = {}  # what -> as it was told
+        self._failing: dict[str, str] = {}  # what -> why, as it was told
         self._given_up: set[str] = set()
 
     @contextlib.contextmanager
@@ -25,7 +28,9 @@ class Problems:
         try:
             yield
         except OSError as error:
-            self._tell(what, f"NOT WRITTEN: {what}: {error.strerror or error}. {self._then}".strip())
+            why = error.strerror or str(error)
+            where = "" if os.sep in what or not error.filename else f" ({printable(error.filename)})"
+            self._tell(what, why, f"NOT WRITTEN: {what}: {why}{where}. {self._then}".strip())
         else:
             if self._failing.pop(what, ""):
                 self._texts[f"written again: {what}"] = None
@@ -64,7 +69,7 @@ class Problems:
         texts, self._texts = list(self._texts), {}
         return texts
 
-    def _tell(self, what: str, text: str) -> None:
-        if self._failing.get(what) != text:
-            self._failing[what] = text
+    def _tell(self, what: str, why: str, text: str) -> None:
+        if self._failing.get(what) != why:
+            self._failing[what] = why
             self._texts[text] = None

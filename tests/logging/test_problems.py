@@ -61,3 +61,18 @@ def test_only_what_the_system_refuses_is_told_of_a_file():
     assert problems.take() == ["NOT WRITTEN: a file: No space left on device."]
     with pytest.raises(ValueError), problems.told("a file"):
         raise ValueError
+
+
+def test_a_thing_without_a_path_is_told_with_the_path_that_failed_and_once(tmp_path):
+    problems = Problems()
+    (tmp_path / "eval").symlink_to(tmp_path / "gone")
+    for _ in range(2):
+        with problems.told("videos"):
+            (tmp_path / "eval").mkdir()
+    (told,) = problems.take()
+    assert told == f"NOT WRITTEN: videos: File exists ({tmp_path / 'eval'}). Training goes on."
+    for number in range(2):
+        with problems.told("pictures"):
+            (tmp_path / "gone" / str(number)).write_text("")
+    (told,) = problems.take()
+    assert str(tmp_path / "gone" / "0") in told
