@@ -64,8 +64,8 @@ class Player:
 
     def initial(self, batch: int = 1) -> PlayerState:
         """The state before anything was seen, for `batch` parallel environments."""
-        if batch < 1:
-            raise UserError(f"initial: batch {batch}: needs at least 1")
+        if not hasattr(batch, "__index__") or batch < 1:
+            raise UserError(f"initial: batch {batch!r}: needs at least 1, a whole number")
         carry = self.agent.initial(self.params, batch)
         like = jax.tree.leaves(self.params)[0].sharding if jax.tree.leaves(self.params) else None
         if isinstance(
@@ -81,6 +81,10 @@ class Player:
 
         Raises UserError that names what is expected for an observation that does not fit.
         """
+        if not isinstance(state, PlayerState):
+            raise UserError(
+                f"act: the state is a {type(state).__name__}; give what `initial` or the last `act` returned"
+            )
         rows, batched = read_observation(obs, self._used, self.obs_space, state)
         carry, action = self._act(
             self.params,
@@ -158,6 +162,8 @@ def read_observation(
 def read_array(key: str, value: Any, space: Space) -> np.ndarray:
     """An observation in the dtype of its space; UserError for values that it can't hold."""
     array = _as_array(key, value, describe_space(space))
+    if array.dtype == jax.numpy.bfloat16:  # which numpy does not know for a float
+        array = array.astype(np.float32)
     kinds = "biuf" if np.dtype(space.dtype).kind not in "biu" else "biu"
     if array.dtype.kind not in kinds:
         raise UserError(f"observation {key!r} holds {_kind(array)}; expected {describe_space(space)}")

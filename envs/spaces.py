@@ -224,6 +224,8 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
     key = prefix or "action"
     if key in out:
         raise UserError(f"two actions flatten to the same key {key!r}; rename one")
+    if 0 in (getattr(space, "shape", None) or ()):
+        raise UserError(f"action {key!r} holds no elements ({space}); leave it out of the action space")
     if isinstance(space, spaces.Discrete):
         return _decoder(key, _classes((), space.n, space.start, space.dtype), out)
     if isinstance(space, spaces.MultiBinary):

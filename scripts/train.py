@@ -89,6 +89,10 @@ def _train(config: Config, env: Any) -> int:
     from dreamworld.scripts import session, session_fused, session_seeds, stored
     from dreamworld.training import hosts
 
+    if not isinstance(config, Config):
+        raise UserError(
+            f"train: the config is a {type(config).__name__}; give dreamworld.parse([...]), as of a command line"
+        )
     config, env = stored.name_task(config, env)
     if said := finished_already(config):
         print("\n".join(said), flush=True)

@@ -316,3 +316,9 @@ def test_numbers_of_numpy_and_the_newest_checkpoint_are_taken(run, project):
         found = dreamworld.evaluate(run.path, episodes=np.int64(1), max_steps=4, step=step)
         assert found["step"] == 8 and len(found["returns"]) == 1
     assert dreamworld.load(str(run.path), step=np.int64(8), seed=np.int32(3)).obs_space
+
+
+@pytest.mark.parametrize("config", [None, {}, "debug", ["--configs", "debug"]], ids=str)
+def test_what_is_no_config_is_answered_with_how_to_make_one(config, walks):
+    with pytest.raises(UserError, match=r"give dreamworld\.parse\(\[\.\.\.\]\)"):
+        dreamworld.train(config, env=walks.Walk)

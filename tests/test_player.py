@@ -102,6 +102,7 @@ ROW = [0.0, 0.0, 0.02, 0.0]
         {"vector": np.array([ROW]), "is_first": np.array([True])},
         {"vector": np.array(ROW, np.float16)},
         {"vector": jnp.asarray(ROW), "is_first": jnp.asarray(True)},
+        {"vector": jnp.asarray(ROW, jnp.bfloat16)},
         {"vector": [ROW], "is_first": 1},
         {"vector": ROW, "reward": 0.0, "is_last": False, "is_terminal": False},
         ROW,
@@ -314,3 +315,15 @@ def test_a_policy_shows_and_repeats_as_training_did():
 def test_an_environment_that_does_not_fit_the_agent_is_named(cart, env, text):
     with pytest.raises(UserError, match=text):
         cart.policy(env())
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.0, "3", None], ids=repr)
+def test_a_batch_is_a_whole_number(cart, batch):
+    with pytest.raises(UserError, match=r"initial: batch .*needs at least 1, a whole number"):
+        cart.initial(batch)
+
+
+@pytest.mark.parametrize("state", [None, 3, (1, 2, 3), ROW], ids=str)
+def test_what_is_no_state_is_named(cart, state):
+    with pytest.raises(UserError, match="what `initial` or the last `act` returned"):
+        cart.act(state, ROW)

@@ -214,3 +214,17 @@ def test_unbounded_actions_are_refused_in_one_line(high):
 def test_what_is_not_finite_never_passes_as_a_whole_number(space, value):
     with pytest.raises(NotFinite, match=r"observation '(image|vector)(/0)?' (holds|is) (nan|inf)"):
         make_obs_codec(space).encode(value)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1, 1, (0,)),
+        spaces.Box(-1, 1, (2, 0)),
+        spaces.Dict(a=spaces.Box(-1, 1, (0,))),
+    ],
+    ids=str,
+)
+def test_an_action_without_elements_is_refused_by_name(space):
+    with pytest.raises(UserError, match=r"action '(action|a)' holds no elements"):
+        make_act_codec(space)
