@@ -11,6 +11,8 @@ from dreamworld import early  # and what takes time only once a signal is answer
 COMMANDS = {
     "train": "train an agent, or continue a stopped run",
     "eval": "evaluate the agent of a run",
+    "collect": "record episodes as a data set",
+    "data": "import, export, describe and check data sets",
     "envs": "list environments, and check one",
     "doctor": "check the installation: devices, rendering, packages, memory",
     "debug": "look for the cause when a run misbehaves",
@@ -19,7 +21,7 @@ COMMANDS = {
     "report": "compare runs: curves, scores, statistics",
     "benchmark": "measure updates, environments and replay on this machine",
 }
-COMPUTE = ("train", "eval", "benchmark")
+COMPUTE = ("train", "eval", "collect", "benchmark")
 TRAIN = ("train", "sweep")  # what these do must not end because nobody reads what they print
 
 

@@ -186,6 +186,21 @@ class JaxVector:
         self._state, rows = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in leaves])
         return self._finish(TimeStep(*jax.device_get(rows)))
 
+    def truth(self) -> dict[str, np.ndarray]:
+        """The arrays of the environments' states by their paths, each [N, ...], as of the newest rows."""
+        if self._state is None:
+            return {}
+        state = self._state.env
+        leaves = jax.tree_util.tree_flatten_with_path(
+            state.env if isinstance(state, LimitedState) else state
+        )[0]
+        named = {
+            jax.tree_util.keystr(path, simple=True, separator="/") or "state": leaf for path, leaf in leaves
+        }
+        is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        bits = {name: jax.random.key_data(leaf) if is_key(leaf) else leaf for name, leaf in named.items()}
+        return jax.device_get(bits)
+
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""
         render = getattr(self._env, "render", None)

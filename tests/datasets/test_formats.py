@@ -416,7 +416,9 @@ def test_a_source_that_is_none_is_one_line(tmp_path, monkeypatch, data, source, 
     assert words in line_of(lambda: import_data(source, tmp_path / "new", **options))
 
 
-@pytest.mark.parametrize("name", ["../out-v0", "/tmp/out-v0", "out", "a/../b-v0", "x\x1b-v0"])
+@pytest.mark.parametrize(
+    "name", ["../out-v0", "/tmp/out-v0", "out", "a/out-v0", "a-v0", "a/../b-v0", "x\x1b-v0"]
+)
 def test_a_minari_id_that_is_none_is_one_line(data, name):
     line_of(lambda: export_data(data, name, format="minari"))
 
@@ -424,7 +426,7 @@ def test_a_minari_id_that_is_none_is_one_line(data, name):
 def test_minari_can_hold_nothing_absent(tmp_path):
     data = made.write(tmp_path / "data", Schema(made.OBS, made.ACT, {}, has_reward=False))
     assert "it has no reward, which Minari needs" in line_of(
-        lambda: export_data(data, "a/bc-v0", format="minari")
+        lambda: export_data(data, "made-v0", format="minari")
     )
 
 

@@ -6,7 +6,6 @@ other people's data sets are in the environment's bounds and are scaled on the w
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -31,7 +30,7 @@ from dreamworld.reading import BadFile, inside
 from dreamworld.replay.memory import USABLE, available_memory
 from dreamworld.types import Spaces
 
-ID = re.compile(r"([\w][-\w]*/)*[\w][-\w]+-v[0-9]{1,9}")
+ID = re.compile(r"(\w[-\w]+/)*\w[-\w]+-v[0-9]{1,9}")  # Minari takes no name of one letter
 MAIN = "main_data.hdf5"
 BATCH = 64 << 20  # bytes of episodes that are handed over at once
 Tree = Any  # nested mappings and tuples of arrays
@@ -177,11 +176,14 @@ def export(data: DataSet, target: str, stamp: str) -> None:
     minari = require("minari")
     place = check_target(data, target)
     try:
-        with warnings.catch_warnings(), contextlib.ExitStack():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _write(minari, data, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(place, ignore_errors=True)
+        if isinstance(error, OSError | ValueError | TypeError) and not isinstance(error, UserError):
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UserError(f"{target}: Minari can't hold this data set: {text}") from None
         raise
 
 

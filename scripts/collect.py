@@ -1,0 +1,239 @@
+"""`dreamworld collect`: plays an environment with one or more policies and keeps the episodes as a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+
+from dreamworld import text, words
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.limits import STEPS, Range
+from dreamworld.logging.progress import Progress, format_duration, format_number
+
+if TYPE_CHECKING:
+    from dreamworld.datasets.collect import Act, Collected
+    from dreamworld.datasets.store import DataSet
+    from dreamworld.scripts.stored import Stored
+    from dreamworld.types import VectorEnv
+
+DESCRIPTION = (
+    "Record episodes as a data set: dreamworld collect --policy random --task TASK --steps N --data DIR"
+)
+STOPPED = {"SIGINT": 130, "SIGTERM": 143}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    policy: tuple[str, ...] = ("random",)
+    """Who acts: random, the folder of a run, module:function, or several of them with equal shares of the steps."""
+    data: str = ""
+    """Folder of the data set."""
+    steps: Annotated[int, STEPS] = 10_000
+    """Steps to take, by all policies together; every episode is played to its end, so that there may be more."""
+    append: bool = False
+    """Go on with a data set that is in the folder already."""
+    mode: Literal["sample", "greedy"] = "sample"
+    """Sampled or greedy actions of agents."""
+    step: Annotated[int, Range(-1, STEPS.high)] = -1
+    """Checkpoint of agents to load; -1 for the newest."""
+    max_steps: Annotated[int, STEPS] = 30_000
+    """Steps after which an episode is ended as by a time limit."""
+    truth: bool = True
+    """Keep the state of JAX environments, as columns extra/state/…"""
+
+
+class Job(NamedTuple):
+    """What a command line asks for."""
+
+    config: Config
+    flags: Flags
+    runs: dict[str, Stored]  # the policies that are runs
+    source: Any  # an environment from Python; None for `config.task`
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plays, records, says what there is now; the exit status is that of a signal that ended it early."""
+    job = read(argv)
+    stopped = record(job)
+    return STOPPED.get(stopped, 0)
+
+
+def read(argv: Sequence[str]) -> Job:
+    """The job of a command line: the options of the environment are those of the first run, then those given."""
+    from dreamworld import cli, presets
+    from dreamworld.scripts import stored
+
+    given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    runs: dict[str, Stored] = {}
+
+    def base(*, trusted: bool) -> Config:
+        runs.update(_open_runs(_policies(argv), trusted))
+        return next((run.config for run in runs.values()), Config())
+
+    config, flags = cli.parse_with(
+        argv, Flags(), prog="dreamworld collect", description=DESCRIPTION, base=base
+    )
+    if not flags.data:
+        raise UserError("collect: where to? Give the folder of the data set: --data DIR")
+    text.check("--data", flags.data)
+    if not runs and "task" not in given:
+        raise UserError("collect: in which environment? Give its name: --task NAME")
+    source = None
+    if runs:
+        played = stored.choose_env(next(iter(runs.values())), config.task if "task" in given else "")
+        options = config.env.options if played.same or "env.options" in given else ""
+        config = presets.replace(config, {"task": played.config.task, "env.options": options})
+        source = played.source
+    return Job(config, flags, runs, source)
+
+
+def _policies(argv: Sequence[str]) -> tuple[str, ...]:
+    """The policies of a command line, before all of it is parsed."""
+    from dreamworld import cli
+
+    begin = next((i for i, word in enumerate(argv) if word.split("=")[0] == "--policy"), len(argv))
+    end = next((i for i in range(begin + 1, len(argv)) if argv[i].startswith("--")), len(argv))
+    return cli.parse_flags(argv[begin:end], Flags(), prog="dreamworld collect").policy
+
+
+def _open_runs(policies: Sequence[str], trusted: bool) -> dict[str, Stored]:
+    from dreamworld.scripts import folders, stored
+    from dreamworld.scripts import policies as known
+
+    if len(set(policies)) < len(policies) or not policies:
+        raise UserError("--policy: give random, folders of runs, or module:function, each once")
+    found = {}
+    for name in policies:
+        text.check("--policy", name)
+        if known.is_run(name):
+            folders.require_run(name)
+            found[name] = stored.open_run(name, trusted=trusted)
+    return found
+
+
+def record(job: Job) -> str:
+    """Plays all policies and writes their episodes; returns the signal that ended it early, "" for none."""
+    from dreamworld.datasets import DataWriter, open_dataset
+    from dreamworld.datasets.collect import collect, make_schema
+    from dreamworld.datasets.writer import require_free
+    from dreamworld.scripts import common
+    from dreamworld.training.stops import Stop
+
+    config, flags = job.config, job.flags
+    path = Path(flags.data).expanduser().absolute()
+    if not flags.append or not path.exists():
+        require_free(path)
+    common.setup_jax(config)
+    env = common.make_train_env(config, job.source)
+    try:
+        truth = getattr(env, "truth", None) if flags.truth else None
+        if truth:
+            env.reset(config.seed)
+        schema = make_schema(env, truth)
+        writer = DataWriter(path, schema, source="collect", task=config.task, append=flags.append)
+        seeds = [draw_seeds(config.seed, writer.episodes, index) for index in range(len(flags.policy))]
+        acts = {name: _make(job, name, env, seed) for name, (_, seed) in zip(flags.policy, seeds)}
+        found: dict[str, Collected] = {}
+        shown = _Shown(flags.steps, show=config.run.progress)
+        with Stop(grace_s=60.0) as stop, writer, shown:
+            for index, (name, act) in enumerate(acts.items()):
+                found[name] = collect(
+                    env,
+                    act,
+                    writer,
+                    name,
+                    steps=flags.steps * (index + 1) // len(acts) - flags.steps * index // len(acts),
+                    seed=seeds[index][0],
+                    truth=truth,
+                    max_steps=flags.max_steps,
+                    stop=lambda: stop.requested,
+                    tell=shown.teller(sum(done.steps for done in found.values())),
+                )
+    finally:
+        env.close()
+    _tell(found)
+    if not writer.episodes:
+        print("no episode has ended yet, and nothing was written", file=sys.stderr)
+    else:
+        print(describe(flags.data, open_dataset(path), stop.reason))
+    return stop.reason
+
+
+def draw_seeds(seed: int, episodes: int, index: int) -> tuple[int, int]:
+    """Seeds of environments and actions for a policy: others for each, and when a data set is continued."""
+    first, second = np.random.SeedSequence([seed, episodes, index]).generate_state(2).tolist()
+    return first >> 1, second >> 1
+
+
+def _make(job: Job, name: str, env: VectorEnv, seed: int) -> Act:
+    from dreamworld.scripts import policies
+
+    spaces = (env.obs_space, env.act_space)
+    if name in job.runs:
+        options = {"mode": job.flags.mode, "step": job.flags.step, "seed": seed}
+        return policies.run_policy(job.runs[name], job.config.task, spaces, env.num_envs, **options)
+    if name == policies.RANDOM:
+        return policies.random_policy(env.act_space, env.num_envs, seed)
+    return policies.function_policy(name, policies.load_function(name), env.act_space, env.num_envs, seed)
+
+
+class _Shown(Progress):
+    """The progress line of collecting."""
+
+    def teller(self, before: int) -> Callable[[int, float], None]:
+        """What takes the numbers of one policy, `before` steps of others having been taken."""
+        return lambda steps, last: self.update(before + steps, 0, last, last)
+
+    def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
+        """The numbers as text."""
+        total = max(round(step), round(self._total))
+        return (
+            f"{round(step):,}/{words.count(total, 'step')}  {self.speed.fps:,.0f} steps/s  "
+            f"return {format_number(last_return)}  ETA {format_duration(self.speed.eta_s)}"
+        )
+
+
+def _tell(found: dict[str, Collected]) -> None:
+    """What went wrong, on stderr."""
+    for name, done in found.items():
+        for event in done.events:
+            print(event, file=sys.stderr)
+        if done.cut:
+            print(f"{name}: ended {words.count(done.cut, 'episode')} at --max_steps", file=sys.stderr)
+        if done.dropped:
+            dropped = words.count(done.dropped, "episode")
+            print(
+                f"{name}: left out {dropped} without a step, or with a state that is not finite",
+                file=sys.stderr,
+            )
+
+
+def describe(folder: str, data: DataSet, stopped: str) -> str:
+    """The last line: what is there now, and what to do with it."""
+    from dreamworld.datasets.inspect import by_policy
+
+    each = "".join(
+        f"\n  {name}: {words.count(row.episodes, 'episode')}, mean return {format_number(row.mean_return)}"
+        for name, row in by_policy(data).items()
+        if len(data.header.policies) > 1
+    )
+    mean = sum(data.returns) / len(data.returns)
+    return (
+        f"{folder}: {words.count(data.steps, 'step')} in {words.count(data.episodes, 'episode')}, mean return "
+        f"{format_number(mean)}"
+        + (f" (stopped by {stopped}; complete episodes are kept)" if stopped else "")
+        + f"{each}\nnext: dreamworld data info {shlex.quote(folder)}"
+    )
+
+
+if __name__ == "__main__":
+    from dreamworld import early
+
+    sys.exit(early.run_script("collect", main))
