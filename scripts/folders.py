@@ -14,7 +14,7 @@ from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import stored
-from dreamworld.stats.scores import find_runs
+from dreamworld.stats.finding import find_runs
 from dreamworld.training import snapshot
 
 SEED = re.compile(r"seed([0-9]{1,10})")

@@ -13,7 +13,9 @@ from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.runenv import read_run_env, same_name
 from dreamworld.stats.files import read_plan
-from dreamworld.stats.scores import Run, differences, find_runs, flatten, read_run, setting, settings
+from dreamworld.stats.finding import find_folders
+from dreamworld.stats.scores import NOT_OURS, Run, differences, flatten, read_run, setting, settings
+from dreamworld.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +45,18 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
     groups: list[Group] = []
     for argument in sources:
         label, path = _split(argument)
-        runs, bad = _read_runs(path, source)
+        runs, bad, others = _read_runs(path, source)
         if not runs and bad:
             raise UserError(f"{path}: none of its {words.count(len(bad), 'run')} can be read: {bad[0]}")
         if not runs:
-            raise UserError(f"{path} holds no runs: a run is a folder with config.yaml and episodes.jsonl")
+            why = "; ".join(others) or "a run is a folder with config.yaml and episodes.jsonl"
+            raise UserError(f"{path} holds no runs: {why}")
         if not any(len(run.frames) for run in runs):
             what = "evaluation" if source == "eval" else "finished episode"
             raise UserError(f"{path}: none of its {words.count(len(runs), 'run')} has a {what} yet")
         plan, wrong = _read_plan(path)
         divided = _divide(label, path, runs, plan, group_by, alone=len(sources) == 1)
-        groups += [dataclasses.replace(divided[0], bad=(*bad, *wrong)), *divided[1:]]
+        groups += [dataclasses.replace(divided[0], bad=(*bad, *others, *wrong)), *divided[1:]]
     labels = [group.label for group in groups]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"two directories are called {twice[0]!r}; name them: LABEL=DIR")
@@ -62,15 +65,19 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
     return groups
 
 
-def _read_runs(path: Path, source: str) -> tuple[list[Run], list[str]]:
-    """The runs below `path`, and a line for each one that can't be read."""
-    runs, bad = [], []
-    for found in find_runs(path):
+def _read_runs(path: Path, source: str) -> tuple[list[Run], list[str], list[str]]:
+    """The runs below `path`, a line for each one that can't be read, and one for the configs of other programs."""
+    found = find_folders(path)
+    runs, bad, others = [], [], []
+    for folder in found.runs:
         try:
-            runs.append(read_run(found, source))
+            runs.append(read_run(folder, source))
         except BadFile as error:
             bad.append(str(error))
-    return runs, bad
+    if found.others:
+        more = f" (nor do {len(found.others) - 1} more)" if len(found.others) > 1 else ""
+        others = [f"{printable(found.others[0] / 'config.yaml')}: {NOT_OURS}{more}"]
+    return runs, bad, others
 
 
 def _read_plan(path: Path) -> tuple[list[dict[str, Any]], list[str]]:

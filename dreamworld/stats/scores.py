@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ import numpy as np
 
 from dreamworld import presets
 from dreamworld.config import Config
-from dreamworld.errors import UserError
 from dreamworld.reading import INT64, BadFile
 from dreamworld.stats.files import LARGE, is_sane, read_config, read_rows, read_status
 from dreamworld.text import printable
 
 ACHIEVEMENT = re.compile(r"(?:log/)*achievement_([^/]+)")  # its last value; `.../mean` is another key
-NOT_DESCENDED = {"checkpoints", "replay", "tensorboard", "report", "eval", "statistics", "wandb"}
-MAX_FOLDERS = 50  # in each other, below the one that is asked about
+NOT_OURS = "names no task and seed, as that of a run does"
 PAUSE_S = 600.0  # a longer silence in the log is a pause between sittings, not work
 UNSTATED = re.compile(  # settings that change no result, or that the report states in words of its own
     r"(task|seeds?|logdir|resume|env\.(seed|workers|engine|timeout_s|max_failures)|replay\.(storage|chunk|hot_chunks)"
@@ -58,27 +55,6 @@ class Run:
     def state(self) -> str:
         """State of the last heartbeat, `unknown` without one."""
         return str(self.status.get("state", "unknown"))
-
-
-def is_run(path: Path) -> bool:
-    """Whether `path` is a run directory: it has a config or a heartbeat."""
-    return (path / "config.yaml").is_file() or (path / "status.json").is_file()
-
-
-def find_runs(root: str | Path) -> list[Path]:
-    """Run directories at or below `root`, sorted. UserError where `root` is no directory."""
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise UserError(f"{root} is not a directory; give the directory of a run or one that holds runs")
-    found = []
-    for folder, children, _ in os.walk(root):
-        if len(Path(folder).parts) - len(root.parts) > MAX_FOLDERS:
-            children.clear()
-        if is_run(Path(folder)):
-            found.append(Path(folder))
-            children.clear()
-        children[:] = sorted(name for name in children if name not in NOT_DESCENDED and name[0] != ".")
-    return found
 
 
 def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -157,7 +133,7 @@ def read_run(path: str | Path, source: str = "train") -> Run:
     config, status = read_config(path), read_status(path)
     task, seed = config.get("task", status.get("task")), config.get("seed", status.get("seed"))
     if task is None or seed is None:
-        raise BadFile(path / "config.yaml", "names no task and seed, as that of a run does")
+        raise BadFile(path / "config.yaml", NOT_OURS)
     if not isinstance(task, str) or type(seed) is not int or not 0 <= seed < INT64:
         raise BadFile(path / "config.yaml", "task must be text and seed a whole number")
     metrics, bad_metrics = read_jsonl(path / "metrics.jsonl")

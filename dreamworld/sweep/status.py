@@ -13,7 +13,8 @@ from dreamworld import system, words
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile, is_number
 from dreamworld.stats.files import read_config, read_events, read_plan, read_status
-from dreamworld.stats.scores import find_runs, flatten
+from dreamworld.stats.finding import find_runs
+from dreamworld.stats.scores import flatten
 from dreamworld.text import printable
 
 STALE_S = 120.0

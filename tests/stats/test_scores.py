@@ -54,20 +54,10 @@ def test_hours_are_those_of_the_metrics(make_run):
     assert run.total_hours == pytest.approx(180 / 3600)
 
 
-def test_finds_runs_but_nothing_inside_them(make_run, tmp_path):
-    first, second = make_run("x/a"), make_run("x/b/c")
-    (first / "checkpoints").mkdir()
-    (first / "inner").mkdir()
-    (first / "inner" / "config.yaml").write_text("task: a")
-    assert scores.find_runs(tmp_path / "x") == [first, second]
-
-
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("run: {steps: 3}")
     with pytest.raises(UserError, match=r"config\.yaml: names no task and seed"):
         scores.read_run(tmp_path)
-    with pytest.raises(UserError, match="is not a directory"):
-        scores.find_runs(tmp_path / "absent")
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match="unreadable"):
         scores.read_run(tmp_path)
