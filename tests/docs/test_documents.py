@@ -28,6 +28,8 @@ PLACEHOLDERS = {
     "FAMILY": "gym", "FILE.yaml": "debug", "PROJECT": "project", "N": "1", "/shared/sweeps/dmc": "runs",
 }  # fmt: skip
 
+IN_WORKSPACE = {"my_module", "my_package", "my_env", "my_jax_env", "my_policy", "gymnax", "highway_env"}
+
 TINY = [
     "--configs", "demo", "--run.steps", "160", "--run.train_ratio", "32", "--run.report_every", "0", "--run.save_every",
     "80", "--run.log_every", "80", "--logger.tensorboard", "False", "--run.progress", "False",
@@ -86,6 +88,7 @@ def workspace(tmp_path_factory, repo_root):
     for block in documents.blocks("python"):
         if named := re.match(r"# (\w+\.py)\n", block.text):
             (folder / named[1]).write_text(block.text)
+    make_data(folder)
     (folder / "mine.yaml").write_text("env: {engine: inprocess}\n")
     (folder / "my_train.py").write_text((repo_root / "tests" / "sweep" / "fake_train.py").read_text())
     (folder / "highway_env.py").write_text(HIGHWAY)
@@ -97,6 +100,17 @@ def workspace(tmp_path_factory, repo_root):
     return folder
 
 
+def make_data(folder):
+    """The data sets that the documents read, in every format."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        patch.chdir(folder)
+        few = ["--steps", "60", "--env.num", "2", "--run.progress", "False"]
+        assert main(["collect", "--task", "gym_CartPole-v1", "--data", "data/cartpole", *few]) == 0
+        for target, form in (("demo/cartpole-v0", "minari"), ("episodes", "npz"), ("cartpole.h5", "hdf5")):
+            assert main(["data", "export", "data/cartpole", target, "--format", form]) == 0
+
+
 @pytest.fixture(scope="module")
 def repo_root():
     return documents.ROOT
@@ -106,10 +120,11 @@ def repo_root():
 def inside(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     monkeypatch.syspath_prepend(workspace)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(workspace / "minari"))
     before = set(sys.modules)
     yield workspace
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("my_module", "my_package", "my_env", "my_jax_env", "gymnax", "highway_env"):
+        if name.split(".")[0] in IN_WORKSPACE:
             del sys.modules[name]
 
 
@@ -133,16 +148,20 @@ def test_the_commands_of_the_documents_are_accepted(words, inside, capsys):
 def run_command(words):
     """Runs what ends soon; of trainings everything up to the first step, of benchmarks and sweeps the plan."""
     name, *rest = words or ["--help"]
+    if name == "data" and len(rest) == 1:  # named, not used
+        rest = [*rest, "--help"]
     if (
         not rest or name == "debug"
     ):  # named, not used; `debug` wants a run that failed, and has tests of its own
         rest = ["--help"]
-    if rest[-1].startswith("--") and rest[-1] not in ("--json", "--help", "--supervise"):
+    if rest[-1].startswith("--") and rest[-1] not in ("--json", "--help", "--supervise", "--append"):
         rest = [*rest[:-1], f"{rest[-1]}=1", "--help"]  # `eval --max_steps`: the option must exist
     if name in ("train", "benchmark", "sweep") and "--help" not in rest:
         return {"train": plan_training, "benchmark": check_options, "sweep": plan_sweep}[name](rest)
     if name == "status":
         rest = [word for word in rest if word != "--watch"]
+    if name == "collect" and "--help" not in rest:
+        rest += ["--steps", "60", "--env.num", "2", "--run.progress", "False"]
     if name == "eval":
         rest += ["--episodes", "1"] if "--episodes" not in rest else []
     try:
