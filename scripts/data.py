@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from dreamworld import text, words
@@ -61,7 +62,13 @@ def main(argv: Sequence[str]) -> int:
     if "-h" in rest or "--help" in rest:
         print(USAGE)
         return 0
-    return known[command](rest)
+    from dreamworld.datasets.interchange import Stopped
+
+    try:
+        return known[command](rest)
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; nothing was written", file=sys.stderr)
+        return {"SIGTERM": 143}.get(str(stopped), 130)
 
 
 def info(argv: Sequence[str]) -> int:
@@ -97,7 +104,8 @@ def import_(argv: Sequence[str]) -> int:
     from dreamworld.datasets.interchange import import_data
 
     say = lambda line: print(text.printable(line), file=sys.stderr)
-    data = import_data(source, folder, format=flags.format, task=flags.task, tell=say)
+    with _stopping() as stop:
+        data = import_data(source, folder, format=flags.format, task=flags.task, tell=say, stop=stop)
     read = f"{words.count(data.steps, 'step')} in {words.count(data.episodes, 'episode')}"
     print(f"{folder}: {read}\nnext: dreamworld data info {shlex.quote(folder)}")
     return 0
@@ -113,9 +121,23 @@ def export(argv: Sequence[str]) -> int:
     if not flags.format:
         raise UserError(f"data export: which format? Give --format, one of {', '.join(FORMATS)}")
     data = open_dataset(folder)
-    place = export_data(data, target, format=flags.format)
+    with _stopping() as stop:
+        place = export_data(data, target, format=flags.format, stop=stop)
     print(f"{place}: {words.count(data.steps, 'step')} in {words.count(data.episodes, 'episode')}")
     return 0
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Whether a signal asks to stop; what is unfinished is then removed, and Stopped names the signal."""
+    from dreamworld.datasets.interchange import Stopped
+    from dreamworld.training.stops import Stop
+
+    with Stop(grace_s=60.0) as stop:
+        try:
+            yield lambda: stop.requested
+        except Stopped:
+            raise Stopped(stop.reason) from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,9 @@ import contextlib
 import importlib
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dreamworld import presets, text
 from dreamworld.datasets.formats import Source
@@ -17,16 +16,35 @@ from dreamworld.datasets.store import DataSet, open_dataset
 from dreamworld.datasets.writer import DataWriter, require_free
 from dreamworld.errors import UserError
 
+T = TypeVar("T")
+
 FORMATS = ("minari", "npz", "hdf5")
 Tell = Callable[[str], None]
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """`stop()` became true; nothing was left behind."""
+
+
+def never() -> bool:
+    """The `stop` of what is not to be stopped."""
+    return False
 
 
 def import_data(
-    source: Path | str, folder: Path | str, *, format: str = "auto", task: str = "", tell: Tell = print
+    source: Path | str,
+    folder: Path | str,
+    *,
+    format: str = "auto",
+    task: str = "",
+    tell: Tell = print,
+    stop: Stop = never,
 ) -> DataSet:
     """Makes a data set in `folder` of another program's files; UserError, leaving nothing there, where it can't.
 
-    `task` names the environment that they were recorded in, if that is known. `tell` takes notes, one line each.
+    `task` names the environment that they were recorded in, if that is known. `tell` takes notes, one line each. Raises
+    Stopped once `stop()` is true.
     """
     text.check("SOURCE", str(source))
     path = Path(folder).expanduser().absolute()
@@ -36,12 +54,19 @@ def import_data(
         tell(f"note: {source}: {note}")
     said, task = f"import {source}", task or found.task
     with _prepared(path) as part, DataWriter(part, found.schema, source=said, task=task) as writer:
-        for index, (episode, label) in enumerate(found.episodes()):
+        for index, (episode, label) in enumerate(_until(stop, found.episodes())):
             try:
                 writer.add(episode, label)
             except UserError as error:
                 raise UserError(f"{source}: {_without_number(error, index)}") from None
     return open_dataset(path)
+
+
+def _until(stop: Stop, items: Iterable[T]) -> Iterator[T]:
+    for item in items:
+        if stop():
+            raise Stopped
+        yield item
 
 
 def _without_number(error: UserError, index: int) -> str:
@@ -103,20 +128,23 @@ def _place(source: Path | str, format: str) -> Path:
     return path
 
 
-def export_data(data: DataSet, target: Path | str, *, format: str) -> str:
-    """Writes a data set in another program's format; returns where. UserError, leaving nothing, where it can't."""
+def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = never) -> str:
+    """Writes a data set in another program's format; returns where. UserError, leaving nothing, where it can't.
+
+    Raises Stopped once `stop()` is true.
+    """
     if format not in FORMATS:
         raise unknown(format)
     text.check("TARGET", str(target))
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    episodes = _until(stop, data)
     if format == "minari":
-        _module(format).export(data, str(target), stamp)
+        _module(format).export(data, str(target), episodes)
         return str(_module(format).root() / str(target))
     path = Path(target).expanduser().absolute()
     if os.path.lexists(path):
         raise UserError(f"{target}: is there already, and nothing is overwritten; give a new name")
     with _prepared(path) as part:
-        _module(format).export(data, part, stamp)
+        _module(format).export(data, part, episodes)
     return str(path)
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import zipfile
+from random import Random
 
 import gymnasium
 import h5py
@@ -441,3 +442,57 @@ def test_names_that_files_use_for_something_else_are_refused(tmp_path):
     data = made.write(tmp_path / "data", Schema({"discount": Space((), "float32")}, made.ACT))
     assert "rename it" in line_of(lambda: export_data(data, tmp_path / "out", format="npz"))
     assert not (tmp_path / "out").exists()
+
+
+# --- damage of every kind ----------------------------------------------------------------------------------------
+
+WEIRD = [None, True, -1, 2**70, 1e308, "x", "../x", "\x1b", [], {}, [[]], ["a"], {"a": 1}, float("nan")]
+
+
+def damage(path, random):
+    """Flips bits, cuts, or puts another value anywhere into JSON."""
+    if path.suffix == ".json" and random.random() < 0.8:
+        path.write_text(json.dumps(replace_one(json.loads(path.read_text()), random)))
+        return
+    content = bytearray(path.read_bytes())
+    if random.random() < 0.3:
+        del content[random.randrange(len(content)) :]
+    for _ in range(random.choice([1, 20])):
+        if content:
+            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    path.write_bytes(content)
+
+
+def replace_one(value, random):
+    if isinstance(value, dict | list) and value and random.random() < 0.8:
+        key = random.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        value[key] = replace_one(value[key], random)
+        return value
+    return random.choice(WEIRD)
+
+
+@pytest.mark.parametrize("format", ["own", *FORMATS])
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_of_any_kind_is_one_line_or_harmless(tmp_path, home, format, seed):
+    made.write(tmp_path / "own")
+    if format != "own":
+        export_data(open_dataset(tmp_path / "own"), target(tmp_path, format), format=format)
+    source = {"own": tmp_path / "own", "minari": home / "made" / "all-v3"}.get(
+        format, tmp_path / f"out.{format}"
+    )
+    files = [path for path in [source, *source.rglob("*")] if path.is_file() and path.name != ".lock"]
+    random, whole = Random(seed), {path: path.read_bytes() for path in files}
+    refused = 0
+    for number in range(25):
+        damage(random.choice(files), random)
+        try:
+            if format == "own":
+                list(open_dataset(source))
+            else:
+                import_data(source, tmp_path / f"new{number}", format=format, tell=lambda note: None)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error) and not (tmp_path / f"new{number}").exists()
+        for path, content in whole.items():
+            path.write_bytes(content)
+    assert refused > 10

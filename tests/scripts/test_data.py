@@ -1,7 +1,9 @@
 """`dreamworld data`: each command from end to end, and one line for what can't be."""
 
 import json
+import os
 import pathlib
+import signal
 import sys
 
 import numpy as np
@@ -126,3 +128,36 @@ def test_what_can_not_be_is_one_line(words, expected, capsys):
 def test_help_of_each_command(command, capsys):
     assert main(["data", command, "--help"]) == 0
     assert "usage: dreamworld data" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "data", "out", "--format", "npz"],
+        ["export", "data", "out", "--format", "hdf5"],
+        ["export", "data", "all/made-v0", "--format", "minari"],
+        ["import", "episodes", "new"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_a_signal_leaves_nothing_unfinished(place, number, status, words, capsys, monkeypatch):
+    assert main(["data", "export", "data", "episodes", "--format", "npz"]) == 0
+    before = sorted(path for path in place.rglob("*") if path.is_file())
+    check, calls = open_dataset.__globals__["check_episode"], iter(range(9))
+
+    def interrupt(*given):
+        if next(calls) == 1:
+            os.kill(os.getpid(), number)
+        check(*given)
+
+    for module in ("store", "writer"):
+        monkeypatch.setattr(f"dreamworld.datasets.{module}.check_episode", interrupt)
+    capsys.readouterr()
+    assert main(["data", *words]) == status
+    name = signal.Signals(number).name
+    assert capsys.readouterr().err == f"stopped by {name}; nothing was written\n"
+    after = sorted(
+        path for path in place.rglob("*") if path.is_file() and path.name != "namespace_metadata.json"
+    )
+    assert after == before

@@ -1,4 +1,4 @@
-"""Formats of other programs. Each module has `open_source(path) -> Source` and `export(data, target, stamp)`."""
+"""Formats of other programs. Each module has `open_source(path) -> Source` and `export(data, target, episodes)`."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _clear_last(columns: Columns) -> None:
 # --- export ----------------------------------------------------------------------------------------------------
 
 
-def export(data: DataSet, target: Path, stamp: str) -> None:
+def export(data: DataSet, target: Path, episodes: Iterator[Episode]) -> None:
     """Writes one file; columns are compressed, and their chunks have checksums."""
     h5py = require("h5py")
     description = np.frombuffer(json.dumps(describe(data)).encode(), np.uint8)
@@ -177,7 +177,7 @@ def export(data: DataSet, target: Path, stamp: str) -> None:
         file[LENGTHS], file[OFFSETS] = lengths, np.cumsum(lengths) - lengths
         file[DESCRIPTION] = description
         offset = 0
-        for episode in data:
+        for episode in episodes:
             for name, values in to_columns(data.schema, episode).items():
                 if name not in file:
                     _create(file, name, values, data.rows)

@@ -170,7 +170,7 @@ def _flat(tree: Tree, spaces: Spaces) -> dict[str, np.ndarray]:
 # --- export ----------------------------------------------------------------------------------------------------
 
 
-def export(data: DataSet, target: str, stamp: str) -> None:
+def export(data: DataSet, target: str, episodes: Iterator[Episode]) -> None:
     """Creates the Minari data set with the id `target`; leaves nothing behind where that fails."""
     require("h5py")
     minari = require("minari")
@@ -178,7 +178,7 @@ def export(data: DataSet, target: str, stamp: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _write(minari, data, target)
+            _write(minari, data, target, episodes)
     except BaseException as error:
         shutil.rmtree(place, ignore_errors=True)
         if isinstance(error, OSError | ValueError | TypeError) and not isinstance(error, UserError):
@@ -203,9 +203,9 @@ def check_target(data: DataSet, target: str) -> Path:
     return place
 
 
-def _write(minari: Any, data: DataSet, target: str) -> None:
+def _write(minari: Any, data: DataSet, target: str, episodes: Iterator[Episode]) -> None:
     created = None
-    for buffers in _batches(data):
+    for buffers in _batches(data.schema, episodes):
         if created is None:
             created = minari.create_dataset_from_buffers(
                 target,
@@ -224,10 +224,10 @@ def _write(minari: Any, data: DataSet, target: str) -> None:
     created.storage.update_metadata({"dreamworld": describe(data)})
 
 
-def _batches(data: DataSet) -> Iterator[list[Any]]:
+def _batches(schema: Schema, episodes: Iterator[Episode]) -> Iterator[list[Any]]:
     waiting, size = [], 0
-    for index, episode in enumerate(data):
-        waiting.append(_buffer(data.schema, episode, index))
+    for index, episode in enumerate(episodes):
+        waiting.append(_buffer(schema, episode, index))
         size += sum(value.nbytes for value in episode.values())
         if size >= BATCH:
             yield waiting

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,10 +112,11 @@ def _from_led_to(schema: Schema, columns: Columns, name: str) -> Episode:
 # --- export ----------------------------------------------------------------------------------------------------
 
 
-def export(data: DataSet, target: Path, stamp: str) -> None:
+def export(data: DataSet, target: Path, episodes: Iterator[Episode]) -> None:
     """Writes a folder of episodes; classes of a single action are unit vectors, as in Dreamer's files."""
     target.mkdir()
-    for index, episode in enumerate(data):
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    for index, episode in enumerate(episodes):
         columns = _to_led_to(data.schema, to_columns(data.schema, episode))
         name = f"{stamp}-{index:032x}-{len(episode['is_first']) - 1}.npz"
         arrays: Any = columns
