@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Record episodes as a data set: dreamworld collect --policy random --task TASK --steps N --data DIR"
 )
+USED = (
+    "configs",
+    "trust",
+    "help",
+    "task",
+    "seed",
+    "env",
+    "run.platform",
+    "run.compile_cache",
+    "run.progress",
+)
+"""Options (or groups) of a training that matter here, too."""
+
 STOPPED = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -80,6 +93,7 @@ def read(argv: Sequence[str]) -> Job:
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld collect", description=DESCRIPTION, base=base
     )
+    _refuse_unused(given)
     if not flags.data:
         raise UserError("collect: where to? Give the folder of the data set: --data DIR")
     text.check("--data", flags.data)
@@ -92,6 +106,15 @@ def read(argv: Sequence[str]) -> Job:
         config = presets.replace(config, {"task": played.config.task, "env.options": options})
         source = played.source
     return Job(config, flags, runs, source)
+
+
+def _refuse_unused(given: set[str]) -> None:
+    """UserError for an option of training that would have no effect."""
+    known = (*USED, *(field.name for field in dataclasses.fields(Flags)))
+    for key in sorted(given):
+        if not any(f"{key}.".startswith(f"{name}.") for name in known):
+            hint = f"; did you mean --{key.partition('.')[2]}?" if key.partition(".")[2] in known else ""
+            raise UserError(f"collect: --{key} is an option of training and has no effect here{hint}")
 
 
 def _policies(argv: Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from dreamworld.replay.files import Damaged, read_section, read_table
 from dreamworld.replay.layout import make_columns, unpack
 from dreamworld.replay.manifest import read_records
 from dreamworld.replay.memory import USABLE, available_memory
+from dreamworld.spaces import difference
 from dreamworld.types import Spaces
 
 SMALL = 64 << 20  # bytes that fit everywhere
@@ -104,6 +105,12 @@ class DataSet:
     def labels(self) -> list[str]:
         """The policy of each episode."""
         return [self.header.policies[index] for index in self.header.episodes[:, POLICY].tolist()]
+
+    def difference(self, obs_space: Spaces, act_space: Spaces) -> str:
+        """How other spaces differ from these, for people; empty where they don't. Absent actions fit any."""
+        return difference("observation", obs_space, self.obs_space) or (
+            difference("action", act_space, self.act_space) if self.has_action else ""
+        )
 
     def split(self, share: float) -> tuple[list[int], list[int]]:
         """The numbers of the episodes to train on, and of those held out."""

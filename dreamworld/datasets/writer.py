@@ -66,7 +66,10 @@ class DataWriter:
         return len(self.header.episodes) + len(self._waiting)
 
     def add(self, episode: Episode, policy: str = "") -> None:
-        """Adds an episode and the label of who acted in it; BadEpisode, adding nothing, where it is none."""
+        """Adds an episode and the label of who acted in it; BadEpisode, adding nothing, where it is none.
+
+        Its arrays are kept until they are written: don't change them afterwards.
+        """
         text.check("policy", policy)
         check_episode(self.schema, episode, f"episode {self.episodes}")
         self._waiting.append((episode, policy or "unknown"))

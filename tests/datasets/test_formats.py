@@ -424,6 +424,11 @@ def test_a_minari_id_that_is_none_is_one_line(data, name):
     line_of(lambda: export_data(data, name, format="minari"))
 
 
+def test_minari_is_given_an_absolute_path(data, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "here")
+    assert "MINARI_DATASETS_PATH is here" in line_of(lambda: export_data(data, "made-v0", format="minari"))
+
+
 def test_minari_can_hold_nothing_absent(tmp_path):
     data = made.write(tmp_path / "data", Schema(made.OBS, made.ACT, {}, has_reward=False))
     assert "it has no reward, which Minari needs" in line_of(

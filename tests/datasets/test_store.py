@@ -12,9 +12,10 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import made
 
+from dreamworld.config import ReplayConfig
 from dreamworld.datasets import BadEpisode, DataWriter, Schema, is_held_out, make_episode, open_dataset, split
 from dreamworld.errors import UserError
-from dreamworld.replay import files
+from dreamworld.replay import Replay, files
 from dreamworld.types import Space
 
 
@@ -320,3 +321,37 @@ def test_an_impossible_share_is_one_line(share):
 
 def test_a_data_set_splits_by_its_episodes(data):
     assert data.split(0.5) == split(3, 0.5)
+
+
+# --- other parts of the house ------------------------------------------------------------------------------------
+
+
+def test_rows_go_into_replay_as_they_are(data):
+    replay = Replay(
+        data.schema.row_spaces(),
+        ReplayConfig(chunk=8, min_starts=1),
+        num_envs=1,
+        length=6,
+        context=1,
+        capacity_steps=100,
+    )
+    for episode in data:
+        for index in range(len(episode["is_first"])):
+            replay.add({key: value[index : index + 1] for key, value in episode.items()})
+    batch = replay.sample(20)
+    assert replay.rows == data.rows and batch["obs/image"].shape == (20, 6, 16, 16, 3)
+    whole = {key: np.concatenate([episode[key] for episode in data]) for key in data.episode(0)}
+    for window, row in zip(batch["obs/vector"], batch["row"][:, 0]):
+        assert window.tobytes() == whole["obs/vector"][row : row + 6].tobytes()
+
+
+def test_a_data_set_says_how_other_spaces_differ(data):
+    assert data.difference(made.OBS, made.ACT) == ""
+    assert "action 'gear' is missing" in data.difference(made.OBS, {"steer": made.STEER})
+    other = made.OBS | {"vector": Space((4,), "float32")}
+    assert data.difference(other, made.ACT) == "observation 'vector' is float32 (4,), not float32 (3,)"
+
+
+def test_absent_actions_fit_any(tmp_path):
+    data = made.write(tmp_path / "data", Schema(made.OBS, {}))
+    assert data.difference(made.OBS, made.ACT) == ""

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,9 @@ BAD = {
     "none": (["--policy"], "--policy"),
     "no data": (["--data", ""], "--data DIR"),
     "steps": (["--steps", "0"], "--steps"),
+    "training": (["--run.steps", "100"], "did you mean --steps?"),
+    "agent": (["--agent.optim.lr=1"], "--agent.optim.lr is an option of training and has no effect here"),
+    "logdir": (["--logdir", "runs"], "--logdir is an option of training"),
 }
 
 
@@ -195,6 +199,19 @@ def test_what_can_not_act_is_one_line(name, capsys):
 def test_an_agent_of_other_spaces_is_refused(run, capsys):
     line = refused(capsys, "--policy", str(run), "--task", "gym_MountainCar-v0")
     assert "does not fit" in line and "observation 'vector'" in line
+
+
+def test_the_run_of_somebody_else_imports_nothing_that_it_names(run, place, capsys):
+    shutil.copytree(run, place / "theirs")
+    for name in ("config.yaml", "spaces.json"):
+        path = place / "theirs" / name
+        path.write_text(path.read_text().replace("gym_CartPole-v1", "antigravity:Env"))
+    words = ["--policy", "theirs", "--steps", "30", "--data", "data", "--run.progress", "False"]
+    assert main(["collect", *words]) == 2
+    line = capsys.readouterr().err
+    assert "names the environment 'antigravity:Env'" in line and "--trust" in line and "--task NAME" in line
+    assert "antigravity" not in sys.modules
+    assert main(["collect", *words, "--task", "gym_CartPole-v1", "--env.num", "2"]) == 0
 
 
 def test_without_a_run_the_environment_has_to_be_named(capsys):

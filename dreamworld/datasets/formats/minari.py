@@ -49,7 +49,7 @@ def find(source: str) -> Path | None:
     for place in places:
         for folder in (place, place / "data"):
             if (folder / "metadata.json").is_file():
-                return folder
+                return folder.absolute()
     return None
 
 
@@ -191,6 +191,8 @@ def check_target(data: DataSet, target: str) -> Path:
     """Where the data set will lie; UserError where that can't be, or where Minari can't hold the data."""
     if not ID.fullmatch(target):
         raise UserError(f"{target}: a Minari id is (namespace/)name-vN, such as demo/cartpole-v0")
+    if not root().is_absolute():
+        raise UserError(f"MINARI_DATASETS_PATH is {root()}; Minari writes to absolute paths only: give one")
     if data.schema.absent:
         what = " and ".join(data.schema.absent)
         raise UserError(f"{data.path}: it has no {what}, which Minari needs; export it as npz or hdf5")
