@@ -68,7 +68,14 @@ def to_continue(folder: str, *, trusted: bool = False) -> Config:
     path = _path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: {_not_a_folder(folder, path)}")
-    if seeds := seeds_together(path):
+    seeds, missing = _group_in(path)
+    if missing:
+        there = next(f"seed{seed}" for seed in seeds if seed not in missing)
+        raise UserError(
+            f"{folder}: the seeds {','.join(map(str, seeds))} were trained together here, and seed{missing[0]} is "
+            f"missing; put it back, or continue each alone: dreamworld train {shlex.quote(os.path.join(folder, there))}"
+        )
+    if seeds:
         configs = [stored.to_continue(path / f"seed{seed}", trusted=trusted) for seed in seeds]
         listed = ",".join(map(str, seeds))
         return presets.replace(configs[0], {"logdir": str(path), "seeds": listed, "seed": Config().seed})
@@ -89,13 +96,24 @@ def _not_a_folder(word: str, path: Path) -> str:
 
 def seeds_together(path: Path) -> tuple[int, ...]:
     """The seeds of a training with --seeds that has its folders in `path`; none where it holds something else."""
+    group, missing = _group_in(path)
+    return () if missing else group
+
+
+def _group_in(path: Path) -> tuple[tuple[int, ...], list[int]]:
+    """The seeds that those in `path` were last saved together with, and which of them are not there.
+
+    A seed that has lost its checkpoints says nothing; where two say different things, they are no group.
+    """
     if RunDir(path).exists():
-        return ()
+        return (), []
     found = {int(match[1]): child for child in path.iterdir() if (match := SEED.fullmatch(child.name))}
-    if not found:
-        return ()
-    group = _saved_with(next(iter(found.values())))
-    return group if group and set(group) <= set(found) else ()
+    groups = {group for child in found.values() if (group := _saved_with(child)) is not None}
+    if len(groups) != 1:
+        return (), []
+    (group,) = groups
+    missing = [seed for seed in group if seed not in found]
+    return (group, missing) if len(missing) < len(group) else ((), [])
 
 
 def require_same_seeds(folder: str, config: Config) -> None:
@@ -106,16 +124,18 @@ def require_same_seeds(folder: str, config: Config) -> None:
         raise UserError(f"--seeds {config.seeds}: {folder} holds {what}; for others give another --logdir")
 
 
-def _saved_with(path: Path) -> tuple[int, ...]:
-    """The seeds that the newest snapshot of a run was saved together with."""
+def _saved_with(path: Path) -> tuple[int, ...] | None:
+    """The seeds that the newest snapshot of a run was saved together with; None where there is none to read."""
     folder = RunDir(path).checkpoints
-    try:
-        newest = snapshot.snapshot_steps(folder)[-1]
-        group = snapshot.read_commit(snapshot.epath.Path(folder / str(newest)))["meta"]["0"].get("group", [])
-    except (snapshot.CorruptError, LookupError):
-        return ()
-    whole = isinstance(group, list) and all(type(seed) is int for seed in group)
-    return tuple(group) if whole else ()
+    for step in reversed(snapshot.snapshot_steps(folder)):
+        try:
+            meta = snapshot.read_commit(snapshot.epath.Path(folder / str(step)))["meta"]["0"]
+            group = meta.get("group", [])
+        except (snapshot.CorruptError, LookupError):
+            continue
+        whole = isinstance(group, list) and all(type(seed) is int for seed in group)
+        return tuple(group) if whole else ()
+    return None
 
 
 def finished(rundirs: Sequence[RunDir], configs: Sequence[Config]) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -57,13 +58,16 @@ def find_meeting(rundirs: Sequence[RunDir], save_every: float, seeds: Sequence[i
     """The newest step at which every seed has an intact snapshot; changes nothing.
 
     A kill between the saves of two seeds leaves them apart, at the first save with nothing in common: then all
-    begin anew. Raises UserError where a seed was continued alone, and where no common snapshot is intact.
+    begin anew. Raises UserError where a seed was continued alone, where one has lost its snapshots, and where no
+    common one is intact.
     """
     complete = [set(snapshot.snapshot_steps(rundir.checkpoints)) for rundir in rundirs]
     if not any(complete):
         return Meeting(None, [])
     shared = sorted(set.intersection(*complete), reverse=True)
     _require_together(rundirs, complete, shared, save_every, list(seeds))
+    if not shared:
+        _require_first_save(rundirs, complete, save_every)
     damage: dict[tuple[RunDir, int], str] = {}
     step = None
     for candidate in shared:
@@ -107,6 +111,21 @@ def _require_together(
     )
     raise UserError(
         f"these seeds can't go on together, their newest checkpoints differ ({newest}); continue each alone"
+    )
+
+
+def _require_first_save(rundirs: Sequence[RunDir], complete: list[set[int]], save_every: float) -> None:
+    """Raises UserError where the seeds have nothing in common, and what some have comes from more than one save."""
+    steps = sorted(set.union(*complete))
+    if len(steps) == 1 and (save_every <= 0 or steps[0] <= 2 * save_every):
+        return
+    without = [str(rundir) for rundir, numbers in zip(rundirs, complete) if not numbers]
+    furthest = next(rundir for rundir, numbers in zip(rundirs, complete) if steps[-1] in numbers)
+    what = f"{', '.join(without)} has no checkpoint" if without else "no checkpoint is there for every seed"
+    raise UserError(
+        f"{what}, and others have theirs up to step {steps[-1]:,}: together these seeds could only begin anew, and "
+        "those steps would be lost, so nothing was changed. Put the checkpoints back; or continue each alone, such "
+        f"as dreamworld train {shlex.quote(str(furthest))}; or move these folders away to begin anew"
     )
 
 

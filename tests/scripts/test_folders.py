@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import shutil
 
 import pytest
 
@@ -171,6 +172,38 @@ def test_seeds_that_were_trained_alone_do_not(tmp_path):
     for seed in (0, 3):
         store(tmp_path / f"both/seed{seed}", "--seed", str(seed))
     assert "seed0" in line_of(lambda: train.read(["both"]))
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_seeds_are_known_although_one_has_lost_its_checkpoints(tmp_path, lost):
+    runs = {seed: store(tmp_path / f"both/seed{seed}", "--seed", str(seed), group=(0, 3)) for seed in (0, 3)}
+    shutil.rmtree(runs[lost].checkpoints)
+    assert train.read(["both"])[0].seeds == "0,3"
+    (runs[lost].checkpoints / "100").mkdir(parents=True)
+    (runs[lost].checkpoints / "100/snapshot.json").write_text("{")
+    assert train.read(["both"])[0].seeds == "0,3"
+
+
+def test_a_damaged_newest_checkpoint_leaves_the_seeds_together(tmp_path):
+    for seed in (0, 3):
+        store(tmp_path / f"both/seed{seed}", "--seed", str(seed), group=(0, 3))
+    (tmp_path / "both/seed0/checkpoints/200").mkdir()
+    (tmp_path / "both/seed0/checkpoints/200/snapshot.json").write_text("{")
+    assert train.read(["both"])[0].seeds == "0,3"
+
+
+def test_seeds_of_which_one_is_missing_are_named(tmp_path):
+    for seed in (0, 3):
+        store(tmp_path / f"both/seed{seed}", "--seed", str(seed), group=(0, 3))
+    shutil.rmtree(tmp_path / "both/seed3")
+    line = line_of(lambda: train.read(["both"]))
+    assert "seeds 0,3 were trained together" in line and "seed3 is missing" in line
+    assert "dreamworld train both/seed0" in line
+
+
+def test_a_seed_that_names_others_only_makes_no_group(tmp_path):
+    store(tmp_path / "both/seed7", "--seed", "7", group=(0, 3))
+    assert "1 run below it" in line_of(lambda: train.read(["both"]))
 
 
 @pytest.mark.parametrize("words", [[], ["--seeds", "0,3"]])

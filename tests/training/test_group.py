@@ -69,6 +69,17 @@ def test_a_kill_at_the_first_save_begins_anew(runs, caplog, save_every):
     assert left(runs[0]) == ([], ["100"]) and "all seeds go on from the beginning" in caplog.text
 
 
+@pytest.mark.parametrize(("steps", "save_every"), [((100, 200), 100), ((900,), 100), ((100, 900), 0)])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_seed_without_checkpoints_does_not_throw_the_others_back(runs, caplog, steps, save_every, lost):
+    put(runs[1 - lost], *steps)
+    with pytest.raises(UserError, match=rf"{runs[lost]} has no checkpoint.*up to step {steps[-1]}") as caught:
+        meet(runs, save_every)
+    line = str(caught.value)
+    assert f"dreamworld train {runs[1 - lost]}" in line and "move" in line and "\n" not in line
+    assert left(runs[1 - lost]) == (list(steps), []) and not caplog.text
+
+
 def test_a_failing_disk_of_one_seed_is_no_reason_to_part(runs):
     put(runs[0], 100, 900, 1000)
     put(runs[1], 100)
