@@ -1,5 +1,7 @@
 """What a launcher promises, where it can be seen without its cluster."""
 
+import os
+import pickle
 import shlex
 import signal
 import subprocess
@@ -234,6 +236,45 @@ def test_a_later_array_that_is_refused_waits_and_costs_no_run(tmp_path, cluster,
     cluster(sbatch="echo Submitted batch job 9")
     assert array.submit() == ["9"]
     assert slurm.recorded(spec.folder / "slurm.json") == {first.name: "7", second.name: "9"}
+
+
+class Attack:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_stranger_put_into_the_folder_of_a_sweep_is_never_unpickled(
+    tmp_path, cluster, monkeypatch, jobs
+):
+    cluster(sbatch="echo Submitted batch job 7", squeue="echo")
+    monkeypatch.setattr(slurm, "SETTLE_S", -1.0)
+    spec = spec_of(tmp_path, launcher="slurm")
+    (spec.folder / "slurm").mkdir(parents=True)
+    for name in ("7", "7_0", "7_1", "7_0_0", "7_1_0"):
+        for kind in ("result", "submitted"):
+            (spec.folder / "slurm" / f"{name}_{kind}.pkl").write_bytes(
+                pickle.dumps(Attack(tmp_path / "owned"))
+            )
+    array = slurm.make(spec, jobs, ("train",))
+    for job in expand(spec)[:jobs]:
+        array.start(job)
+    assert [code for _, code in array.poll()] == [slurm.LOST] * jobs
+    assert not (tmp_path / "owned").exists()
+    (submitted, *others) = list(spec.folder.glob("slurm/*/*_submitted.pkl"))
+    assert len(others) == jobs - 1 and b"owned" not in submitted.read_bytes()
+
+
+def test_two_calls_of_a_sweep_share_no_pickles(tmp_path, cluster):
+    cluster()
+    spec = spec_of(tmp_path, launcher="slurm")
+    folders = {slurm.make(spec, 1, ("train",))._executor.folder for _ in range(2)}
+    assert len(folders) == 2 and {folder.parent for folder in folders} == {spec.folder / "slurm"}
 
 
 def test_submitted_jobs_go_on_where_their_ids_cannot_be_written(tmp_path, cluster, caplog):

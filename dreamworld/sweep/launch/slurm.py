@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import math
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -193,7 +194,9 @@ def make(spec: Spec, jobs: int, command: tuple[str, ...]) -> SlurmArray:
             raise UserError(
                 f"launcher slurm: there is no {program} here; run on a login node, or print scripts: --dry_run"
             )
-    return SlurmArray(_executor(spec), spec, jobs, command)
+    # submitit unpickles what it finds by the number of a job: nobody could have put that in a folder of this name.
+    fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}"
+    return SlurmArray(_executor(spec, fresh), spec, jobs, command)
 
 
 def scripts(spec: Spec, jobs: list[Job], command: tuple[str, ...]) -> str:
@@ -206,8 +209,8 @@ def scripts(spec: Spec, jobs: list[Job], command: tuple[str, ...]) -> str:
     return "\n".join([text.rstrip(), "", *lines, ""])
 
 
-def _executor(spec: Spec) -> Any:
-    """submitit's executor with the sweep's parameters; UserError for one that it does not know."""
+def _executor(spec: Spec, name: str = "") -> Any:
+    """submitit's executor with the sweep's parameters, at home in `slurm/<name>`; UserError for an unknown one."""
     if importlib.util.find_spec("submitit") is None:
         raise UserError("launcher slurm: submitit is not installed; pip install 'dreamworld[slurm]'")
     from submitit.slurm.slurm import SlurmExecutor
@@ -238,7 +241,7 @@ def _executor(spec: Spec) -> Any:
         if key not in known:
             raise UserError(f"slurm: no such parameter {key!r}; did you mean {presets.nearest(key, known)}?")
         parameters[key] = parameter(key, value, parameters.get(key))
-    executor = Executor(folder=spec.folder / "slurm", max_num_timeout=MAX_TIMEOUTS)
+    executor = Executor(folder=spec.folder / "slurm" / name, max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor
 
