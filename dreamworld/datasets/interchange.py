@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dreamworld import presets, text
+from dreamworld import presets, text, words
 from dreamworld.datasets.formats import Source
 from dreamworld.datasets.store import DataSet, open_dataset
 from dreamworld.datasets.writer import DataWriter, require_free
@@ -137,6 +137,7 @@ def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = 
         raise unknown(format)
     text.check("TARGET", str(target))
     episodes = _until(stop, data)
+    _require_space(data, target, format)
     if format == "minari":
         _module(format).export(data, str(target), episodes)
         return str(_module(format).root() / str(target))
@@ -146,6 +147,23 @@ def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = 
     with _prepared(path) as part:
         _module(format).export(data, part, episodes)
     return str(path)
+
+
+def _require_space(data: DataSet, target: Path | str, format: str) -> None:
+    """UserError where the disk is too full. The HDF5 library may crash a process whose files can't be written."""
+    row_bytes = sum(space.zeros(1).nbytes for space in data.schema.row_spaces().values())
+    packed = sum(
+        (data.path / name).stat().st_size for name in data.header.files if (data.path / name).exists()
+    )
+    need = data.rows * row_bytes if format == "minari" else 2 * packed  # Minari does not compress
+    place = _module(format).root() if format == "minari" else Path(target).expanduser().absolute().parent
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if need > free:
+        raise UserError(
+            f"{target}: needs up to {words.size(need)}; the disk of {place} has {words.size(free)} left"
+        )
 
 
 def _module(format: str) -> Any:

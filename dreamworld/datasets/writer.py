@@ -90,6 +90,8 @@ class DataWriter:
                 write_spaces(self.path / SPACES, self.schema, header.task)
             write_header(self.path / HEADER, header, self.schema)
         except OSError as error:
+            if not self.header.files:
+                self._leave_nothing()
             raise UserError(f"{self.path} can't be written: {error.strerror or error}") from None
         self.header, self._waiting, self._bytes = header, [], 0
 
@@ -122,6 +124,14 @@ class DataWriter:
         if self.header.files:
             self.header = self._find()  # another process may have added to it until now
         self._taken = True
+
+    def _leave_nothing(self) -> None:
+        """Removes the folder of a data set that could not be begun, unless somebody put something there."""
+        with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink(missing_ok=True)
+            for path in (*self.path.glob("rows-*.dwr"), self.path / SPACES):
+                path.unlink(missing_ok=True)
+            self.path.rmdir()
 
     def _write_file(self, path: Path, first: int) -> None:
         records: list[dict[str, Any]] = []

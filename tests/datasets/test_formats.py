@@ -1,6 +1,9 @@
 """Other programs' formats: ours through each and back is bit-equal; theirs come in as their authors meant them."""
 
 import json
+import pathlib
+import shutil
+import subprocess
 import sys
 import zipfile
 from random import Random
@@ -422,6 +425,51 @@ def test_a_source_that_is_none_is_one_line(tmp_path, monkeypatch, data, source, 
 )
 def test_a_minari_id_that_is_none_is_one_line(data, name):
     line_of(lambda: export_data(data, name, format="minari"))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_that_the_disk_can_not_hold_is_not_begun(tmp_path, format, data, monkeypatch):
+    whole = sum(path.stat().st_size for path in data.path.glob("rows-*"))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, whole))  # type: ignore[attr-defined]
+    before = listed(tmp_path)
+    assert "left" in line_of(lambda: export_data(data, target(tmp_path, format), format=format))
+    assert listed(tmp_path) == before
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_what_was_complete(tmp_path):
+    """For files of more than 50 kB the system says what it says on a full disk."""
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(pathlib.Path(made.__file__).parent)!r})
+import made
+from dreamworld.datasets.interchange import export_data, import_data
+whole = made.write("whole", lengths=(300,))
+export_data(whole, "npz", format="npz")
+small = made.write("small", lengths=(5,))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+for call in (
+    lambda: made.write("new", lengths=(300,)),
+    lambda: made.write("small", lengths=(300,), append=True),
+    lambda: export_data(whole, "out", format="npz"),
+    lambda: import_data("npz", "imported"),
+):
+    try:
+        call()
+        print("nothing was said")
+    except ValueError as error:
+        print(error)
+print(made.open_dataset("small").episodes)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    *lines, episodes = found.stdout.splitlines()
+    assert len(lines) == 4 and all("can't be written" in line for line in lines) and episodes == "1"
+    assert (
+        not (tmp_path / "new").exists()
+        and not (tmp_path / "out").exists()
+        and not (tmp_path / "imported").exists()
+    )
 
 
 def test_minari_is_given_an_absolute_path(data, monkeypatch):
