@@ -12,7 +12,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.agents.dreamerv3 import compute_dtype
-from dreamworld.config import Config
+from dreamworld.config import Config, EnvConfig
 from dreamworld.errors import UserError
 from dreamworld.replay.fit import check_memory
 from dreamworld.replay.memory import USABLE, Estimate, available_memory
@@ -20,6 +20,7 @@ from dreamworld.scripts import common
 from dreamworld.types import Agent, Spaces
 
 MANY = 64  # environments that are not built before one of them has told the spaces
+WORKER_BYTES = 24 << 20  # of its own, in a process with a gymnasium environment; 72 MiB with one of MuJoCo
 WIDTHS = {  # options that set the size of a module's parameters
     "encoder": ("agent.encoder.depth", "agent.encoder.units"),
     "decoder": ("agent.encoder.depth", "agent.encoder.units"),
@@ -63,6 +64,9 @@ def check(config: Config, agent: Agent, seeds: int = 1, directory: Any = None) -
     spaces = common.row_spaces(agent)
     total = config.env.num * seeds
     rows = [Item(2 * total * row_bytes(spaces), f"rows of {words.count(total, 'environment')}", ("env.num",))]
+    if workers := worker_processes(config.env, seeds):
+        what = words.count(workers, "worker process", "worker processes")
+        rows.append(Item(workers * WORKER_BYTES, what, ("env.workers",)))
     if device is not None:
         refuse(config, learning, device)
     taken = rows if device is not None else [*learning, *rows]
@@ -78,6 +82,12 @@ def check(config: Config, agent: Agent, seeds: int = 1, directory: Any = None) -
         used_bytes=int(sum(item.size for item in taken)),
         source=host.source,
     )
+
+
+def worker_processes(config: EnvConfig, seeds: int = 1) -> int:
+    """Processes that were asked for; those that `auto` may take by itself are one per core, and few."""
+    asked = config.workers and config.engine in ("process", "auto")
+    return seeds * min(config.workers, config.num) if asked else 0
 
 
 def check_fused(config: Config, agent: Agent, need: Estimate, seeds: int = 1) -> None:

@@ -8,6 +8,7 @@ interpreters (what multiprocessing calls spawn) that import neither the main mod
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import weakref
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.render import prepare
 from dreamworld.envs.vector.common import EnvFailure, Failures, Rows, check_action, log_arrays
@@ -26,6 +28,10 @@ from dreamworld.errors import UserError
 from dreamworld.types import Spaces, TimeStep
 
 STARTUP_S = 120.0  # at least this long for imports, compilation and the first reset
+IMPORT_S = 2.0  # of a core, for a worker to import what it needs and build one environment
+TOLD_S = 30.0  # a start that takes longer is told
+PLURAL = "worker processes"
+log = logging.getLogger("dreamworld")
 
 
 class ProcessVector:
@@ -61,13 +67,25 @@ class ProcessVector:
         self._finalizer = weakref.finalize(self, shut_down, self._workers, memory, os.getpid())
         try:
             parts = np.array_split(np.arange(num), min(workers, num))
-            for number, part in enumerate(parts):
-                setup = Setup(make, config, int(part[0]), len(part))
-                self._workers.append(Worker(number, setup, memory))
+            self._startup_s = max(STARTUP_S, self._timeout_s, _imports_s(len(parts)))
+            self._start(parts, make, config, memory)
             self._connect(memory)
         except BaseException:
             self.close()
             raise
+
+    def _start(self, parts: list[np.ndarray], make: Any, config: EnvConfig, memory: int) -> None:
+        """Starts a worker for each part; UserError where the system has no room for so many."""
+        if (duration_s := _imports_s(len(parts))) > TOLD_S:
+            log.warning("starting %d worker processes, which takes about %.0f s", len(parts), duration_s)
+        for number, part in enumerate(parts):
+            try:
+                self._workers.append(Worker(number, Setup(make, config, int(part[0]), len(part)), memory))
+            except OSError as error:  # open files, processes, memory
+                raise UserError(
+                    f"env.workers {len(parts)}: the system lets only {words.count(number, 'worker process', PLURAL)} "
+                    f"start ({error.strerror or error}); use fewer, such as --env.workers {max(1, number // 2)}"
+                ) from None
 
     def _connect(self, memory: int) -> None:
         """Waits for the first start of all workers, where failures are not survived."""
@@ -99,10 +117,6 @@ class ProcessVector:
     def _admit(self, worker: Worker) -> None:
         worker.tell((self.num_envs, self._seed, worker.deaths << 16))
         worker.ready = True
-
-    @property
-    def _startup_s(self) -> float:
-        return max(STARTUP_S, self._timeout_s)
 
     @property
     def failures(self) -> int:
@@ -279,3 +293,8 @@ class ProcessVector:
         if self._shared is not None:
             self._rows, self._actions = self._previous, {}  # the last views of the shared memory
             self._shared.close()
+
+
+def _imports_s(workers: int) -> float:
+    """About how long it takes until so many workers stand."""
+    return IMPORT_S * workers / len(system.cores())

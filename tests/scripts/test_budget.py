@@ -120,6 +120,30 @@ def test_many_seeds_count(monkeypatch):
         budget.check(config, agent, seeds=20)
 
 
+@pytest.mark.parametrize("engine", ["process", "auto"])
+def test_worker_processes_count(engine, tmp_path, monkeypatch):
+    machine(monkeypatch, 24)
+    monkeypatch.setattr(common, "make_train_env", None)  # none is started
+    words = ["--env.engine", engine, "--env.num", "4096", "--env.workers", "4096"]
+    config = cli.parse(["--configs", "debug", "--logdir", str(tmp_path / "new"), *words])
+    with pytest.raises(UserError, match=r"4,096 worker processes: .*Reduce --env\.workers 4096") as caught:
+        train.train(config)
+    assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds", "number"),
+    [
+        ([], 1, 0),
+        (["--env.engine", "inprocess", "--env.workers", "99"], 1, 0),
+        (["--env.engine", "process", "--env.workers", "99", "--env.num", "8"], 1, 8),
+        (["--env.engine", "process", "--env.workers", "3", "--env.num", "8"], 2, 6),
+    ],
+)
+def test_as_many_worker_processes_count_as_there_will_be(words, seeds, number):
+    assert budget.worker_processes(cli.parse(["--configs", "debug", *words]).env, seeds) == number
+
+
 def test_devices_with_memory_of_their_own_are_compared_with_what_learns(monkeypatch):
     config, agent = parts("--configs", "crafter", "size200m")
     rooms = budget.Room(1e12, "free memory"), budget.Room(2e9, "memory of 1 device")

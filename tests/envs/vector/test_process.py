@@ -1,6 +1,7 @@
 """Worker processes: the same rows as in-process, survived deaths, nothing left behind."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -39,6 +40,27 @@ def gone(pids, within_s=10.0):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_more_workers_than_the_system_lets_start_are_one_line(build):
+    before, limits = set(psutil.Process().children()), resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = set(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(1024) if number not in taken]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[12], limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"env\.workers 64: .*Too many open files.*use fewer") as caught:
+            build(num=64, workers=64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "\n" not in str(caught.value) and gone(
+        {child.pid for child in psutil.Process().children()} - {child.pid for child in before}
+    )
+
+
+def test_a_start_that_takes_long_is_told(build, monkeypatch, caplog):
+    monkeypatch.setattr("dreamworld.envs.vector.process.TOLD_S", 0.0)
+    build(num=2, workers=2)
+    assert "starting 2 worker processes, which takes about" in caplog.text
 
 
 def test_rows_are_those_of_the_inprocess_engine_whatever_the_number_of_workers(build):
