@@ -139,6 +139,7 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
 
 def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     """[(key, values)] of `--key value…` and `--key=value`; hyphens in keys read as underscores."""
+    _require_words(argv)
     lines: list[tuple[str, list[str]]] = []
     for token in argv:
         if token in ("-h", "--help"):
@@ -151,6 +152,23 @@ def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
         else:
             raise UserError(f"{token}: not an option; options start with --, such as --task {token}")
     return lines
+
+
+def _require_words(argv: Any) -> None:
+    """UserError for what is no list of texts: in Python, a command line may be anything."""
+    if not isinstance(argv, Sequence) or isinstance(argv, str | bytes):
+        words = argv.split() if isinstance(argv, str) else ["--configs", "debug"]
+        raise UserError(f"the command line is of type {type(argv).__name__}: give a list of words: {words!r}")
+    for number, word in enumerate(argv, 1):
+        if not isinstance(word, str):
+            shown, kind = printable(" ".join(str(word).split()))[:60], type(word).__name__
+            raise UserError(
+                f"word {number} is {shown}, which is {_article(kind)} and no text: write {shown!r}"
+            )
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _check(lines: list[tuple[str, list[str]]], classes: Sequence[type]) -> list[str]:

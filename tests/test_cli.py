@@ -1,10 +1,12 @@
 """Command lines: what they make of good input, and the one line for bad input."""
 
 import dataclasses
+import pathlib
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from dreamworld import cli, presets
@@ -158,3 +160,27 @@ print([name for name in ("jax", "matplotlib", "tensorboardX", "flax", "orbax") i
             break
     assert "--run.steps" in result.stdout and result.stdout.endswith("[]\n")
     assert duration_s < 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--run.steps", 20], "word 2 is 20, which is an int and no text: write '20'"),
+        ([20], "word 1 is 20"),
+        (["--logdir", pathlib.Path("x")], "which is a PosixPath and no text: write 'x'"),
+        (["--task", np.zeros((9, 9))], "which is a ndarray and no text"),
+        (["--task", b"x"], "which is a bytes and no text"),
+        (["--task", None], "which is a NoneType and no text"),
+        (["--configs", ["debug"]], "which is a list and no text"),
+        ("--configs debug", "give a list of words: ['--configs', 'debug']"),
+        (b"--configs debug", "give a list of words"),
+        (None, "give a list of words"),
+        (5, "give a list of words"),
+        ({"task": "x"}, "give a list of words"),
+    ],
+    ids=str,
+)
+def test_a_command_line_that_is_no_list_of_texts_is_one_line(argv, told):
+    with pytest.raises(UserError) as caught:
+        cli.parse(argv)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
