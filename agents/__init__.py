@@ -1,21 +1,112 @@
-"""Agents: a world model and a behaviour, joined. `make_agent` builds the one that a config names."""
+"""The registry of agents: a name, `module:SPEC`, or an entry point of the group `dreamworld.agents`. Loads no JAX.
+
+An agent is a folder `agents/<name>/`: `config.py` holds its options and an `AgentSpec`, `agent.py` the function that
+builds it. Outside of this package, the same object anywhere serves: `--agent my_package.config:SPEC`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING, Literal
 
-from dreamworld.config import Config
-from dreamworld.types import Agent, Spaces
+from dreamworld.errors import UserError
+from dreamworld.options import AgentConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from dreamworld.config import Config
+    from dreamworld.contract import Agent
+    from dreamworld.types import Spaces
 
-AGENTS = ("dreamerv3",)
+BUILT_IN = {"dreamerv3": "dreamworld.agents.dreamerv3.config:SPEC"}
+GROUP = "dreamworld.agents"  # of entry points, each of which names an AgentSpec
+ABILITIES = ("decode", "plan", "play")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentSpec:
+    """What is known of an agent without building it, and where it is built.
+
+    `make` names a function `(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent`, as `module:function`;
+    it is imported when an agent is built. `tiny` compiles in seconds: for tests.
+    """
+
+    config: AgentConfig
+    tiny: AgentConfig
+    make: str
+    paper: str
+    observations: str
+    actions: str
+    acts: Literal["actor", "planner"]
+    can: tuple[str, ...] = ()  # of ABILITIES
+
+    @property
+    def name(self) -> str:
+        """The name by which it is chosen."""
+        return self.config.name
+
+
+def names() -> list[str]:
+    """Names of the agents that are built in or installed; UserError where two have the same."""
+    found = sorted(BUILT_IN)
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        if entry.name in found:
+            raise UserError(
+                f"two installed packages bring an agent {entry.name!r} (one of them: {entry.value}); remove one"
+            )
+        found.append(entry.name)
+    return found
+
+
+def find(name: str, *, trusted: bool = True) -> AgentSpec:
+    """The agent of a name, or of `module:SPEC`, which is imported if `trusted`; UserError where there is none."""
+    if ":" in name:
+        if not trusted and name.partition(":")[0] not in sys.modules:
+            raise UserError(
+                f"names the agent {name!r}, and nothing was imported. If you trust it: --trust (in Python: trust=True)"
+            )
+        spec = _load(name)
+        rename = lambda config: dataclasses.replace(
+            config, name=name
+        )  # so that a stored config leads back here
+        return dataclasses.replace(spec, config=rename(spec.config), tiny=rename(spec.tiny))
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1, 0) or known
+        raise UserError(
+            f"no agent {name!r}; did you mean {near[0]}? There are: {', '.join(known)} (or module:SPEC)"
+        )
+    if name in BUILT_IN:
+        return _load(BUILT_IN[name])
+    (entry,) = importlib.metadata.entry_points(group=GROUP, name=name)
+    spec = _load(entry.value)
+    if spec.name != name:
+        raise UserError(
+            f"agent {name!r}: {entry.value} calls itself {spec.name!r}; its config must have that name"
+        )
+    return spec
+
+
+@functools.cache
+def _load(path: str) -> AgentSpec:
+    """The spec that `module:SPEC` names."""
+    module, _, attribute = path.partition(":")
+    try:
+        spec = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"agent {path!r}: can't be imported ({error}); write module:SPEC") from None
+    if not isinstance(spec, AgentSpec):
+        raise UserError(
+            f"agent {path!r} is a {type(spec).__name__}, no AgentSpec (dreamworld.agents.AgentSpec)"
+        )
+    return spec
 
 
 def make_agent(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
-    """The agent of `config.agent.name` for these spaces."""
-    from dreamworld.agents import dreamerv3
-
-    makers: dict[str, Callable[[Config, Spaces, Spaces], Agent]] = {"dreamerv3": dreamerv3.make_dreamerv3}
-    return makers[config.agent.name](config, obs_space, act_space)
+    """The agent of `config.agent.name` for these spaces; UserError for spaces that it can't take."""
+    module, _, function = find(config.agent.name).make.partition(":")
+    return getattr(importlib.import_module(module), function)(config, obs_space, act_space)

@@ -13,6 +13,7 @@ COMMANDS = {
     "eval": "evaluate the agent of a run",
     "collect": "record episodes as a data set",
     "data": "import, export, describe and check data sets",
+    "agents": "list agents, and what each can do",
     "envs": "list environments, and check one",
     "doctor": "check the installation: devices, rendering, packages, memory",
     "debug": "look for the cause when a run misbehaves",

@@ -1,7 +1,7 @@
 """Command lines of the commands: `--configs NAME…` layered left to right, dotted overrides on top.
 
-Keys and values are checked here, so that a mistake is one line with the nearest valid key; tyro then parses
-the checked line and writes `--help` from the dataclasses. Loads no JAX.
+Keys and values are checked here, so that a mistake is one line with the nearest valid key; tyro writes `--help` from
+the dataclasses. Loads no JAX.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from dreamworld import presets, streams, trust
+from dreamworld import agents, presets, streams, trust
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import ACTING
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
 from dreamworld.text import printable, printable_lines
@@ -25,9 +26,7 @@ from dreamworld.text import printable, printable_lines
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
 F = TypeVar("F")
-
-ACTING = ("logdir", "init_from", "run.compile_cache", "logger.wandb", "parallel.coordinator", "env.options")
-"""Options that name folders to write to, programs to load, services, or what a constructor is called with."""
+AGENT = ("agent", "agent.name")  # two spellings of the option that is read before all others
 
 DISK = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO")} - {None}
 
@@ -70,13 +69,19 @@ def parse_with(
         for key, values in lines
         if key == "trust"
     )
+    asked = any(key == "help" for key, _ in lines)
     if callable(base):
-        base = None if any(key == "help" for key, _ in lines) else base(trusted=trusted)
-    config = presets.apply(base or Config(), names)
+        base = None if asked else base(trusted=trusted)
+    agent = [_joined("agent", values, str) for key, values in lines if key in AGENT]
+    config = presets.apply(base or Config(), names, agent[-1] if agent else "", trusted=trusted)
     if not trusted:
         _refuse_strangers(names, config, {key for key, _ in lines})
-    checked = _check([line for line in lines if line[0] not in ("configs", "trust")], (Config, type(flags)))
-    return _run_tyro(checked, {"config": config, "flags": flags}, prog, description, list_presets=True)
+    left = [line for line in lines if line[0] not in ("configs", "trust", *AGENT)]
+    own, others = _check(left, (config, flags))
+    config, flags = presets.replace(config, own), presets.replace(flags, others)
+    if asked:
+        _help({"config": config, "flags": flags}, prog, description, list_presets=True)
+    return config, flags
 
 
 def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> None:
@@ -87,7 +92,7 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
         if Path(name).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder):
             continue
         values = presets.flat(presets.load_yaml(Path(name).expanduser()))
-        acting = [key for key in ACTING if values[key] not in ("", known[key])]
+        acting = [key for key in presets.marked(Config, ACTING) if values[key] not in ("", known[key])]
         if re.search(r"[:./\\]", values["task"]):
             acting.append("task")
         if left := [key for key in acting if key not in given and presets.flat(config)[key] == values[key]]:
@@ -100,8 +105,11 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
 
 def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = "") -> F:
     """The options of a command that takes no config: a copy of the dataclass instance `flags`."""
-    checked = _check(_group(argv), (type(flags),))
-    return _run_tyro(checked, {"flags": flags}, prog, description, list_presets=False)[0]
+    lines = _group(argv)
+    flags = presets.replace(flags, _check(lines, (flags,))[0])
+    if any(key == "help" for key, _ in lines):
+        _help({"flags": flags}, prog, description, list_presets=False)
+    return flags
 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
@@ -171,24 +179,22 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def _check(lines: list[tuple[str, list[str]]], classes: Sequence[type]) -> list[str]:
-    """The same line in one spelling that tyro takes, or a UserError."""
-    checked: list[str] = []
-    known = {key: (cls, hint) for cls in classes for key, hint in presets.options(cls).items()}
+def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dict[str, Any]]:
+    """The values given to the options of each config, by dotted key; UserError for a mistake."""
+    given: list[dict[str, Any]] = [{} for _ in specs]
+    known = {
+        key: (index, hint) for index, spec in enumerate(specs) for key, hint in presets.options(spec).items()
+    }
     for key, values in lines:
         if key == "help":
-            checked.append("--help")
             continue
         if key not in known:
-            raise UserError(presets.unknown(key, " ".join(values), known, "--"))
-        cls, hint = known[key]
+            raise UserError(presets.unknown(key, " ".join(values), known, "--", specs[0]))
+        index, hint = known[key]
         value = presets.coerce(f"--{key}", _joined(key, values, hint), hint)
-        presets.check_range(cls, key, value, f"--{key}")
-        if isinstance(value, tuple):
-            checked += [f"--{key}", *(str(item) for item in value)]
-        else:
-            checked.append(f"--{key}={value}")
-    return checked
+        presets.check_range(specs[index], key, value, f"--{key}")
+        given[index][key] = value
+    return given
 
 
 def _joined(key: str, values: list[str], hint: Any) -> Any:
@@ -207,29 +213,38 @@ def _joined(key: str, values: list[str], hint: Any) -> Any:
     return values[0]
 
 
-def _run_tyro(
-    args: list[str], parts: Mapping[str, Any], prog: str, description: str, *, list_presets: bool
-) -> Any:
-    """Parses checked `args` over the instances `parts`; returns them in order. `--help` prints and exits."""
+def _help(parts: Mapping[str, Any], prog: str, description: str, *, list_presets: bool) -> NoReturn:
+    """Prints the options of the instances `parts` and their values, and exits."""
     import tyro
 
     fields: list[Any] = [
         (name, Annotated[type(value), tyro.conf.arg(name="")], dataclasses.field(default=value))
-        for name, value in parts.items()
+        for name, value in ((name, _as_it_is(part)) for name, part in parts.items())
     ]
     if list_presets:
         text = (
             f"Presets, layered left to right, or paths of .yaml files: {', '.join(presets.preset_names())}."
         )
         fields.insert(0, ("configs", Annotated[tuple[str, ...], tyro.conf.arg(help=text)], ()))
+        text = f"The agent, whose options are shown below: {', '.join(agents.names())}, or module:SPEC."
+        fields.insert(1, ("agent", Annotated[str, tyro.conf.arg(help=text)], parts["config"].agent.name))
     command = dataclasses.make_dataclass("Command", fields, frozen=True)
-    parsed = tyro.cli(
+    tyro.cli(
         command,
         prog=prog,
         description=description or None,
-        args=args,
+        args=["--help"],
         default=command(),
         use_underscores=True,
         config=(tyro.conf.FlagConversionOff,),
     )
-    return tuple(getattr(parsed, name) for name in parts)
+    raise SystemExit(0)
+
+
+def _as_it_is(value: Any) -> Any:
+    """A config as one of a class whose agent is annotated with the class that it is of."""
+    if not isinstance(value, Config):
+        return value
+    own: list[Any] = [("agent", type(value.agent), dataclasses.field(default=value.agent))]
+    cls = dataclasses.make_dataclass("Config", own, bases=(Config,), frozen=True)
+    return cls(**{field.name: getattr(value, field.name) for field in dataclasses.fields(Config)})

@@ -82,14 +82,14 @@ def glibc_version() -> tuple[int, ...]:
     return tuple(map(int, numbers)) if name == "glibc" and all(map(str.isdigit, numbers)) else ()
 
 
-def set_xla_flags(deter: int) -> None:
-    """Adds XLA_FLAG to XLA_FLAGS where `deter` is large, for this process and its children.
+def set_xla_flags(width: int) -> None:
+    """Adds XLA_FLAG to XLA_FLAGS where `width`, of the recurrent state, is large, for this process and its children.
 
     Without effect once JAX has made its devices. Only with the jaxlib where the flag is known to exist: XLA ends
     the process at a flag that it does not know. DREAMWORLD_XLA_FLAGS=0 leaves everything as it is.
     """
     given = os.environ.get("XLA_FLAGS", "")
-    if deter < XLA_FLAG_FROM or os.environ.get(XLA_SWITCH, "1") == "0" or XLA_FLAG.partition("=")[0] in given:
+    if width < XLA_FLAG_FROM or os.environ.get(XLA_SWITCH, "1") == "0" or XLA_FLAG.partition("=")[0] in given:
         return
     if importlib.metadata.version("jaxlib").startswith("0.10."):
         os.environ["XLA_FLAGS"] = f"{given} {XLA_FLAG}".strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 import re
 from typing import Any
@@ -16,6 +17,17 @@ _DIGITS = r"[0-9]+(?:_[0-9]+)*"
 _INT = re.compile(rf"[+-]?{_DIGITS}")
 _FLOAT = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?[0-9]+)?")
 _INFINITY = re.compile(r"([+-]?)\.?(?:inf|infinity)", re.IGNORECASE)
+
+
+class Mark(enum.Enum):
+    """What holds for an option, or for a whole group, beside its type: metadata of its field."""
+
+    FIXED = "a stored run can't change it: parameters, replay or scores would not fit"
+    SILENT = "a continued run may change it without a word; a change of any other one is reported"
+    ACTING = "names a folder to write to, a service, or what a constructor is called with"
+
+
+FIXED, SILENT, ACTING = Mark
 
 
 @dataclasses.dataclass(frozen=True)

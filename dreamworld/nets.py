@@ -194,10 +194,10 @@ class VectorEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """(deter [N, D], stoch [N, S*K]) -> sigmoid image in phases [N, H/2, W/2, 4, C] (`ops.from_phases`).
+    """Feature [N, F] -> sigmoid image in phases [N, H/2, W/2, 4, C] (`ops.from_phases`).
 
-    deter enters by a block-linear layer whose blocks are groups of channels, stoch by two linear layers; then
-    nearest upsampling and 5x5 convolutions.
+    Its first `grouped` entries (the recurrent state of an RSSM) enter by a block-linear layer whose blocks are groups
+    of channels, the others by two linear layers; then nearest upsampling and 5x5 convolutions.
     """
 
     size: tuple[int, int]
@@ -206,21 +206,24 @@ class ImageDecoder(nn.Module):
     mults: tuple[int, ...]
     kernel: int
     units: int
+    grouped: int
     blocks: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, deter: Array, stoch: Array) -> Array:
+    def __call__(self, feature: Array) -> Array:
         stages = len(self.mults)
         height, width = self.size[0] >> stages, self.size[1] >> stages
         depth = self.depth * self.mults[-1]
         count, group = height * width * depth, depth // self.blocks
-        x = BlockLinear(count, self.blocks, self.dtype, name="space_deter")(to_blocks(deter, self.blocks))
-        x = x.reshape((-1, self.blocks, height, width, group)).transpose((0, 2, 3, 1, 4))
-        x = x.reshape((-1, height, width, depth))
-        y = DenseNorm(2 * self.units, self.dtype, name="space_stoch")(stoch)
-        y = Linear(count, self.dtype, name="space_stoch_out")(y).reshape(x.shape)
-        x = NormSilu(name="space_norm")(x + y)
+        x = DenseNorm(2 * self.units, self.dtype, name="space_stoch")(feature[..., self.grouped :])
+        x = Linear(count, self.dtype, name="space_stoch_out")(x).reshape((-1, height, width, depth))
+        if self.grouped:
+            y = to_blocks(feature[..., : self.grouped], self.blocks)
+            y = BlockLinear(count, self.blocks, self.dtype, name="space_deter")(y)
+            y = y.reshape((-1, self.blocks, height, width, group)).transpose((0, 2, 3, 1, 4))
+            x = y.reshape(x.shape) + x
+        x = NormSilu(name="space_norm")(x)
         for index in reversed(range(stages - 1)):
             x = UpsampleConv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(x)
             x = ops.from_phases(NormSilu(name=f"norm{index}")(x))
@@ -309,9 +312,9 @@ class PolicyHead(nn.Module):
         return dists.Normal(jnp.tanh(mean).reshape(shape), std.reshape(shape), rank)
 
 
-def apply(module: nn.Module, params: Params, *args: Any, method: str = "__call__") -> Any:
+def apply(module: nn.Module, params: Params, *args: Any, **options: Any) -> Any:
     """Calls a leaf with its parameters."""
-    return module.apply({"params": params}, *args, method=method)
+    return module.apply({"params": params}, *args, **options)
 
 
 def cast_kernels(params: Params, dtype: Any) -> Params:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dreamworld.config import OptimConfig
 from dreamworld.errors import UserError
+from dreamworld.options import OptimConfig
 from dreamworld.types import Array
 
 ANNEALED = 0.1  # of the learning rate, once it has fallen

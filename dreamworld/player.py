@@ -13,10 +13,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dreamworld import words
 from dreamworld.config import EnvConfig
+from dreamworld.contract import Agent
 from dreamworld.envs.spaces import make_native
 from dreamworld.errors import UserError
 from dreamworld.spaces import describe_space, describe_spaces
-from dreamworld.types import FLAGS, Agent, Array, Mode, Params, Space, Spaces
+from dreamworld.types import FLAGS, Array, Mode, Params, Space, Spaces
 
 if TYPE_CHECKING:
     from dreamworld.policy import Policy

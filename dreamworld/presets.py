@@ -14,58 +14,88 @@ import os
 import re
 import shlex
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 
-from dreamworld import reading, text, words, writing
+from dreamworld import agents, reading, text, trust, words, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.limits import Range, parse_float, parse_int, show
+from dreamworld.limits import Mark, Range, parse_float, parse_int, show
 from dreamworld.lists import split_list
+from dreamworld.options import AgentConfig
 from dreamworld.values import Syntax
 
 T = TypeVar("T")
 
 
-@functools.cache
-def options(cls: type) -> dict[str, Any]:
-    """Leaf options of a config dataclass: {dotted key: type, or the Syntax of its text}."""
-    hints = typing.get_type_hints(cls)
-    marked = typing.get_type_hints(cls, include_extras=True)
+def options(spec: Any) -> dict[str, Any]:
+    """Leaf options of a config: {dotted key: type, or the Syntax of its text}.
+
+    `spec` is a config dataclass or an instance; an instance has the options of the groups that it holds, which may be
+    of a subclass, and a class those of its defaults.
+    """
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            found |= {f"{field.name}.{key}": value for key, value in options(typing.cast(type, hint)).items()}
+    for name, hint, marks, group in _fields(spec):
+        if group is not None:
+            found |= {f"{name}.{key}": value for key, value in options(group).items()}
         else:
-            marks = getattr(marked[field.name], "__metadata__", ())
             syntax = [mark for mark in marks if isinstance(mark, Syntax)]
-            found[field.name] = syntax[0] if syntax else hint
+            found[name] = syntax[0] if syntax else hint
     return found
+
+
+def ranges(spec: Any) -> dict[str, Range]:
+    """Ranges of the number options of a config (see `options`), by dotted key."""
+    found: dict[str, Range] = {}
+    for name, _, marks, group in _fields(spec):
+        if group is not None:
+            found |= {f"{name}.{key}": value for key, value in ranges(group).items()}
+        for mark in marks:
+            if isinstance(mark, Range):
+                found[name] = mark
+    return found
+
+
+def marked(spec: Any, mark: Mark) -> list[str]:
+    """Dotted keys of the options of a config (see `options`) that carry a mark, themselves or by their group."""
+    found: list[str] = []
+    for name, _, marks, group in _fields(spec):
+        if group is not None:
+            keys = options(group) if mark in marks else marked(group, mark)
+            found += [f"{name}.{key}" for key in keys]
+        elif mark in marks:
+            found.append(name)
+    return found
+
+
+def _fields(spec: Any) -> Iterator[tuple[str, Any, tuple[Any, ...], Any]]:
+    """(name, type, marks, group or None) of each field of a dataclass, or of an instance."""
+    cls = spec if isinstance(spec, type) else type(spec)
+    for field, hint, marks in _hints(cls):
+        group = None
+        if dataclasses.is_dataclass(hint):
+            group = field.default if spec is cls else getattr(spec, field.name)
+            group = hint if group is dataclasses.MISSING else group
+        yield field.name, hint, marks, group
 
 
 @functools.cache
-def ranges(cls: type) -> dict[str, Range]:
-    """Ranges of the number options of a config dataclass, by dotted key."""
-    marked = typing.get_type_hints(cls, include_extras=True)
-    found: dict[str, Range] = {}
-    for field in dataclasses.fields(cls):
-        hint = marked[field.name]
-        if dataclasses.is_dataclass(hint):
-            found |= {f"{field.name}.{key}": value for key, value in ranges(typing.cast(type, hint)).items()}
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, Range):
-                found[field.name] = mark
-    return found
+def _hints(cls: type) -> list[tuple[Any, Any, tuple[Any, ...]]]:
+    hints, marked = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    return [
+        (field, hints[field.name], getattr(marked[field.name], "__metadata__", ()))
+        for field in dataclasses.fields(cls)
+    ]
 
 
-def check_range(cls: type, key: str, value: Any, shown: str) -> None:
+def check_range(spec: Any, key: str, value: Any, shown: str) -> None:
     """Raises UserError, which names the option as `shown`, when a number is outside the range of its option."""
-    if key in ranges(cls):
-        ranges(cls)[key].check(value, shown)
+    known = ranges(spec)
+    if key in known:
+        known[key].check(value, shown)
 
 
 def nearest(key: str, choices: Iterable[str]) -> str:
@@ -174,26 +204,48 @@ def replace(config: T, values: Mapping[str, Any]) -> T:
 def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
     """A copy of `config` with dotted keys replaced, each checked and converted: `{"run.steps": "2e4"}`.
 
-    Raises UserError for an unknown key (with the nearest valid one) or a value of the wrong type.
+    Another `agent.name` brings that agent's options, at their defaults. Raises UserError for an unknown key (with the
+    nearest valid one) or a value of the wrong type.
     """
-    known = options(type(config))
     prefix = f"{source}: " if source else ""
+    if name := values.get("agent.name"):
+        config = with_agent(config, name, source)
+    known, limits = options(config), ranges(config)
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise UserError(f"{prefix}{unknown(key, value, known)}")
+            raise UserError(f"{prefix}{unknown(key, value, known, config=config)}")
         checked[key] = coerce(prefix + key, value, known[key])
-        check_range(type(config), key, checked[key], prefix + key)
+        if key in limits:
+            limits[key].check(checked[key], prefix + key)
     return replace(config, checked)
 
 
-def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "") -> str:
+def with_agent(config: T, name: Any, source: str = "", trusted: bool = True) -> T:
+    """`config` with the options of the agent `name` at their defaults, unchanged where it has that agent already.
+
+    Unless `trusted`, nothing is imported for an agent `module:SPEC`: that is a UserError.
+    """
+    own: AgentConfig | None = getattr(config, "agent", None)
+    if own is None or own.name == name:
+        return config
+    try:
+        chosen = agents.find(str(name), trusted=trusted).config
+    except UserError as error:
+        raise UserError(f"{source or '--agent'}: {error}") from None
+    return dataclasses.replace(typing.cast(Any, config), agent=chosen)
+
+
+def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "", config: Any = None) -> str:
     """The line for an unknown key: names it, its value, and the nearest valid key."""
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
         return f"{dashes}{key}: got {show(value)}, but it is a group; options: {dashes}{members[0]}, …"
     best = nearest(key, known)
-    return f"{dashes}{key}: no such option (value {show(value)}); did you mean {dashes}{best}?"
+    whose = (
+        f" of the agent {config.agent.name}" if key.startswith("agent.") and hasattr(config, "agent") else ""
+    )
+    return f"{dashes}{key}: no such option{whose} (value {show(value)}); did you mean {dashes}{best}?"
 
 
 def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -208,20 +260,45 @@ def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "
     return flat
 
 
-def layer_yaml(config: T, path: str | os.PathLike[str] | Any, source: str = "") -> T:
-    """`config` with a YAML file laid over it; `path` may be an importlib.resources Traversable."""
-    source = source or str(path)
+def layer_yaml(config: T, path: str | os.PathLike[str], *, trusted: bool = False) -> T:
+    """`config` with a YAML file laid over it.
+
+    Unless `trusted`, the config of somebody else's run can't name an agent whose code has to be imported.
+    """
+    return _lay(config, _read_layer(path, str(path)), str(path), trusted or _trusts(path))
+
+
+def _read_layer(path: str | os.PathLike[str] | Any, source: str) -> dict[str, Any]:
     # Values stay text until `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
     if isinstance(path, str | os.PathLike):
         layer = reading.read_yaml(path)
     else:  # a file of the package, which may lie in an archive
         layer = reading.parse_yaml(path.read_text("utf-8"), source)
     if layer is None:
-        return config
+        return {}
     if not isinstance(layer, dict):
         kind = "a list" if isinstance(layer, list) else "text"
         raise UserError(f"{source}: holds {kind}, expects options such as `run: {{steps: 1e6}}`")
-    return override(config, _flatten(layer, options(type(config))), source)
+    return layer
+
+
+def _lay(config: T, layer: Mapping[str, Any], source: str, trusted: bool = True) -> T:
+    if name := _agent_of(layer):
+        config = with_agent(config, name, source, trusted)
+    return override(config, _flatten(layer, options(config)), source)
+
+
+def _trusts(path: str | os.PathLike[str]) -> bool:
+    """Whether code that a file names may be imported: all but the configs of runs that others made."""
+    folder = Path(path).expanduser().parent
+    return Path(path).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder)
+
+
+def _agent_of(layer: Mapping[str, Any]) -> str:
+    """The agent that a layer names; empty for none."""
+    group = layer.get("agent")
+    name = group.get("name", "") if isinstance(group, Mapping) else ""
+    return str(name) if isinstance(name, str) else ""
 
 
 def _preset_folder() -> Any:
@@ -240,25 +317,43 @@ def preset_names() -> list[str]:
     return sorted(stems, key=order)
 
 
-def apply(config: Config, presets: Iterable[str]) -> Config:
-    """Presets, by name or by path of a YAML file, laid over `config` from left to right."""
-    for name in presets:
-        path, names = Path(name).expanduser(), preset_names()
-        stem = path.stem if path.suffix in (".yaml", ".yml") else ""
-        if stem and not path.exists() and stem in names:
-            raise UserError(f"--configs {name}: there is no such file; the preset is --configs {stem}")
-        if (name.endswith((".yaml", ".yml")) or os.sep in name) and not path.is_dir():
-            config = layer_yaml(config, os.path.expanduser(name))
-            continue
-        if name not in names and (hint := _meant_file(name, path)):
-            raise UserError(f"--configs {name}: {hint}")
-        if name not in names:
-            raise UserError(
-                f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
-                f"There are: {', '.join(names)} (or give the path of a .yaml file)"
-            )
-        config = layer_yaml(config, _preset_folder().joinpath(f"{name}.yaml"), f"preset {name}")
+def apply(config: Config, presets: Iterable[str], agent: str = "", *, trusted: bool = False) -> Config:
+    """Presets, by name or by path of a YAML file, laid over `config` from left to right.
+
+    The agent is that of `agent`, or of the last preset that names one; then all of them are laid over its defaults.
+    Unless `trusted`, the config of somebody else's run can't name code.
+    """
+    layers = [_find_layer(name) for name in presets]
+    named = [(source, _agent_of(layer)) for source, layer in layers if _agent_of(layer)]
+    chosen = agent or (named[-1][1] if named else "")
+    if other := [f"{source} is for the agent {name}" for source, name in named if name != chosen]:
+        raise UserError(f"{other[0]}, {chosen} is chosen {'by --agent' if agent else f'by {named[-1][0]}'}")
+    if chosen:
+        source = "" if agent else named[-1][0]
+        config = with_agent(config, chosen, source, bool(agent) or trusted or _trusts(source))
+    for source, layer in layers:
+        config = _lay(config, layer, source)
     return config
+
+
+def _find_layer(name: str) -> tuple[str, dict[str, Any]]:
+    """What a layer is called in messages, and what it holds."""
+    path, names = Path(name).expanduser(), preset_names()
+    stem = path.stem if path.suffix in (".yaml", ".yml") else ""
+    if stem and not path.exists() and stem in names:
+        raise UserError(f"--configs {name}: there is no such file; the preset is --configs {stem}")
+    if (name.endswith((".yaml", ".yml")) or os.sep in name) and not path.is_dir():
+        path = os.path.expanduser(name)
+        return path, _read_layer(path, path)
+    if name not in names and (hint := _meant_file(name, path)):
+        raise UserError(f"--configs {name}: {hint}")
+    if name not in names:
+        raise UserError(
+            f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
+            f"There are: {', '.join(names)} (or give the path of a .yaml file)"
+        )
+    source = f"preset {name}"
+    return source, _read_layer(_preset_folder().joinpath(f"{name}.yaml"), source)
 
 
 def _meant_file(name: str, path: Path) -> str:
@@ -279,7 +374,7 @@ def _meant_file(name: str, path: Path) -> str:
 
 def flat(config: Any) -> dict[str, Any]:
     """{dotted key: value} of every option."""
-    return {key: functools.reduce(getattr, key.split("."), config) for key in options(type(config))}
+    return {key: functools.reduce(getattr, key.split("."), config) for key in options(config)}
 
 
 def nested(config: Any) -> dict[str, Any]:
@@ -302,14 +397,19 @@ def save_yaml(config: Any, path: str | os.PathLike[str]) -> None:
     writing.replace(Path(path), dump_yaml(config))
 
 
-def load_yaml(path: str | os.PathLike[str]) -> Config:
-    """Reads a config; options that the file lacks keep their defaults, unknown ones raise UserError."""
-    return layer_yaml(Config(), path)
+def load_yaml(path: str | os.PathLike[str], *, trusted: bool = False) -> Config:
+    """Reads a config; options that the file lacks keep their defaults, unknown ones raise UserError.
+
+    See `layer_yaml` for `trusted`.
+    """
+    return layer_yaml(Config(), path, trusted=trusted)
 
 
 def diff(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (old value, new value)} of the options that differ."""
+    """{dotted key: (old value, new value)} of the options that differ; of another agent only its name."""
     before, after = flat(old), flat(new)
+    if old.agent.name != new.agent.name:
+        return {"agent.name": (old.agent.name, new.agent.name)}
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 

@@ -9,24 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamworld.config import (
-    ActorCriticConfig,
-    AgentConfig,
-    Config,
-    EncoderConfig,
-    OptimConfig,
-    RSSMConfig,
-    RunConfig,
-)
+from dreamworld.agents.dreamerv3.config import TINY
+from dreamworld.config import Config, RunConfig
 from dreamworld.types import Batch, Spaces
-
-TINY = AgentConfig(
-    precision="float32",
-    encoder=EncoderConfig(depth=4, mults=(1, 2), kernel=5, layers=1, units=8),
-    rssm=RSSMConfig(deter=16, hidden=8, stoch=4, classes=4, blocks=4, prior_layers=1),
-    behaviour=ActorCriticConfig(units=8, actor_layers=1, critic_layers=1, imag_length=3),
-    optim=OptimConfig(warmup=0),
-)
 
 
 def tiny_config(*, batch: int = 2, length: int = 4, **agent: Any) -> Config:
@@ -52,7 +37,6 @@ def random_batch(
         value[is_last] = 0
     extras: dict[str, Any] = {key: space.sample(random, *shape) for key, space in latent_space.items()}
     extras["row"] = np.arange(np.prod(shape), dtype=np.int64).view(np.int32).reshape(*shape, 2)
-    extras["consec"] = np.zeros(shape[0], np.int32)
     obs: dict[str, Any] = {key: space.sample(random, *shape) for key, space in obs_space.items()}
     return Batch(obs, action, reward, is_first, is_last, is_terminal, extras)
 

@@ -1,4 +1,4 @@
-"""The contract: what an environment, a replay row, a world model, a behaviour and an agent are.
+"""The contract of data: what a space, an environment, a replay row, a batch and a train state are.
 
 Axis letters, defined here and used everywhere else:
 
@@ -12,7 +12,8 @@ chosen *after* it. `is_last` ends an episode for any cause; `is_terminal` is a t
 time limit sets `is_last` without `is_terminal`. The row after an `is_last` row is the `is_first` row of the next
 episode; the action stored on an `is_last` row is zero and is ignored by the environment.
 
-This module loads no JAX: environment workers and `--help` import it.
+What an agent is made of stands in `dreamworld.contract`. This module loads no JAX: environment workers and `--help`
+import it.
 """
 
 from __future__ import annotations
@@ -232,76 +233,15 @@ class Batch(NamedTuple):
     is_first: Array  # bool; forced on the first row of the chunk
     is_last: Array
     is_terminal: Array
-    extras: dict[
-        str, Array
-    ]  # "row" [B, L] int64 ids, "consec" [B] int32, "latent/<name>" [B, L, ...] stored latents
-
-
-class WorldOut(NamedTuple):
-    """What a world model's loss hands to behaviours."""
-
-    states: Any  # latent states of the trained rows, pytree [B, T, ...]
-    features: Array  # [B, T, F], gradients not stopped
-    carry: Carry  # state after the last row, [B, ...]
-    entries: dict[str, Array]  # latents to write back to replay, [B, T, ...]
-    metrics: dict[str, Array]  # scalars
-
-
-class WorldModel(Protocol):
-    """A learned simulator. State is an opaque pytree of fixed shapes with a leading batch axis."""
-
-    def init(self, key: Key) -> Params: ...
-    def initial(self, params: Params, batch: int) -> Any: ...
-    def observe(
-        self,
-        params: Params,
-        state: Any,
-        prev_action: dict[str, Array],
-        obs: dict[str, Array],
-        is_first: Array,
-        key: Key,
-    ) -> tuple[Any, Any]:
-        """Advances by the previous action, then corrects by the observation; `is_first` [B] clears the past."""
-        ...
-
-    def observe_sequence(
-        self,
-        params: Params,
-        state: Any,
-        prev_action: dict[str, Array],
-        obs: dict[str, Array],
-        is_first: Array,
-        key: Key,
-    ) -> tuple[Any, Any]:
-        """`observe` over axis T of [B, T, ...] inputs; returns states and posteriors [B, T, ...]."""
-        ...
-
-    def imagine(self, params: Params, state: Any, action: dict[str, Array], key: Key) -> Any: ...
-    def feature(self, params: Params, state: Any) -> Array: ...
-    def predict(self, params: Params, feature: Array) -> tuple[Any, Any]:
-        """Distributions of reward and of continuation."""
-        ...
-
-    def loss(self, params: Params, batch: Batch, carry: Any, key: Key) -> tuple[dict[str, Array], WorldOut]:
-        """Losses {name: [B, T]} over the trained rows."""
-        ...
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """A world model that can show what it dreams. Separate from WorldModel: not every one can."""
-
-    def decode(self, params: Params, state: Any) -> dict[str, Any]:
-        """Distributions of the observations, one per decoded key."""
-        ...
+    extras: dict[str, Array]  # "row" [B, L] ids; columns "latent/<name>" and "extra/<name>" [B, L, ...]
 
 
 class TrainState(NamedTuple):
     """Everything that learning changes: plain pytrees, so that checkpoints, vmap and sharding need no special cases."""
 
-    params: Params
+    params: Params  # {"world": ..., "behaviour": ...}, each {module: parameters}
     opt_state: Any
-    slow: Params  # slow targets
+    slow: Params  # slow targets: a part of the tree of params
     stats: Any  # normaliser statistics
     step: Array  # int32, updates applied
     key: Key  # the learner's key (raw uint32 [2])
@@ -316,27 +256,3 @@ class Output(NamedTuple):
     health: dict[
         str, Array
     ]  # bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied
-
-
-class Agent(NamedTuple):
-    """A record of pure functions, as optax records `(init, update)`.
-
-    init(key) -> TrainState
-    initial(params, batch) -> carry for `act`
-    act(params, carry, obs, key, *, mode) -> (carry, action, entries); obs includes `is_first` [N]
-    initial_train(params, batch) -> carry for `update`
-    update(train_state, carry, batch) -> (train_state, carry, Output)
-    report(params, batch, key) -> {name: array}: open-loop predictions, truth and dream side by side
-    """
-
-    init: Any
-    initial: Any
-    act: Any
-    initial_train: Any
-    update: Any
-    report: Any
-    obs_space: Spaces
-    act_space: Spaces
-    latent_space: Spaces  # the entries that `act` returns and `writeback` refreshes, keys "latent/<name>"
-    assignment: dict[str, str]  # observation key -> encoder, for the log
-    modules: Any  # (params) -> {module: parameter pytree}, for counts and --init_from

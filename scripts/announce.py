@@ -8,12 +8,14 @@ import jax
 
 from dreamworld import words
 from dreamworld.config import Config
+from dreamworld.contract import Agent, modules
 from dreamworld.envs.pictures import notes_on
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
+from dreamworld.precision import precision_name
 from dreamworld.spaces import describe_space
 from dreamworld.text import marked
-from dreamworld.types import Agent, VectorEnv
+from dreamworld.types import VectorEnv
 
 
 def announce(
@@ -48,12 +50,13 @@ def describe(
     config: Config, rundir: RunDir, agent: Agent, env: VectorEnv, params: Any, devices: list[Any], memory: str
 ) -> list[tuple[str, str]]:
     """The rows of the summary."""
-    from dreamworld.agents.dreamerv3 import precision_name
-
     kinds = sorted({f"{device.platform} ({device.device_kind})" for device in devices})
     rows = [
         ("run", str(rundir)),
-        ("devices", f"{len(devices)} x {', '.join(kinds)}, computing in {precision_name(config.agent)}"),
+        (
+            "devices",
+            f"{len(devices)} x {', '.join(kinds)}, computing in {precision_name(config.agent.precision)}",
+        ),
         ("environments", f"{env.num_envs} x {config.task}, engine {env.engine}{engine_reason(env)}"),
     ]
     for key, space in sorted(env.obs_space.items()):
@@ -66,7 +69,7 @@ def describe(
     rows += [("note", text) for text in notes_on(env.obs_space)]
     for key, space in sorted(env.act_space.items()):
         rows.append(("action", f"{key}: {describe_space(space)}"))
-    counts = count_parameters(agent, params)
+    counts = count_parameters(params)
     listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     rows.append(("parameters", f"{sum(counts.values()):,} ({listed})"))
     rows.append(("replay", memory))
@@ -74,9 +77,9 @@ def describe(
     return rows
 
 
-def count_parameters(agent: Agent, params: Any) -> dict[str, int]:
+def count_parameters(params: Any) -> dict[str, int]:
     """Trained parameters by module."""
-    return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in agent.modules(params).items()}
+    return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in modules(params).items()}
 
 
 def describe_ratio(config: Config) -> str:

@@ -11,22 +11,16 @@ import jax
 import numpy as np
 
 from dreamworld import words
-from dreamworld.agents.dreamerv3 import compute_dtype
 from dreamworld.config import Config, EnvConfig
+from dreamworld.contract import Agent, modules
 from dreamworld.errors import UserError
 from dreamworld.replay.fit import check_memory
 from dreamworld.replay.memory import USABLE, Estimate, available_memory
 from dreamworld.scripts import common
-from dreamworld.types import Agent, Spaces
+from dreamworld.types import Spaces
 
 MANY = 64  # environments that are not built before one of them has told the spaces
 WORKER_BYTES = 24 << 20  # of its own, in a process with a gymnasium environment; 72 MiB with one of MuJoCo
-WIDTHS = {  # options that set the size of a module's parameters
-    "encoder": ("agent.encoder.depth", "agent.encoder.units"),
-    "decoder": ("agent.encoder.depth", "agent.encoder.units"),
-    "dynamics": ("agent.rssm.deter", "agent.rssm.hidden"),
-}
-HEADS = ("agent.behaviour.units", "agent.rssm.deter")
 
 
 class Item(NamedTuple):
@@ -110,20 +104,15 @@ def rooms() -> tuple[Room, Room | None]:
 
 def learning_items(config: Config, agent: Agent, seeds: int = 1) -> list[Item]:
     """What updates take at least: a lower bound, so that nothing that fits is refused."""
-    run, rssm, behaviour = config.run, config.agent.rssm, config.agent.behaviour
+    run = config.run
     state = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     held = tree_bytes(state) + tree_bytes(state.params)  # parameters, moments, slow copies; gradients
     copies = held / max(1, tree_bytes(state.params))
     items = [
-        Item(seeds * copies * tree_bytes(tree), f"parameters of the {name}", WIDTHS.get(name, HEADS))
-        for name, tree in agent.modules(state.params).items()
+        Item(seeds * copies * tree_bytes(tree), f"parameters of the {name}", agent.widths.get(name, ()))
+        for name, tree in modules(state.params).items()
     ]
-    states = run.batch_size * run.batch_length * (behaviour.imag_length + 1)
-    width = (rssm.deter + rssm.stoch * rssm.classes) * np.dtype(
-        compute_dtype(config.agent.precision)
-    ).itemsize
-    options = ("run.batch_size", "run.batch_length", "agent.behaviour.imag_length", "agent.rssm.deter")
-    items.append(Item(seeds * states * width, "imagined states", options))
+    items += [Item(seeds * memory.size, memory.what, memory.options) for memory in agent.memory]
     batch = run.batch_size * (run.replay_context + run.batch_length) * row_bytes(common.row_spaces(agent))
     items.append(Item(seeds * (run.prefetch + 1) * batch, "batches", ("run.batch_size", "run.batch_length")))
     return items
@@ -142,7 +131,7 @@ def refuse(config: Config, items: Sequence[Item], room: Room) -> None:
     from dreamworld import presets
 
     values, most = presets.flat(config), max(items, key=lambda item: item.size)
-    listed = ", ".join(f"--{key} {values[key]:g}" for key in most.options)
+    listed = ", ".join(f"--{key} {values[key]:g}" for key in most.options) or "the size of the agent"
     raise UserError(
         f"this run would need {words.size(total)} of memory or more, {words.size(usable)} are usable "
         f"({USABLE:.0%} of the {room.source}); most of it is {most.what}: {words.size(most.size)}. "

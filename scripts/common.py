@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.envs.building import building
 from dreamworld.errors import UserError
-from dreamworld.types import Agent, Space, Spaces, VectorEnv
+from dreamworld.types import Space, Spaces, VectorEnv
 
 if TYPE_CHECKING:
     from dreamworld.player import Player
@@ -26,7 +27,7 @@ def setup_jax(config: Config) -> list[Any]:
     """
     from dreamworld import launch
 
-    launch.set_xla_flags(config.agent.rssm.deter)
+    launch.set_xla_flags(config.agent.width)
     import jax
 
     run = config.run
@@ -137,14 +138,12 @@ def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: 
 
 
 def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:
-    """Parameters of a checkpoint, without optimiser and carries."""
+    """What acting needs of a checkpoint."""
     import jax
 
     from dreamworld.training.checkpoint import Checkpointer
 
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     with Checkpointer(rundir.checkpoints) as checkpointer:
-        restored = checkpointer.restore(
-            step, {"train": like._replace(opt_state=None, slow=None, stats=None)}, subset=True
-        )
-    return restored.agent["train"].params
+        restored = checkpointer.restore(step, {"train": like._replace(opt_state=None)}, subset=True)
+    return agent.acting(restored.agent["train"])

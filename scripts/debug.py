@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dreamworld import cli, text
+from dreamworld.contract import Agent
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.reading import require_inside
 from dreamworld.scripts import folders
-from dreamworld.types import Agent, Batch, Carry, TrainState
+from dreamworld.types import Batch, Carry, TrainState
 
 NUMBER = re.compile(r"[0-9]{1,15}")
 DESCRIPTION = "Look for the cause when updates of a run are not finite: dreamworld debug DIR"
@@ -146,7 +147,7 @@ def load_carry(agent: Agent, state: TrainState, bad: Any) -> Carry:
     """The carry of the failure; the initial one where none was kept."""
     import jax
 
-    initial = agent.initial_train(state.params, bad.batch.reward.shape[0])
+    initial = agent.phase.initial(state.params, bad.batch.reward.shape[0])
     structure = jax.tree.structure(initial)
     return jax.tree.unflatten(structure, bad.carry) if len(bad.carry) == structure.num_leaves else initial
 
@@ -159,7 +160,7 @@ def debug_batch(agent: Agent, train_state: TrainState, carry: Carry, batch: Batc
     from dreamworld.training import culprit
 
     arguments = {"state": train_state, "carry": carry, "batch": batch}
-    (_, _, output), findings = culprit.find(agent.update, arguments)
+    (_, _, output), findings = culprit.find(agent.phase.update, arguments)
     bad = {name for name, finite in output.health.items() if not bool(finite)}
     if not bad:
         return ["repeated here, this update is finite: the failure needs other parameters or another device"]

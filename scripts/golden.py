@@ -22,8 +22,10 @@ import jax
 import optax
 
 from dreamworld import math, optim, testing, words
-from dreamworld.agents import dreamerv3
-from dreamworld.config import Config, OptimConfig
+from dreamworld.agents.dreamerv3 import agent as dreamerv3
+from dreamworld.config import Config
+from dreamworld.contract import modules
+from dreamworld.options import OptimConfig
 from dreamworld.training.step import make_update, tensor_name
 from dreamworld.types import Batch, Space, Spaces, TrainState
 
@@ -51,7 +53,7 @@ class Recorded(NamedTuple):
 
     def initial(self) -> Any:
         """The carry of the first update."""
-        return self.world.initial(None, self.config.run.batch_size)
+        return ()
 
 
 def keep_gradient() -> optax.GradientTransformation:
@@ -62,14 +64,17 @@ def keep_gradient() -> optax.GradientTransformation:
 
 def make_recorded(obs_space: Spaces, act_space: Spaces, config: Config = CONFIG, seed: int = 0) -> Recorded:
     """A tiny agent for these spaces. Parameters and batch are drawn by numpy: equal on every version of JAX."""
+    options = dreamerv3.options_of(config)
     world, behaviour = dreamerv3.make_parts(config, obs_space, act_space)
     feature = jax.eval_shape(lambda: world.feature(None, world.initial(None, 1)))
     zeros: Any = np.zeros(feature.shape, np.float32)
-    params = testing.random_params(lambda key: world.init(key) | behaviour.init(zeros, key), seed)
-    testing.centre_bins(params["reward"])
-    testing.centre_bins(params["critic"])
-    optimizer = optax.chain(keep_gradient(), optim.make_optimizer(config.agent.optim))
-    slow: Any = {"critic": jax.tree.map(np.copy, params["critic"])}
+    flat = testing.random_params(lambda key: world.init(key) | behaviour.init(zeros, key), seed)
+    testing.centre_bins(flat["reward"])
+    testing.centre_bins(flat["critic"])
+    own = {name: flat.pop(name) for name in ("actor", "critic")}
+    params: Any = {"world": flat, "behaviour": own}
+    optimizer = optax.chain(keep_gradient(), optim.make_optimizer(options.optim))
+    slow: Any = {"behaviour": {"critic": jax.tree.map(np.copy, own["critic"])}}
     zero: Any = np.float32(0)
     step: Any = np.int32(0)
     key: Any = np.array([0, seed], np.uint32)
@@ -77,17 +82,16 @@ def make_recorded(obs_space: Spaces, act_space: Spaces, config: Config = CONFIG,
     batch = testing.random_batch(
         np.random.default_rng(seed), obs_space, act_space, world.latent_space, config
     )
-    loss = dreamerv3.make_loss(world, behaviour, config.agent.loss)
-    return Recorded(
-        config, world, behaviour, state, batch, make_update(loss, optimizer, behaviour.update_slow)
-    )
+    loss = dreamerv3.make_loss(world, behaviour, options.loss)
+    update = make_update(loss, optimizer, dreamerv3.make_update_slow(behaviour))
+    return Recorded(config, world, behaviour, state, batch, update)
 
 
 def record(recorded: Recorded, update: Callable[..., Any]) -> list[dict[str, Any]]:
     """What each of the first updates computed: losses, and norms of every tensor by name."""
     state, carry, rows = recorded.state, recorded.initial(), []
     moved = lambda new, old: norms(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), new, old))
-    optimizer = recorded.config.agent.optim
+    optimizer = dreamerv3.options_of(recorded.config).optim
     for _ in range(UPDATES):
         before = state.params
         state, carry, output = update(state, carry, recorded.batch)
@@ -114,7 +118,8 @@ def record(recorded: Recorded, update: Callable[..., Any]) -> list[dict[str, Any
 
 def norms(tree: Any) -> dict[str, float]:
     """Euclidean norm of each tensor, by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    parts = isinstance(tree, dict) and "behaviour" in tree
+    leaves = jax.tree_util.tree_leaves_with_path(modules({"world": {}, **tree}) if parts else tree)
     return {tensor_name(path): float(np.linalg.norm(np.asarray(leaf, np.float64))) for path, leaf in leaves}
 
 

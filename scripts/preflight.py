@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dreamworld.config import Config
+from dreamworld.contract import Agent, modules
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.types import Agent
 
 
 def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
@@ -19,7 +19,9 @@ def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
     if config.init_from:
         import jax
 
-        parse_init_from(config.init_from, list(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params))
+        parse_init_from(
+            config.init_from, list(modules(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params))
+        )
     if num_envs:
         _check_replay(config, agent, num_envs)
 

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from dreamworld import flops, parallel, words
-from dreamworld.agents.dreamerv3 import precision_name
 from dreamworld.config import Config
+from dreamworld.contract import Agent, modules
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.envs.vector.alone import beside_another
 from dreamworld.errors import UserError
@@ -23,6 +23,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import Layout
 from dreamworld.player import Player
+from dreamworld.precision import precision_name
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
 from dreamworld.scripts import budget, common, ending, preflight, stored
@@ -33,7 +34,7 @@ from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
 from dreamworld.training.stops import Exit, Stop
-from dreamworld.types import Agent, VectorEnv
+from dreamworld.types import VectorEnv
 
 
 def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | None = None) -> int:
@@ -167,7 +168,7 @@ def assemble(
 
 def peak_flops(config: Config, learner: Any, team: Team) -> float | None:
     """Of the devices that this run trains on, all processes together; None when not known."""
-    peak = flops.peak(precision_name(config.agent))
+    peak = flops.peak(precision_name(config.agent.precision))
     on_cpu = jax.default_backend() == "cpu"  # whose devices are threads of one machine
     return peak and peak * (team.count if on_cpu else learner.layout.mesh.size)
 
@@ -326,12 +327,15 @@ def make_env_beside(loop: Loop, source: Any) -> VectorEnv:
 
 def initialise_from(text: str, agent: Agent, state: Any) -> Any:
     """The train state with parameters of another run: all of them (`DIR`), or some modules (`DIR:encoder,dynamics`)."""
-    source, names = preflight.parse_init_from(text, list(state.params))
-    pick = lambda tree: {name: tree[name] for name in names if name in tree}
+    source, names = preflight.parse_init_from(text, list(modules(state.params)))
+    pick = lambda tree: {
+        part: {name: own[name] for name in names if name in own} for part, own in tree.items()
+    }
+    merge = lambda tree, found: {part: {**own, **found.get(part, {})} for part, own in tree.items()}
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     like = like._replace(
         params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None
     )
     with Checkpointer(source.checkpoints) as checkpointer:
         found = checkpointer.restore(None, {"train": like}, subset=True).agent["train"]
-    return state._replace(params={**state.params, **found.params}, slow={**state.slow, **found.slow})
+    return state._replace(params=merge(state.params, found.params), slow=merge(state.slow, found.slow))

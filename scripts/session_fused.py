@@ -12,6 +12,7 @@ import jax
 
 from dreamworld import parallel, words
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
@@ -28,7 +29,7 @@ from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
 from dreamworld.training.refusals import Refusals
 from dreamworld.training.stops import Stop
-from dreamworld.types import Agent, Spaces
+from dreamworld.types import Spaces
 
 
 def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dreamworld import presets, trust
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.envs.adapters.custom import load_object
 from dreamworld.envs.modules import is_in, look_in
 from dreamworld.envs.sources import name_of, names_code
@@ -21,7 +22,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
 from dreamworld.scripts import common
-from dreamworld.types import Agent, Spaces
+from dreamworld.types import Spaces
 
 READ = (
     "task",
@@ -67,7 +68,7 @@ class Played(NamedTuple):
 def open_run(logdir: str | os.PathLike[str], *, trusted: bool = False) -> Stored:
     """The run in `logdir`; UserError where there is none. Imports nothing that it names."""
     rundir = RunDir(logdir)
-    config = rundir.require()
+    config = rundir.require(trusted=trusted)
     env = read_run_env(rundir.spaces)
     own = trusted or trust.is_own(rundir.path)
     return Stored(rundir, config if own else readable(config), env, own)
@@ -90,7 +91,7 @@ def readable(config: Config) -> Config:
     taken = {
         key: value for key, value in values.items() if any(f"{key}.".startswith(f"{name}.") for name in READ)
     }
-    return presets.replace(Config(), taken)
+    return presets.replace(presets.with_agent(Config(), config.agent.name), taken)
 
 
 def choose_env(stored: Stored, task: str = "", env: Any = None) -> Played:

@@ -38,13 +38,14 @@ def settle(learner):
     Fresh ones weigh bins of +-5e8 with 1/255 each: there the last bit of a probability moves a value by 0.1,
     and no two ways to add agree.
     """
-    params = dict(learner.state.params)
-    for name in ("critic", "reward"):
-        bias = np.array(jax.device_get(params[name]["out"]["bias"]))
+    params = {part: dict(modules) for part, modules in learner.state.params.items()}
+    for part, name in (("behaviour", "critic"), ("world", "reward")):
+        head = params[part][name]
+        bias = np.array(jax.device_get(head["out"]["bias"]))
         bias -= 0.3 * np.abs(np.arange(255) - 127, dtype=np.float32)
-        out = {**params[name]["out"], "bias": jax.device_put(bias, params[name]["out"]["bias"].sharding)}
-        params[name] = {**params[name], "out": out}
-    slow = jax.tree.map(jax.numpy.copy, {name: params[name] for name in learner.state.slow})
+        out = {**head["out"], "bias": jax.device_put(bias, head["out"]["bias"].sharding)}
+        params[part][name] = {**head, "out": out}
+    slow = {"behaviour": {"critic": jax.tree.map(jax.numpy.copy, params["behaviour"]["critic"])}}
     learner.state = learner.state._replace(params=params, slow=slow)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -132,7 +133,7 @@ def test_every_option_has_a_meaning_and_a_default_in_help(capsys):
     for line in text.splitlines():
         words = line.strip(" │|").split()
         if words and words[0].startswith("--") and not words[0].startswith("---"):
-            entries[words[0]] = entry = []
+            entries[words[0]] = entry = re.split(r"\s{2,}", line.strip(" │|"))[1:]
         elif words and entries:
             entry.append(" ".join(words))
     for key in presets.options(Config):

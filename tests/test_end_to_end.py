@@ -133,10 +133,10 @@ def test_init_from_takes_the_named_modules_and_leaves_the_others(finished, tmp_p
     state = initialise_from(f"{rundir.path}:encoder,critic", agent, fresh)
     trained = common.restore_params(rundir, agent)
     same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
-    assert same(state.params["encoder"], trained["encoder"]) and same(
-        state.params["critic"], trained["critic"]
+    assert same(state.params["world"]["encoder"], trained["world"]["encoder"]) and same(
+        state.params["behaviour"]["critic"], trained["behaviour"]["critic"]
     )
-    assert same(state.params["actor"], fresh.params["actor"])
+    assert same(state.params["behaviour"]["actor"], fresh.params["behaviour"]["actor"])
     with pytest.raises(UserError, match="no module decode;"):
         initialise_from(f"{rundir.path}:decode", agent, fresh)
 

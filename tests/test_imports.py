@@ -15,6 +15,9 @@ READING = {"text", "reading", "writing", "fields", "values", "lists", "words"}
 BASE = {
     "types",
     "config",
+    "contract",
+    "options",
+    "agents.dreamerv3.config",
     "errors",
     "limits",
     "presets",
@@ -25,7 +28,7 @@ BASE = {
     "runenv",
     "trust",
 } | READING
-LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "random"}
+LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "precision", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
 
@@ -40,14 +43,17 @@ ALLOWED = {
     "reading": {"errors", "text", "values", "words"},
     "writing": set(),
     "fields": {"errors", "text", "reading", "words"},
-    "config": {"types", "errors", "limits", "values"},
+    "contract": {"types", "errors"},
+    "options": {"errors", "limits", "values"},
+    "config": {"agents.dreamerv3.config", "options", "types", "errors", "limits", "values"},
+    "dream": MODEL,
     "limits": {"errors"},
-    "presets": {"types", "config", "errors", "limits"} | READING,
+    "presets": {"agents", "trust", "types", "config", "options", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,
     "runenv": {"types", "errors", "spaces"} | READING,
     "trust": {"errors", "system"} | READING,
-    "testing": {"types", "config"},
-    "cli": BASE,
+    "testing": {"types", "config", "agents"},
+    "cli": BASE | {"agents"},
     "launch": set(),
     "streams": {"words"},
     "system": {"errors"},
@@ -63,11 +69,13 @@ ALLOWED = {
     "envs": BASE,
     "datasets": SHELL | {"envs"},
     "stats": SHELL,
-    "training": MODEL | SHELL | {"training", "flops"},
+    "training": MODEL | SHELL | {"training", "flops", "dream"},
     "training.step": MODEL | {"models", "behaviours"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
-    "agents": MODEL | {"models", "behaviours", "training.step"},
+    "agents": {"config", "contract", "errors", "options", "types"},
+    "agents.dreamerv3.config": {"agents", "errors", "limits", "options"},
+    "agents.dreamerv3.agent": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything.
 JOINERS = {"scripts", "__main__", "__init__", "benchmarks", "sweep"}

@@ -157,9 +157,10 @@ def test_image_encoder_equals_numpy():
 
 def test_image_decoder_equals_numpy():
     depth, mults, blocks, size = 2, (2, 3, 2), 2, (16, 24)
-    module = nets.ImageDecoder(size, 3, depth, mults, 5, 4, blocks, F32)
+    module = nets.ImageDecoder(size, 3, depth, mults, 5, 4, 8, blocks, F32)
     deter, stoch = normals(6, 2, 8), normals(7, 2, 6)
-    params = random_params(module, deter, stoch)
+    feature = np.concatenate([deter, stoch], -1)
+    params = random_params(module, feature)
     height, width, channels = 2, 3, depth * mults[-1]
     halves = deter.reshape(2, blocks, -1)
     kernel, bias = params["space_deter"]["kernel"], params["space_deter"]["bias"].reshape(blocks, -1)
@@ -175,7 +176,7 @@ def test_image_decoder_equals_numpy():
         x = silu(rms(x, params[f"norm{index}"]["scale"]))
     x = 1 / (1 + np.exp(-convolve(params["image"], x.repeat(2, 1).repeat(2, 2))))
     assert x.shape == (2, *size, 3)
-    found = ops.from_phases(jnp.asarray(apply(module, params, deter, stoch)))
+    found = ops.from_phases(jnp.asarray(apply(module, params, feature)))
     np.testing.assert_allclose(found, x, rtol=1e-3, atol=1e-4)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dreamworld import optim
-from dreamworld.config import OptimConfig
 from dreamworld.errors import UserError
+from dreamworld.options import OptimConfig
 
 
 def run(transform, params, gradients):

@@ -46,11 +46,11 @@ def test_one_update_equals_that_of_the_plain_forms(obs, gradients, monkeypatch):
     agent = update.make_synthetic_agent(config, flags)
     batch = update.synthetic_batch(agent, config.run.batch_size, config.run.batch_length + 1)
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
-    carry = agent.initial_train(state.params, config.run.batch_size)
-    fast, _, fast_out = jax.jit(agent.update)(state, carry, batch)
+    carry = agent.phase.initial(state.params, config.run.batch_size)
+    fast, _, fast_out = jax.jit(agent.phase.update)(state, carry, batch)
     plain_forms.install(monkeypatch.setattr)
     jax.clear_caches()
-    plain, _, plain_out = jax.jit(lambda *inputs: agent.update(*inputs))(state, carry, batch)
+    plain, _, plain_out = jax.jit(lambda *inputs: agent.phase.update(*inputs))(state, carry, batch)
     for name, value in plain_out.metrics.items():
         np.testing.assert_allclose(fast_out.metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     # After one step the optimiser's second moments are the squared gradients.

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, math, nets, parallel, rollout
-from dreamworld.config import ActorCriticConfig
-from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, WorldModel, WorldOut
+from dreamworld.contract import WorldModel, WorldOut
+from dreamworld.options import ActorCriticConfig
+from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces
 
 sg = jax.lax.stop_gradient
 
@@ -60,6 +61,10 @@ class ActorCritic:
     def init_stats(self) -> math.Percentiles:
         return math.init_percentiles()
 
+    def initial(self, params: Params, batch: int) -> tuple[()]:
+        """It remembers nothing."""
+        return ()
+
     def policy(self, params: Params, feature: Array) -> dict[str, Any]:
         """One distribution per action key over features [..., F]."""
         return nets.apply(self.actor, params["actor"], feature)
@@ -68,8 +73,14 @@ class ActorCritic:
         """Distribution of the return from features [..., F]."""
         return nets.apply(self.critic, params["critic"], feature)
 
-    def act(self, params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+    def act(
+        self, params: Params, carry: Any, feature: Array, key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Any, dict[str, Array]]:
         """Actions {key: [..., *shape]}; continuous ones are not clipped."""
+        return carry, self.choose(params, feature, key, mode=mode)
+
+    def choose(self, params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+        """`act` without a carry."""
         policy = self.policy(params, feature)
         if mode == "greedy":
             return {name: dist.mode() for name, dist in policy.items()}
@@ -82,6 +93,7 @@ class ActorCritic:
         slow: Params,
         stats: math.Percentiles,
         world: WorldModel,
+        world_params: Params,
         out: WorldOut,
         batch: Batch,
         key: Key,
@@ -91,38 +103,16 @@ class ActorCritic:
         Imagines `imag_length` steps from every posterior state. No gradient of `actor` and `critic` reaches
         the world model; that of `replay_value` does, through `out.features`.
         """
-        features, actions = self.dream(params, world, out, key)
-        return self.learn(params, slow, stats, world, out, batch, features, actions)
-
-    def learn(
-        self,
-        params: Params,
-        slow: Params,
-        stats: math.Percentiles,
-        world: WorldModel,
-        out: WorldOut,
-        batch: Batch,
-        features: Array,
-        actions: dict[str, Array],
-    ) -> tuple[dict[str, Array], math.Percentiles, dict[str, Array]]:
-        """`loss` on trajectories of `dream`."""
-        reward, cont = world.predict(sg(params), features)
+        with jax.named_scope("dream"):
+            features, actions = self._dream(params, world, world_params, out, key)
+        reward, cont = world.predict(sg(world_params), features)
         r, c = reward.mean(), cont.mean()
         critic = self.value(params, features)
         slow_value = sg(self.value(slow, features).mean())
         value = slow_value if self.config.slow_target else sg(critic.mean())
         weight = sg(jnp.cumprod(c, 0))[:-1]
         returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
-        all_returns, all_values = parallel.all_rows((returns, value[:-1]), axis=1)
-        stats = math.update_percentiles(
-            stats,
-            all_returns,
-            rate=self.config.return_rate,
-            low=self.config.return_low,
-            high=self.config.return_high,
-        )
-        scale = math.percentile_scale(stats, self.config.return_limit)
-        advantage = (returns - value[:-1]) / scale
+        stats, advantage, spread = self._advantage(stats, returns, value[:-1])
         log_prob, entropy = self._evaluate(params, features[:-1], jax.tree.map(lambda a: a[:-1], actions))
         actor = weight * -(log_prob * sg(advantage) + self.config.entropy * entropy)
         losses = {
@@ -136,21 +126,35 @@ class ActorCritic:
             "imagined_return": returns.mean(),
             "imagined_reward": r.mean(),
             "value": value.mean(),
-            "advantage_std": ((all_returns - all_values) / scale).std(),
+            "advantage_std": spread,
             "return_scale": stats.high - stats.low,
             "actor_entropy": entropy.mean(),
             "continue": c.mean(),
         }
         return losses, stats, sg(metrics)
 
-    def dream(self, params: Params, world: WorldModel, out: WorldOut, key: Key) -> tuple[Array, Any]:
+    def _advantage(
+        self, stats: math.Percentiles, returns: Array, value: Array
+    ) -> tuple[math.Percentiles, Array, Array]:
+        """The statistics after these returns, the advantages in their scale, and their spread over all rows."""
+        config = self.config
+        all_returns, all_values = parallel.all_rows((returns, value), axis=1)
+        stats = math.update_percentiles(
+            stats, all_returns, rate=config.return_rate, low=config.return_low, high=config.return_high
+        )
+        scale = math.percentile_scale(stats, config.return_limit)
+        return stats, (returns - value) / scale, ((all_returns - all_values) / scale).std()
+
+    def _dream(
+        self, params: Params, world: WorldModel, world_params: Params, out: WorldOut, key: Key
+    ) -> tuple[Array, Any]:
         """Features [H+1, B*T, F] and actions of trajectories from every posterior state; no gradients."""
-        frozen = nets.cast_kernels(sg(params), self.dtype)
+        frozen, model = nets.cast_kernels(sg((params, world_params)), self.dtype)
         start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)
-        policy = lambda state, key: self.act(frozen, world.feature(frozen, state), key)
-        advance = lambda state, action, key: world.imagine(frozen, state, action, key)
+        policy = lambda state, key: self.choose(frozen, world.feature(model, state), key)
+        advance = lambda state, action, key: world.imagine(model, state, action, key)
         states, actions = rollout.imagine(advance, policy, start, self.config.imag_length, key)
-        return sg(world.feature(frozen, states)), sg(actions)
+        return sg(world.feature(model, states)), sg(actions)
 
     def _evaluate(self, params: Params, features: Array, actions: dict[str, Array]) -> tuple[Array, Array]:
         """Log-probability of the actions and entropy, summed over action keys; [H, N]."""

@@ -12,8 +12,8 @@ import numpy as np
 from dreamworld import cli
 from dreamworld.benchmarks import update
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.limits import COUNT, Range
-from dreamworld.types import Agent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     """Milliseconds of one call for each number of environments, as the training loop calls the policy."""
     import jax
 
-    from dreamworld.agents.dreamerv3 import precision_name
+    from dreamworld.precision import precision_name
     from dreamworld.training.learner import Learner
 
     latency = {}
@@ -55,7 +55,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         seconds, cpu_s = update.time_calls(act, flags.calls)
         latency[str(count)] = {"ms": round(1000 * seconds, 3), "cpu_ms": round(1000 * cpu_s, 3)}
     device = jax.devices()[0].device_kind
-    return {"latency": latency, "dtype": precision_name(config.agent), "device": device}
+    return {"latency": latency, "dtype": precision_name(config.agent.precision), "device": device}
 
 
 def choose(learner: Any, step: Any) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     """Trains in a temporary folder: first until two updates are done, then for `seconds`."""
     import jax
 
-    from dreamworld.agents.dreamerv3 import precision_name
+    from dreamworld.precision import precision_name
     from dreamworld.scripts import common
 
     with started(config) as loop:
@@ -64,7 +64,7 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
             "num_envs": loop.env.num_envs,
             "engine": loop.env.engine,
             "train_ratio": config.run.train_ratio,
-            "dtype": precision_name(config.agent),
+            "dtype": precision_name(config.agent.precision),
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
         }

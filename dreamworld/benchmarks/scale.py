@@ -19,9 +19,10 @@ from typing import Annotated, Any
 from dreamworld import cli, words
 from dreamworld.benchmarks import update
 from dreamworld.config import Config, ParallelConfig
+from dreamworld.contract import Agent
 from dreamworld.errors import UserError
 from dreamworld.limits import COUNT, Range
-from dreamworld.types import Agent, Batch
+from dreamworld.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,9 @@ def measure_mesh(config: Config, flags: Flags) -> dict[str, Any]:
     plain.guard = jax.device_put(plain.init_guard(batch), device)
     arguments = (plain.guard, plain.state, plain.carry, jax.device_put(batch, device))
     simple = (
-        jax.jit(guard.guarded(agent.update, "stop"), donate_argnums=(0, 1, 2)).lower(*arguments).compile()
+        jax.jit(guard.guarded(agent.phase.update, "stop"), donate_argnums=(0, 1, 2))
+        .lower(*arguments)
+        .compile()
     )
     placed = layout.put(batch)
     meshed = (

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from dreamworld import cli, system
+from dreamworld import cli, presets, system
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE
-from dreamworld.types import Agent, Batch, Space, Spaces
+from dreamworld.types import Batch, Space, Spaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,6 @@ class Flags:
     """Actions: continuous:6 or discrete:18."""
     updates: Annotated[int, SCALE] = 10
     """Timed updates, after one that is not."""
-    breakdown: bool = False
-    """Time and operations by part of the update, too."""
     profile: str = ""
     """Folder for a profile of three updates, for TensorBoard or ui.perfetto.dev."""
     compile_only: bool = False
@@ -46,10 +45,8 @@ def main(argv: Sequence[str]) -> int:
         argv, Flags(), prog="dreamworld benchmark update", description="Time one full learning step."
     )
     if flags.target:
-        if flags.breakdown or flags.profile:
-            raise UserError(
-                "--target compiles for a device that is not here: it can't time --breakdown or --profile"
-            )
+        if flags.profile:
+            raise UserError("--target compiles for a device that is not here: it can't time --profile")
         config = on_accelerator(config)
     agent = make_synthetic_agent(config, flags)
     row = count_parameters(agent) if flags.params_only else measure(config, agent, flags)
@@ -93,11 +90,9 @@ def on_accelerator(config: Config) -> Config:
     from dreamworld.benchmarks import target
 
     target.prepare()
-    chosen: dict[str, Any] = {}
-    if config.agent.precision == "auto":
-        chosen["agent.precision"] = "bfloat16"
-    if config.agent.weight_gradients == "auto":
-        chosen["agent.weight_gradients"] = "at_once"
+    given = presets.flat(config)
+    on_device = {"agent.precision": "bfloat16", "agent.weight_gradients": "at_once"}
+    chosen = {key: value for key, value in on_device.items() if given.get(key) == "auto"}
     return cli.override(config, chosen)
 
 
@@ -118,11 +113,11 @@ def synthetic_batch(agent: Agent, batch: int, length: int, seed: int = 0) -> Bat
     action = {key: space.sample(random, *shape) for key, space in agent.act_space.items()}
     last = random.uniform(size=shape) < 0.02
     first = np.concatenate([np.zeros((batch, 1), bool), last[:, :-1]], 1)
-    extras = {
+    extras: dict[str, Any] = {
         key: np.zeros((*shape, *space.shape), _dtype(space.dtype))
         for key, space in agent.latent_space.items()
     }
-    extras |= {"consec": np.zeros(batch, np.int32), "row": np.zeros((*shape, 2), np.int32)}
+    extras["row"] = np.zeros((*shape, 2), np.int32)
     reward = random.normal(size=shape).astype(np.float32)
     return Batch(obs, action, reward, first, last, last & (random.uniform(size=shape) < 0.5), extras)
 
@@ -131,10 +126,9 @@ def count_parameters(agent: Agent) -> dict[str, Any]:
     """Trained parameters by module, from shapes alone."""
     import jax
 
-    from dreamworld.scripts.announce import count_parameters
+    from dreamworld.scripts import announce
 
-    params = jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params
-    counts = count_parameters(agent, params)
+    counts = announce.count_parameters(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
     return {"params": sum(counts.values()), "modules": counts}
 
 
@@ -143,13 +137,13 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     import jax
 
     from dreamworld import flops
-    from dreamworld.agents.dreamerv3 import precision_name
+    from dreamworld.precision import precision_name
 
-    run = config.run
+    run, phase = config.run, agent.phase
     shapes = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
-    shape_carry = jax.eval_shape(lambda params: agent.initial_train(params, run.batch_size), shapes.params)
+    shape_carry = jax.eval_shape(lambda params: phase.initial(params, run.batch_size), shapes.params)
     host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
-    gflop = flops.count(agent.update, shapes, shape_carry, host_batch) / 1e9
+    gflop = flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
     update = compile_update(agent, (shapes, shape_carry, host_batch), flags.target)
     row = {
@@ -157,8 +151,8 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         "params": count_parameters(agent)["params"],
         "gflop": round(gflop, 2),
         "batch": [run.batch_size, run.batch_length, run.replay_context],
-        "imag_length": config.agent.behaviour.imag_length,
-        "dtype": precision_name(config.agent),
+        "agent": config.agent.name,
+        "dtype": precision_name(config.agent.precision),
         "device": flags.target or jax.devices()[0].device_kind,
         "jax": jax.__version__,
         **memory(update),
@@ -171,7 +165,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         return row
     batch = jax.device_put(host_batch)
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
-    learning = [state, agent.initial_train(state.params, run.batch_size)]
+    learning = [state, phase.initial(state.params, run.batch_size)]
     del state
 
     def step() -> Any:
@@ -179,7 +173,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         return learning, output
 
     seconds, cpu_s = time_calls(step, flags.updates)
-    peak = flops.matmul_peak(precision_name(config.agent))
+    peak = flops.matmul_peak(precision_name(config.agent.precision))
     row = {
         "update_s": round(seconds, 5),
         "cpu_s": round(cpu_s, 5),
@@ -192,11 +186,6 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         with jax.profiler.trace(flags.profile, create_perfetto_trace=True):
             time_calls(step, 3)
         row["profile"] = flags.profile
-    if flags.breakdown:
-        from dreamworld.benchmarks import breakdown
-
-        learning.clear()  # makes room
-        row["breakdown"] = breakdown.measure(config, agent, batch, seconds, gflop, flags.updates)
     return row
 
 
@@ -210,7 +199,7 @@ def compile_update(agent: Agent, arguments: tuple[Any, ...], target: str) -> Any
     if target:
         sharding = jax.sharding.SingleDeviceSharding(targets.device(target))
         options = {} if target.startswith("tpu") else targets.OPTIONS
-    update = jax.jit(agent.update, donate_argnums=(0, 1), in_shardings=sharding, out_shardings=sharding)
+    update = jax.jit(agent.phase.update, donate_argnums=(0, 1), in_shardings=sharding, out_shardings=sharding)
     return update.lower(*arguments).compile(compiler_options=options)
 
 

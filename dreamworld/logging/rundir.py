@@ -25,42 +25,11 @@ from typing import Any
 from dreamworld import presets, text, trust, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.limits import FIXED, SILENT
 from dreamworld.logging.locks import hold
 from dreamworld.logging.obstacles import Place, obstacle
 from dreamworld.reading import BadFile, read_json, require_inside
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
-
-FIXED = (
-    "task",
-    "seed",
-    "seeds",
-    "agent.name",
-    "agent.encoder",
-    "agent.rssm",
-    "agent.behaviour.units",
-    "agent.behaviour.actor_layers",
-    "agent.behaviour.critic_layers",
-    "agent.behaviour.reward_layers",
-    "agent.behaviour.cont_layers",
-    "agent.behaviour.bins",
-    "env.num",
-    "env.size",
-    "env.repeat",
-    "env.resize",
-    "env.time_limit",
-    "env.seed",
-    "env.atari",
-    "env.dmc",
-    "env.gray",
-    "env.stack",
-    "env.clip_reward",
-    "env.options",
-    "env.image_keys",
-    "env.vector_keys",
-    "run.mode",
-    "run.replay_context",
-)
-"""Options (or groups) that a stored run can't change: parameters, replay or scores would not fit."""
 
 PARTS = (
     *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
@@ -68,35 +37,6 @@ PARTS = (
     "wandb_id",
 )
 """What a run reads, writes and deletes in its directory."""
-
-SILENT = (
-    "logdir",
-    "init_from",
-    "resume",
-    "env.engine",
-    "env.workers",
-    "env.timeout_s",
-    "env.max_failures",
-    "run.steps",
-    "run.log_every",
-    "run.report_every",
-    "run.save_every",
-    "run.keep_last",
-    "run.keep_every",
-    "run.keep_best",
-    "run.grace_s",
-    "run.platform",
-    "run.compile_cache",
-    "run.progress",
-    "eval",
-    "parallel",
-    "logger",
-)
-"""Options that a continued run may change without a word; a change of any other one is reported."""
-
-
-def _among(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 class RunDir:
@@ -143,14 +83,14 @@ class RunDir:
         """Whether a run was started here."""
         return self.config.is_file()
 
-    def require(self) -> Config:
+    def require(self, *, trusted: bool = False) -> Config:
         """The config of the run found here; UserError when there is none."""
         if not self.exists():
             why = obstacle(self.config)
             why = f"config.yaml {why}" if why else "there is no config.yaml"
             raise UserError(f"--logdir {self.path}: no run here ({why}); give the folder of a run")
         self.check_links()
-        return self.load_config()
+        return self.load_config(trusted=trusted)
 
     def create(self) -> None:
         """Makes the directory and checks that it can be written to; UserError otherwise."""
@@ -243,14 +183,14 @@ class RunDir:
     def check(self, config: Config) -> list[str]:
         """Compares with the run found here: UserError for what can't change, notes for what does change."""
         changes = presets.diff(self.load_config(), config)
-        fixed = {key: change for key, change in changes.items() if _among(key, FIXED)}
+        fixed = {key: change for key, change in changes.items() if key in presets.marked(config, FIXED)}
         if fixed:
             raise UserError(
                 f"--logdir {self.path}: holds a run with other settings: {presets.describe_diff(fixed)}; "
                 "use those of the run (left), or another folder; to continue it as it is: "
                 f"dreamworld train {shlex.quote(str(self.path))}"
             )
-        told = {key: change for key, change in changes.items() if not _among(key, SILENT)}
+        told = {key: change for key, change in changes.items() if key not in presets.marked(config, SILENT)}
         return [
             f"continued with a change: {presets.describe_diff({key: change})}" for key, change in told.items()
         ]
@@ -284,9 +224,9 @@ class RunDir:
         if not self.config.is_file():
             self.save_config(config)
 
-    def load_config(self) -> Config:
-        """The config of the run."""
-        return presets.load_yaml(self.config)
+    def load_config(self, *, trusted: bool = False) -> Config:
+        """The config of the run; `trusted` lets one of somebody else name an agent whose code has to be imported."""
+        return presets.load_yaml(self.config, trusted=trusted)
 
     def away(self) -> str:
         """What became of a directory that is held: empty while it is in its place, else a clause for people."""

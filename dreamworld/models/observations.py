@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, math, nets
-from dreamworld.config import EncoderConfig
 from dreamworld.errors import UserError
-from dreamworld.types import Array, Key, Params, Space, Spaces
-
-REWARD_AND_FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+from dreamworld.options import EncoderConfig
+from dreamworld.types import FLAGS, Array, Key, Params, Space, Spaces
 
 
 def assign(spaces: Spaces, config: EncoderConfig) -> dict[str, str]:
@@ -24,7 +22,7 @@ def assign(spaces: Spaces, config: EncoderConfig) -> dict[str, str]:
     """
     chosen = {}
     for key in sorted(spaces):
-        if key in REWARD_AND_FLAGS:
+        if key in FLAGS:
             raise UserError(f"observation key {key!r} is reserved; rename it in the environment")
         name = _choose(key, spaces[key], config)
         if name:
@@ -124,10 +122,11 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class ObservationDecoder:
-    """Latent (deter, flat stoch) -> one distribution per observation key."""
+    """Feature [..., F] -> one distribution per observation key."""
 
     encoder: Encoder
-    blocks: int
+    grouped: int = 0  # entries at the front of a feature that enter images by a block-linear layer
+    blocks: int = 1  # of that layer
 
     @property
     def vector(self) -> nets.VectorDecoder:
@@ -142,35 +141,37 @@ class ObservationDecoder:
         channels = sum(shape[-1] for shape in shapes)
         height, width = shapes[0][:2]
         return nets.ImageDecoder(
-            (height, width), channels, config.depth, config.mults, config.kernel, config.units, self.blocks,
-            self.encoder.dtype,
+            (height, width), channels, config.depth, config.mults, config.kernel, config.units, self.grouped,
+            self.blocks, self.encoder.dtype,
         )  # fmt: skip
 
-    def init(self, key: Key, deter: Array, stoch: Array) -> Params:
+    def init(self, key: Key, feature: Array) -> Params:
         keys, params = jax.random.split(key), {}
         if self.encoder.keys("vector"):
-            params["vector"] = self.vector.init(keys[0], jnp.concatenate([stoch, deter], -1))["params"]
+            params["vector"] = self.vector.init(keys[0], self._turned(feature))["params"]
         if self.encoder.keys("image"):
-            params["image"] = self.image.init(keys[1], deter, stoch)["params"]
+            params["image"] = self.image.init(keys[1], feature)["params"]
         return params
 
-    def __call__(self, params: Params, deter: Array, stoch: Array) -> dict[str, Any]:
-        """deter [..., D], stoch [..., S*K] -> {key: distribution over [..., *shape]}; images in 0..1."""
+    def __call__(self, params: Params, feature: Array) -> dict[str, Any]:
+        """[..., F] -> {key: distribution over [..., *shape]}; images in 0..1."""
         out: dict[str, Any] = {}
         if self.encoder.keys("vector"):
-            out |= nets.apply(self.vector, params["vector"], jnp.concatenate([stoch, deter], -1))
+            out |= nets.apply(self.vector, params["vector"], self._turned(feature))
         keys = self.encoder.keys("image")
         if keys:
-            leading = deter.shape[:-1]
-            flat = lambda x: x.reshape((-1, x.shape[-1]))
-            images = nets.apply(self.image, params["image"], flat(deter), flat(stoch))
-            images = images.reshape((*leading, *images.shape[1:]))
+            images = nets.apply(self.image, params["image"], feature.reshape((-1, feature.shape[-1])))
+            images = images.reshape((*feature.shape[:-1], *images.shape[1:]))
             start = 0
             for key in keys:
                 channels = self.encoder.spaces[key].shape[-1]
                 out[key] = dists.SquaredImage(images[..., start : start + channels])
                 start += channels
         return out
+
+    def _turned(self, feature: Array) -> Array:
+        """The grouped entries last, where the reference has them."""
+        return jnp.concatenate([feature[..., self.grouped :], feature[..., : self.grouped]], -1)
 
 
 def target(space: Space, value: Array) -> Array:

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, nets, random, rollout
-from dreamworld.config import AgentConfig, RSSMConfig
+from dreamworld.contract import WorldOut
 from dreamworld.errors import UserError
 from dreamworld.models import observations
-from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, WorldOut
+from dreamworld.options import EncoderConfig, RSSMConfig
+from dreamworld.types import Array, Batch, Key, Params, Space, Spaces
 
 sg = jax.lax.stop_gradient
 
@@ -36,6 +37,9 @@ class Known(NamedTuple):
 class Recurrent(nn.Module):
     """Block GRU: (deter [B, D], stoch [B, S*K], action [B, A]) -> deter [B, D].
 
+    The embedding of the action, `in_action`, is not recurrent: with `embedded` the action is [B, hidden] already, so
+    that a sequence is embedded before its scan.
+
     r = sigmoid(reset); c = tanh(r * candidate); u = sigmoid(update - 1); deter' = u c + (1 - u) deter.
     """
 
@@ -52,17 +56,12 @@ class Recurrent(nn.Module):
             setattr(self, f"hidden{index}_norm", nets.RMSNorm())
         self.gates = nets.BlockLinear(3 * config.deter, config.blocks, self.dtype)
 
-    def __call__(self, deter: Array, stoch: Array, action: Array) -> Array:
-        return self.advance(deter, stoch, self.embed(action))
-
-    def embed(self, action: Array) -> Array:
-        """[..., A] -> [..., hidden]; not recurrent, so that a sequence is embedded before its scan."""
-        return self.in_action(action / sg(jnp.maximum(1.0, jnp.abs(action))))
-
-    def advance(self, deter: Array, stoch: Array, embedded: Array) -> Array:
-        """`__call__` after `embed`."""
+    def __call__(self, deter: Array, stoch: Array, action: Array, *, embedded: bool = False) -> Array:
         config = self.config
-        shared: Array | None = jnp.concatenate([self.in_deter(deter), self.in_stoch(stoch), embedded], -1)
+        embedded_action = action if embedded else self.in_action(limit(action))
+        shared: Array | None = jnp.concatenate(
+            [self.in_deter(deter), self.in_stoch(stoch), embedded_action], -1
+        )
         x = nets.to_blocks(deter.astype(self.dtype), config.blocks)
         for index in range(config.dyn_layers):
             x = getattr(self, f"hidden{index}")(x, shared).reshape(deter.shape)
@@ -95,17 +94,16 @@ class LatentHead(nn.Module):
 class RSSM:
     """The world model: encoder, dynamics (recurrent, prior, posterior), decoder, reward and continue head."""
 
-    agent: AgentConfig
+    config: RSSMConfig
     act_space: Spaces
     encoder: observations.Encoder
     decoder: observations.ObservationDecoder
+    reward: nets.TwoHotHead
+    cont: nets.BernoulliHead
+    discount: float  # what the continue head learns is the probability of going on times this
     context: int  # rows before the trained ones whose stored latents start the recurrence: 0 or 1
     dtype: Any
     at_once: bool  # weight gradients of the observe scan: of all steps at once
-
-    @property
-    def config(self) -> RSSMConfig:
-        return self.agent.rssm
 
     @property
     def recurrent(self) -> Recurrent:
@@ -118,16 +116,6 @@ class RSSM:
     @property
     def posterior(self) -> LatentHead:
         return LatentHead(self.config, self.config.posterior_layers, self.dtype)
-
-    @property
-    def reward(self) -> nets.TwoHotHead:
-        heads = self.agent.behaviour
-        return nets.TwoHotHead(heads.reward_layers, heads.units, heads.bins, self.dtype)
-
-    @property
-    def cont(self) -> nets.BernoulliHead:
-        heads = self.agent.behaviour
-        return nets.BernoulliHead(heads.cont_layers, heads.units, self.dtype)
 
     @property
     def latent_space(self) -> Spaces:
@@ -156,7 +144,7 @@ class RSSM:
         return {
             "encoder": encoder,
             "dynamics": dynamics,
-            "decoder": self.decoder.init(keys[4], state.deter, stoch),
+            "decoder": self.decoder.init(keys[4], feature),
             "reward": self.reward.init(keys[5], feature)["params"],
             "cont": self.cont.init(keys[6], feature)["params"],
         }
@@ -206,62 +194,60 @@ class RSSM:
         scan = rollout.scan_states_at_once if self.at_once else rollout.scan_states
         return rollout.time_first(scan(step, params["dynamics"], state, (rollout.time_first(known), noise)))
 
-    def imagine(self, params: Params, state: Latent, action: dict[str, Array], key: Key) -> Latent:
-        """The next state [B, ...] as the prior dreams it."""
+    def imagine(
+        self, params: Params, state: Latent, action: dict[str, Array], key: Key, temperature: Any = None
+    ) -> Latent:
+        """The next state [B, ...] as the prior dreams it; a `temperature` scales the noise of its samples."""
         embedded = self._embed(params, self._action(action))
         deter = self._advance(params, state, embedded)
-        return Latent(deter, dists.sample_onehot(self._prior(params, deter), _gumbel(key, state.stoch)))
+        noise = _gumbel(key, state.stoch)
+        noise = noise if temperature is None else noise * temperature
+        return Latent(deter, dists.sample_onehot(self._prior(params, deter), noise))
 
     def feature(self, params: Params, state: Latent) -> Array:
         """[deter, flat stoch] [..., F] in the compute dtype."""
         return jnp.concatenate([state.deter, _flat(state.stoch).astype(self.dtype)], -1)
 
     def predict(self, params: Params, feature: Array) -> tuple[dists.TwoHot, dists.Bernoulli]:
-        """Reward that arrived with the state; probability of continuing after it, times 1 - 1/horizon."""
+        """Reward that arrived with the state; probability of continuing after it, times the discount."""
         reward = nets.apply(self.reward, params["reward"], feature)
         return reward, nets.apply(self.cont, params["cont"], feature)
 
-    def decode(self, params: Params, state: Latent) -> dict[str, Any]:
+    def decode(self, params: Params, feature: Array) -> dict[str, Any]:
         """Distributions of the observations [..., *shape]."""
-        return self.decoder(params["decoder"], state.deter, _flat(state.stoch).astype(self.dtype))
+        return self.decoder(params["decoder"], feature)
 
-    def start(self, batch: Batch, carry: Latent) -> tuple[Latent, dict[str, Array]]:
+    def start(self, batch: Batch) -> tuple[Latent, dict[str, Array]]:
         """State and actions before the trained rows: ([B, ...], {key: [B, T, ...]}).
 
-        The state is the one stored with the context row, or the carry of the chunk before where this chunk is
-        its successor (`consec` > 0).
+        The state is the one stored with the context row; without one, zeros.
         """
         if not self.context:
             pad = lambda a: jnp.concatenate([jnp.zeros_like(a[:, :1]), a[:, :-1]], 1)
-            return carry, jax.tree.map(pad, batch.action)
+            return self.initial(None, batch.reward.shape[0]), jax.tree.map(pad, batch.action)
         row = self.context - 1
         stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], self.config.classes, dtype=jnp.float32)
         stored = Latent(batch.extras["latent/deter"][:, row].astype(self.dtype), stoch)
-        follows = batch.extras["consec"] > 0
-        state = jax.tree.map(
-            lambda kept, fresh: jnp.where(_expand(follows, fresh), kept, fresh), carry, stored
-        )
-        return state, {key: value[:, row:-1] for key, value in batch.action.items()}
+        return stored, {key: value[:, row:-1] for key, value in batch.action.items()}
 
-    def loss(
-        self, params: Params, batch: Batch, carry: Latent, key: Key
-    ) -> tuple[dict[str, Array], WorldOut]:
+    def loss(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], WorldOut]:
         """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
-        state, prev_action = self.start(batch, carry)
+        state, prev_action = self.start(batch)
         rows = trained_rows(batch, self.context)
         states, post = self.observe_sequence(params, state, prev_action, rows.obs, rows.is_first, key)
         prior = self._prior(params, states.deter)
         features = self.feature(params, states)
         losses, metrics = self._kl_losses(post, prior)
-        for name, dist in self.decode(params, states).items():
+        for name, dist in self.decode(params, features).items():
             losses[f"obs/{name}"] = dist.loss(observations.target(self.encoder.spaces[name], rows.obs[name]))
         reward, cont = self.predict(params, features)
         losses["reward"] = reward.loss(rows.reward)
-        discount = 1 - 1 / self.agent.behaviour.horizon
-        losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * discount)
-        entries = self.entries(states)
-        last = jax.tree.map(lambda x: x[:, -1], sg(states))
-        return losses, WorldOut(states, features, last, entries, metrics)
+        losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * self.discount)
+        return losses, WorldOut(states, features, self.entries(states), metrics)
+
+    def surprise(self, params: Params, state: Latent, post: Array) -> Array:
+        """KL of the posterior (log-probabilities [B, S, K]) from the prior of a state that was observed; [B] nats."""
+        return dists.categorical_kl(post, self._prior(params, state.deter)).sum(-1)
 
     def entries(self, state: Latent) -> dict[str, Array]:
         """What replay stores of a state."""
@@ -298,12 +284,13 @@ class RSSM:
         return Latent(deter, dists.sample_onehot(post, noise)), post
 
     def _embed(self, params: Params, action: Array) -> Array:
-        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], action, method="embed")
+        layer = nets.DenseNorm(self.config.hidden, self.dtype)
+        return nets.apply(layer, params["dynamics"]["recurrent"]["in_action"], limit(action))
 
     def _advance(self, params: Params, state: Latent, embedded: Array) -> Array:
         stoch = _flat(state.stoch).astype(self.dtype)
         inputs = (state.deter, stoch, embedded)
-        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], *inputs, method="advance")
+        return nets.apply(self.recurrent, params["dynamics"]["recurrent"], *inputs, embedded=True)
 
     def _prior(self, params: Params, deter: Array) -> Array:
         logits = nets.apply(self.prior, params["dynamics"]["prior"], deter)
@@ -316,8 +303,20 @@ class RSSM:
         return sum(space.size * (nets.class_count(space) or 1) for space in self.act_space.values())
 
 
+class Heads(NamedTuple):
+    """Sizes of the heads of reward and continuation."""
+
+    units: int
+    reward_layers: int
+    cont_layers: int
+    bins: int  # of the reward
+    discount: float  # factor of what the continue head learns
+
+
 def make_rssm(
-    config: AgentConfig,
+    config: RSSMConfig,
+    encoding: EncoderConfig,
+    heads: Heads,
     obs_space: Spaces,
     act_space: Spaces,
     *,
@@ -326,28 +325,33 @@ def make_rssm(
     at_once: bool = False,
 ) -> RSSM:
     """Builds the model; raises UserError for observations that no encoder takes."""
-    assignment = observations.assign(obs_space, config.encoder)
-    _check_blocks(config, images="image" in assignment.values())
+    assignment = observations.assign(obs_space, encoding)
+    _check_blocks(config, encoding, images="image" in assignment.values())
     spaces = {key: obs_space[key] for key in assignment}
-    encoder = observations.Encoder(config.encoder, spaces, assignment, dtype)
-    decoder = observations.ObservationDecoder(encoder, config.rssm.blocks)
-    return RSSM(config, act_space, encoder, decoder, context, dtype, at_once)
+    encoder = observations.Encoder(encoding, spaces, assignment, dtype)
+    decoder = observations.ObservationDecoder(encoder, config.deter, config.blocks)
+    reward = nets.TwoHotHead(heads.reward_layers, heads.units, heads.bins, dtype)
+    cont = nets.BernoulliHead(heads.cont_layers, heads.units, dtype)
+    return RSSM(config, act_space, encoder, decoder, reward, cont, heads.discount, context, dtype, at_once)
 
 
-def _check_blocks(config: AgentConfig, *, images: bool) -> None:
-    blocks, deter = config.rssm.blocks, config.rssm.deter
+def _check_blocks(config: RSSMConfig, encoding: EncoderConfig, *, images: bool) -> None:
+    blocks, deter = config.blocks, config.deter
     if deter % blocks:
         raise UserError(f"--agent.rssm.deter {deter} is not a multiple of --agent.rssm.blocks {blocks}")
-    channels = config.encoder.depth * config.encoder.mults[-1]
+    channels = encoding.depth * encoding.mults[-1]
     if images and channels % blocks:
         raise UserError(
             f"the image decoder starts from {channels} channels (--agent.encoder.depth times the last of "
             f"--agent.encoder.mults), which is not a multiple of --agent.rssm.blocks {blocks}"
         )
-    if config.rssm.classes > 256:
-        raise UserError(
-            f"--agent.rssm.classes {config.rssm.classes}: at most 256, replay stores them as bytes"
-        )
+    if config.classes > 256:
+        raise UserError(f"--agent.rssm.classes {config.classes}: at most 256, replay stores them as bytes")
+
+
+def limit(action: Array) -> Array:
+    """Actions [..., A] of at most 1 in size; the divisor has no gradient."""
+    return action / sg(jnp.maximum(1.0, jnp.abs(action)))
 
 
 def trained_rows(batch: Batch, context: int) -> Batch:

@@ -225,7 +225,7 @@ class Replay:
             return Draw(rows, kinds)
 
     def gather(self, draw: Draw) -> dict[str, np.ndarray]:
-        """Reads windows: row keys [B, L, ...], "row" int64 [B, L], "consec" int32 [B] (0: no continuation).
+        """Reads windows: row keys [B, L, ...] and "row", int64 [B, L].
 
         `is_first` is forced on the first row of each window. Raises LookupError if rows were evicted since
         the draw.
@@ -247,7 +247,6 @@ class Replay:
         result.update(unpack(self.layout.latent, latents))
         result["is_first"][:, 0] = True
         result["row"] = starts[:, None] + np.arange(self.length)
-        result["consec"] = np.zeros(batch, np.int32)
         return result
 
     def sample(self, batch: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from dreamworld import presets
 from dreamworld.config import Config
 from dreamworld.envs.resolve import resolve_apart
 from dreamworld.errors import UserError
-from dreamworld.sweep.spec import Spec
+from dreamworld.sweep.spec import Spec, known_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +58,11 @@ def expand(spec: Spec) -> list[Job]:
 
 
 def _job(spec: Spec, task: str, seed: int, chosen: dict[str, str]) -> Job:
-    variant = label(chosen)
+    variant = label(chosen, known_options(spec))
     folder = Path(*(slug(part) for part in (variant, task, f"seed{seed}") if part))
     logdir = spec.folder / folder
     values = {**spec.options, **chosen}
-    base = presets.apply(Config(), spec.configs)
+    base = presets.apply(Config(), spec.configs, str(values.get("agent.name", "")))
     config = presets.override(base, {**values, "task": task, "seed": seed, "logdir": str(logdir)}, spec.name)
     args = ["--configs", *spec.configs] if spec.configs else []
     args += ["--task", task, "--seed", str(seed), "--logdir", str(logdir)]
@@ -83,9 +83,8 @@ def check_tasks(jobs: Sequence[Job]) -> None:
         raise UserError(f"tasks: {problems[0][1]}{more}")
 
 
-def label(chosen: dict[str, str]) -> str:
+def label(chosen: dict[str, str], known: dict[str, Any]) -> str:
     """A grid point in words: `lr=0.0001, units=64`; whole keys where two options end alike."""
-    known = presets.options(Config)
     leaves = [key.rpartition(".")[2] for key in chosen]
     parts = []
     for (key, value), leaf in zip(chosen.items(), leaves, strict=True):

@@ -13,7 +13,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
 from dreamworld.lists import parse_seeds, split_items, split_list, split_names, split_pairs
-from dreamworld.values import options_text
+from dreamworld.values import Syntax, options_text
 
 OWN_KEYS = {"task": "tasks", "seed": "seeds"}  # options of a run that a sweep sets itself
 
@@ -190,18 +190,27 @@ def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise UserError(f"{source}: got {tree!r}, expects options such as `run.steps: 1e5`")
     flat: dict[str, Any] = {}
-    known = presets.options(Config)
+    texts = {key for key, hint in presets.options(Config).items() if isinstance(hint, Syntax)}
     for key, value in tree.items():
-        is_group = isinstance(value, Mapping) and prefix + key not in known
+        is_group = isinstance(value, Mapping) and prefix + key not in texts
         flat |= _flatten(value, source, f"{prefix}{key}.") if is_group else {prefix + key: value}
     return flat
+
+
+def known_options(spec: Spec) -> dict[str, Any]:
+    """The options of its runs, `{key: type}`: those of every agent that some of them train."""
+    names = spec.axes.get("agent.name") or (str(spec.options.get("agent.name", "")),)
+    known: dict[str, Any] = {}
+    for name in names:
+        known |= presets.options(presets.apply(Config(), spec.configs, name))
+    return known
 
 
 def _check(spec: Spec, source: str) -> None:
     for key, value in {**spec.options, **spec.axes, "slurm": spec.slurm, "logdir": str(spec.folder)}.items():
         text.check(f"{source}: {key}", key)
         text.check(f"{source}: {key}", value)
-    known = presets.options(Config)
+    known = known_options(spec)
     for key in [*spec.options, *spec.axes]:
         if key in OWN_KEYS or key in ("seeds", "logdir"):
             raise UserError(f"{source}: {key} belongs to the sweep; use {OWN_KEYS.get(key, key)}")
@@ -244,6 +253,7 @@ def parse(argv: Sequence[str]) -> Spec:
         if not values and key in FLAGS and hint is not bool:
             raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
         if key not in FLAGS:
+            key = "agent.name" if key == "agent" else key
             options[key] = split_list(values) if len(values) > 1 else values[0] if values else True
         elif key == "seeds":
             tree[key] = ",".join(split_list(values))

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from dreamworld import presets
 from dreamworld.errors import UserError
+from dreamworld.limits import SILENT
 from dreamworld.logging.locks import hold
-from dreamworld.logging.rundir import SILENT, RunDir, write_json
+from dreamworld.logging.rundir import RunDir, write_json
 from dreamworld.reading import BadFile, open_file, require_inside
 from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
@@ -56,7 +57,8 @@ def state_of(job: Job) -> State:
         rundir.check_apart()
         return "new"
     changes = presets.diff(rundir.load_config(), job.config)
-    loud = {key: change for key, change in changes.items() if not _silent(key)}
+    silent = presets.marked(job.config, SILENT)
+    loud = {key: change for key, change in changes.items() if key not in silent}
     if loud:
         raise UserError(
             f"{job.logdir} holds a run with other settings: {presets.describe_diff(loud)}; "
@@ -65,10 +67,6 @@ def state_of(job: Job) -> State:
     status = _status_of(job)
     done = status.get("state") == "finished" and (status.get("step") or 0) >= int(job.config.run.steps)
     return "finished" if done else "unfinished"
-
-
-def _silent(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in SILENT)
 
 
 def progress_of(job: Job) -> int:

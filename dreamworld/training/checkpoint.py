@@ -20,7 +20,7 @@ from dreamworld.errors import UserError
 from dreamworld.reading import BlockedFile
 from dreamworld.replay import patience
 from dreamworld.text import printable
-from dreamworld.training import snapshot, tensors
+from dreamworld.training import snapshot, tensors, upgrade
 
 log = logging.getLogger("dreamworld")
 
@@ -149,8 +149,10 @@ class Checkpointer:
 
     def _read(self, step: int, body: dict[str, Any], like: Any, subset: bool) -> Restored:
         folder = self.directory / str(step)
-        like = like(body["tensors"]) if callable(like) else like
-        if difference := tensors.difference(body["tensors"], like, subset=subset):
+        names = upgrade.stored_names(body)
+        stored = {name: body["tensors"][old] for name, old in names.items()}
+        like = like(stored) if callable(like) else like
+        if difference := tensors.difference(stored, like, subset=subset):
             raise UserError(f"checkpoint {folder} does not fit this agent: {difference}")
         process = _process()[0]
         if body["processes"] != _process()[1]:
@@ -162,7 +164,7 @@ class Checkpointer:
         if str(process) not in body["meta"]:
             raise snapshot.CorruptError(f"{snapshot.COMMIT} has no meta of process {process}")
         host = snapshot.read_tree(folder / f"host_{process}")
-        agent = _read_agent(folder / "agent", body["tensors"], like)
+        agent = _read_agent(folder / "agent", names, len(body["tensors"]), like)
         return Restored(agent, host, {**body["meta"][str(process)], "step": step}, body["score"])
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -391,12 +393,12 @@ class Checkpointer:
         self._messages.append(text)
 
 
-def _read_agent(folder: epath.Path, stored: tensors.Table, like: Any) -> Any:
+def _read_agent(folder: epath.Path, names: dict[str, str], count: int, like: Any) -> Any:
     """The tensors; CorruptError where Orbax can't read what lies there, whatever it says of that."""
     import jax
 
     try:
-        return tensors.read(folder, stored, like)
+        return tensors.read(folder, names, count, like)
     except (UserError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:

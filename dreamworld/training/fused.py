@@ -14,12 +14,13 @@ import jax.numpy as jnp
 
 from dreamworld import words
 from dreamworld.config import RunConfig
+from dreamworld.contract import Agent
 from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard
 from dreamworld.training.learner import ACT_STREAM, to_batch
 from dreamworld.training.refusals import refuse
-from dreamworld.types import FLAGS, Agent, Array, Key, Spaces, TrainState
+from dreamworld.types import FLAGS, Array, Key, Spaces, TrainState
 
 SAMPLE_STREAM = 4
 
@@ -97,17 +98,17 @@ class Fused:
         """The state before the first step."""
         agent, batch_size = self.agent, self.run.batch_size
         train = agent.init(key)
-        carry = agent.initial_train(train.params, batch_size)
+        carry = agent.phase.initial(train.params, batch_size)
         env_state, rows = self.env.reset(jax.random.split(env_key, self.num_envs))
         env_state, rows, _ = refuse(env_state, rows, None)
         replay = device.init(self.spaces, self.num_envs, self.capacity)
         batch, _ = jax.eval_shape(self.sample, replay, key)
-        health = jax.eval_shape(agent.update, train, carry, batch)[2].health
+        health = jax.eval_shape(agent.phase.update, train, carry, batch)[2].health
         return FusedState(
             train,
             carry,
             guard.init_guard(batch, health, carry),
-            agent.initial(train.params, self.num_envs),
+            agent.initial(agent.acting(train), self.num_envs),
             env_state,
             rows,
             replay,
@@ -138,15 +139,16 @@ class Fused:
         """A batch and where it lies; every chunk starts from its own stored latents."""
         batch_size = self.run.batch_size
         windows, place = device.sample(replay, batch_size, self.length, key)
-        rows: dict[str, Any] = {**windows, "consec": jnp.zeros((batch_size,), jnp.int32)}
-        return to_batch(rows), place
+        return to_batch(windows), place
 
     def _advance(self, state: FusedState, root: Key) -> tuple[FusedState, Rows]:
         """One vector step: act, store, step."""
         rows = state.rows
         key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), state.iteration)
         obs = {**rows.obs, "is_first": rows.is_first}
-        act, action, entries = self.agent.act(state.train.params, state.act, obs, key, mode="sample")
+        act, action, entries = self.agent.act(
+            self.agent.acting(state.train), state.act, obs, key, mode="sample"
+        )
         going = ~rows.is_last
         action = {k: jnp.where(going.reshape((-1,) + (1,) * (a.ndim - 1)), a, 0) for k, a in action.items()}
         stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
@@ -161,7 +163,7 @@ class Fused:
 
     def _learn(self, state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
         """One update on a fresh batch, its latents written back at once."""
-        update = guard.guarded(self.agent.update, self.run.nan_policy, self.run.nan_limit)
+        update = guard.guarded(self.agent.phase.update, self.run.nan_policy, self.run.nan_limit)
         batch, place = self.sample(state.replay, key)
         watch, train, carry, output = update(state.guard, state.train, state.carry, batch)
         replay = device.write_back(state.replay, place, output.writeback)

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from dreamworld import dream
+from dreamworld.contract import Agent
 from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
 from dreamworld.training import guard, saved, tensors
@@ -20,7 +22,7 @@ from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Loop
 from dreamworld.training.refusals import Refusals
 from dreamworld.training.stops import Stop, raise_first
-from dreamworld.types import Agent, Spaces, TimeStep
+from dreamworld.types import Spaces, TimeStep
 
 SHOWN = 5  # refused rows of a chunk that are described
 
@@ -36,14 +38,19 @@ class FusedLearner:
     def __init__(self, agent: Agent, env: Any, spaces: Spaces, config: Any, *, capacity: int):
         self.agent, self.config = agent, config
         self.rounds = schedule(config.run, config.env.num)
-        self.program = program = Fused(agent, env, spaces, config.run, config.env.num, capacity)
+        self.program = Fused(agent, env, spaces, config.run, config.env.num, capacity)
         self._root, env_key = self._keys()
         init, self._collect, self._train = self._compile()
         self._state: FusedState = init(self._root, env_key)
-        self._report = jax.jit(
-            lambda params, replay, key: agent.report(params, program.sample(replay, key)[0], key)
-        )
+        self._report = jax.jit(self._report_fn)
         self._chunk: Chunk | None = None
+
+    def _report_fn(self, params: Any, replay: device.DeviceReplay, key: Any) -> dict[str, Any]:
+        agent, batch = self.agent, self.program.sample(replay, key)[0]
+        if agent.simulator is None:
+            return {}
+        context = agent.phase.window.context
+        return dream.report(agent.simulator, agent.obs_space, params["world"], batch, context, key)
 
     def _keys(self) -> tuple[Any, Any]:
         """The root key of the run, and that of its environments."""
@@ -71,8 +78,8 @@ class FusedLearner:
 
     @property
     def act_params(self) -> Any:
-        """Parameters that act."""
-        return self.snapshot().train.params
+        """What acting needs."""
+        return self.agent.acting(self.snapshot().train)
 
     @property
     def guard(self) -> guard.GuardState:
@@ -111,7 +118,7 @@ class FusedLearner:
     def report_on(self, state: FusedState, root: Any, step: int) -> dict[str, np.ndarray]:
         """`report` with the state and root key of one seed given."""
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
-        return jax.device_get(self._report(state.train.params, state.replay, key))
+        return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))
 
     def check(self) -> guard.Report | None:
         """What the numerical guard caught; waits for the device."""

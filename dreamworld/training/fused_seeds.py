@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dreamworld import parallel
 from dreamworld.config import Config
+from dreamworld.contract import Agent
 from dreamworld.parallel import Layout
 from dreamworld.replay.device import DeviceReplay
 from dreamworld.training import guard
@@ -21,7 +22,7 @@ from dreamworld.training.fused_loop import Chunks, FusedLearner, FusedLoop, keys
 from dreamworld.training.loop import Loop
 from dreamworld.training.seeds import Lockstep
 from dreamworld.training.stops import Stop
-from dreamworld.types import Agent, Spaces, TrainState
+from dreamworld.types import Spaces, TrainState
 
 # What has a leading seed axis. Counts are the same for all seeds: with one of their own, writing a row would scatter.
 SEEDED = FusedState(True, True, True, True, True, True, DeviceReplay(True, False), False)  # type: ignore[arg-type]
@@ -159,8 +160,8 @@ class FusedSeedView:
 
     @property
     def act_params(self) -> Any:
-        """A copy of this seed's parameters on one device."""
-        return self._learner.part(self._index, self._learner.snapshot().train.params, True)
+        """A copy of what acting needs of this seed, on one device."""
+        return self.agent.acting(self.state)
 
     def snapshot(self) -> FusedState:
         """This seed alone, as a run of one seed saves it."""

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import flops, parallel
+from dreamworld import dream, flops, parallel
 from dreamworld.config import ParallelConfig
+from dreamworld.contract import Agent
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
-from dreamworld.types import Agent, Array, Batch, Mode, Output, TimeStep, TrainState
+from dreamworld.types import FLAGS, Array, Batch, Mode, Output, TimeStep, TrainState
 
-FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 ACT_STREAM, REPORT_STREAM, HOST_STREAM = 1, 2, 3  # random streams of a run, beside the learner's own
 
 # Parameters from which several seeds on a CPU update in turn rather than side by side: 4 seeds of size1m (0.64 M) do
@@ -66,6 +66,7 @@ class Learner:
         layout: Layout | None = None,
     ):
         self.agent = agent
+        self.phase = agent.phase
         self.num_envs = num_envs
         self.layout = layout = layout or parallel.make_layout(ParallelConfig(data=1), batch_size=batch_size)
         over_seeds = functools.partial(jax.vmap, spmd_axis_name="seed")
@@ -78,12 +79,12 @@ class Learner:
         like = jax.eval_shape(lift(agent.init), root)
         self.shardings = layout.train_state(like)
         self.state = jax.jit(lift(agent.init), out_shardings=self.shardings)(root)
-        first = lift(lambda params: agent.initial_train(params, batch_size))
+        first = lift(lambda params: self.phase.initial(params, batch_size))
         self.carry = jax.jit(first, out_shardings=layout.rows)(self.state.params)
         self.guard: guard.GuardState | None = None
         self.batch: Batch | None = None  # the last one trained on, for reports
         self._make_acting()
-        step = guard.guarded(agent.update, nan_policy, nan_limit)
+        step = guard.guarded(self.phase.update, nan_policy, nan_limit)
         self._step = layout.known_to(in_turn(step) if self._seeds_in_turn() else lift(step))
         self._update: Any = None
         self._flops = 0
@@ -102,7 +103,7 @@ class Learner:
         initial = self._lift(lambda params: self.agent.initial(params, self.num_envs))
         self._act_initial = jax.jit(initial, out_shardings=sharding)
         self._act = jax.jit(self._act_fn, static_argnames="mode", donate_argnums=1, out_shardings=sharding)
-        self._report = jax.jit(self.agent.report)
+        self._report = jax.jit(self._report_fn)
         process = jax.process_index()
         fold = lambda root: jax.random.fold_in(jax.random.fold_in(root, HOST_STREAM), process)
         self._act_root = np.asarray(self._lift(fold)(self.root)) if process else self.root
@@ -119,11 +120,12 @@ class Learner:
 
     @property
     def act_params(self) -> Any:
-        """Parameters on the devices that act; nothing is copied."""
+        """What acting needs, on the devices that act; nothing is copied."""
+        acting = self.agent.acting(self.state)
         if self._act_mesh is None:
-            return self.state.params
+            return acting
         if self._act_params is None:
-            self._act_params = parallel.view(self.state.params, self._act_mesh)
+            self._act_params = parallel.view(acting, self._act_mesh)
         return self._act_params
 
     def act(self, step: TimeStep, iteration: int) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -225,6 +227,12 @@ class Learner:
 
         return self._lift(one)(params, carry, obs, root)
 
+    def _report_fn(self, params: Any, batch: Batch, key: Any) -> dict[str, Array]:
+        agent, context = self.agent, self.phase.window.context
+        if agent.simulator is None:
+            return {}
+        return dream.report(agent.simulator, agent.obs_space, params["world"], batch, context, key)
+
     def set_update(self, program: Any) -> None:
         """Uses a compiled `jit_update` (of this agent and layout) from now on."""
         self._update = program
@@ -234,7 +242,7 @@ class Learner:
         seeds = self.layout.seeds
         strip = lambda x: jax.ShapeDtypeStruct(x.shape[1:] if seeds else x.shape, x.dtype)
         state, carry, batch = jax.tree.map(strip, (self.state, self.carry, batch))
-        health = jax.eval_shape(self.agent.update, state, carry, batch)[2].health
+        health = jax.eval_shape(self.phase.update, state, carry, batch)[2].health
 
         def empty() -> guard.GuardState:
             single = guard.init_guard(batch, health, carry)

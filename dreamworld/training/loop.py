@@ -241,7 +241,7 @@ class Loop:
                 yield
             return
         self._compiled.add(program)
-        text = describe_compiling(self.config.agent.rssm.deter, bool(self.config.run.compile_cache))
+        text = describe_compiling(self.config.agent.width, bool(self.config.run.compile_cache))
         with self.pause("compile", "compile", text if program == "update" else ""):
             yield
         self.progress.speed.restart()  # before the first update a step is less work
@@ -439,7 +439,7 @@ class Loop:
         if not self.replay.ready:  # damage took its rows: collect again before the next update
             self.counters.first_update = -1
         if not resized:
-            self.pipeline.restore_pending([rows for rows in host["pending"] if self._fits(rows)])
+            self.pipeline.restore_pending([self._known(rows) for rows in host["pending"] if self._fits(rows)])
         return notes + problems + self._restore_env(host)
 
     def check_saved(self, restored: Restored) -> None:
@@ -479,6 +479,10 @@ class Loop:
         self.metrics.restore(host["metrics"])
         iteration_steps = self.env.num_envs * self.team.count
         return self.counters.settle(self.config.run.train_ratio, self.batch_rows, iteration_steps)
+
+    def _known(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch without what earlier versions had in it."""
+        return {key: value for key, value in rows.items() if key == "row" or key in self.replay.layout.spaces}
 
     def _fits(self, rows: dict[str, np.ndarray]) -> bool:
         """Whether a batch that was drawn before a restart has the shape of this session's batches."""

@@ -86,14 +86,12 @@ def _check_episodes(episodes: Fields, num_envs: int) -> None:
 
 
 def _check_batch(batch: Fields, spaces: Spaces) -> None:
-    """A batch as replay draws it: rows [B, L, ...] of the spaces, their ids and `consec` [B]."""
-    if set(batch) != {*spaces, "row", "consec"}:
+    """A batch as replay draws it: rows [B, L, ...] of the spaces and their ids. Version 0.1 had `consec` [B], too."""
+    if set(batch) - {"consec"} != {*spaces, "row"}:
         raise BadFile(batch.path, f"{batch.where} has not the keys of a batch")
     leading = _array(batch, "row").shape
     if len(leading) != 2 or _array(batch, "row").dtype != np.int64:
         raise batch.bad("row", "ids of rows")
-    if _array(batch, "consec").shape != leading[:1]:
-        raise batch.bad("consec", "a number for each window")
     for key, space in spaces.items():
         array = _array(batch, key, numbers=False)
         if array.shape != (*leading, *space.shape) or array.dtype.name != space.dtype:

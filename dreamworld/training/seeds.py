@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import parallel
+from dreamworld.contract import Agent
 from dreamworld.logging.metrics import Metrics
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
 from dreamworld.training.learner import Learner, to_batch
 from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
 from dreamworld.training.stops import Stop, raise_first
-from dreamworld.types import Agent, Batch, Output, TimeStep, TrainState
+from dreamworld.types import Batch, Output, TimeStep, TrainState
 
 PARALLEL_ENGINES = (
     "process",
@@ -64,8 +65,8 @@ class SeedView:
 
     @property
     def act_params(self) -> Any:
-        """A copy of this seed's parameters on one device."""
-        return jax.device_put(self.state.params, self._layout.acting().devices.flat[0])
+        """A copy of what acting needs of this seed, on one device."""
+        return jax.device_put(self.agent.acting(self.state), self._layout.acting().devices.flat[0])
 
     @property
     def update_flops(self) -> float:

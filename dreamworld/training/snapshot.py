@@ -29,7 +29,7 @@ from dreamworld.reading import INT64, BadFile, BlockedFile
 from dreamworld.replay import patience
 
 COMMIT = "snapshot.json"
-FORMAT = 1
+FORMAT = 2  # 1: until 0.1, see `upgrade`
 BLOCK = 1 << 22  # bytes read at a time while checking
 PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
 STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a snapshot's folder

@@ -53,8 +53,9 @@ def make_update(
             gradient, (state.params, state.slow, state.stats, key), (carry, batch)
         )
         health = {name: ~flag for name, flag in broken.items()} | _health(grads)
-        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
+        with jax.named_scope("optimizer"):
+            changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, changes)
         new = TrainState(params, opt_state, update_slow(state.slow, params), stats, state.step + 1, state.key)
         healthy = jnp.stack(list(health.values())).all()
         keep = lambda fresh, old: jnp.where(healthy, fresh, old)

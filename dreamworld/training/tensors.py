@@ -121,16 +121,19 @@ def write(writer: Any, path: epath.Path, tree: Any) -> None:
     writer.save(path, args=ocp.args.PyTreeSave(_stored(flatten(tree))))
 
 
-def read(path: epath.Path, stored: Table, like: Any) -> Any:
-    """Reads the tensors of `like` into its structure, shardings and array kinds."""
+def read(path: epath.Path, names: dict[str, str], count: int, like: Any) -> Any:
+    """Reads the tensors of `like` into its structure, shardings and array kinds.
+
+    `names` maps each to its name among the `count` that are stored.
+    """
     import orbax.checkpoint as ocp
 
     named = {name: _target(leaf) for name, leaf in flatten(like).items()}
-    wanted = {name: leaf for name, leaf in named.items() if np.prod(leaf.shape, dtype=int) > 0}
+    wanted = {names[name]: leaf for name, leaf in named.items() if np.prod(leaf.shape, dtype=int) > 0}
     args = ocp.args.PyTreeRestore(
         item=wanted,
         restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-        partial_restore=len(wanted) < len(stored),
+        partial_restore=len(wanted) < count,
     )
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
     with ocp.Checkpointer(handler) as reader:
@@ -138,7 +141,7 @@ def read(path: epath.Path, stored: Table, like: Any) -> Any:
             _check_memory(wanted)
             _check_blocks(handler.metadata(path).tree, wanted)
         found = reader.restore(path, args=args) if wanted else {}
-    leaves = [found[name] if name in found else _empty(leaf) for name, leaf in named.items()]
+    leaves = [found[names[name]] if names[name] in found else _empty(leaf) for name, leaf in named.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

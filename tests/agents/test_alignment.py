@@ -14,10 +14,11 @@ import optax
 import pytest
 
 from dreamworld import math, optim
-from dreamworld.config import OptimConfig, ReplayConfig
+from dreamworld.config import ReplayConfig
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.vector.inprocess import InProcess
-from dreamworld.models.rssm import make_rssm
+from dreamworld.models.rssm import Heads, make_rssm
+from dreamworld.options import OptimConfig
 from dreamworld.replay import Replay
 from dreamworld.testing import TINY
 from dreamworld.training.learner import to_batch
@@ -27,7 +28,8 @@ from dreamworld.types import Space
 OBS = {"clock": Space((1,), "float32")}  # says nothing of the action
 ACT = {"pick": Space((), "int32", classes=3)}
 ENVS, STEPS, BATCH, LENGTH, UPDATES = 4, 1000, 16, 8, 300
-WORLD = make_rssm(TINY, OBS, ACT, context=1, dtype=jnp.float32)
+HEADS = Heads(units=8, reward_layers=1, cont_layers=1, bins=255, discount=1 - 1 / 333)
+WORLD = make_rssm(TINY.rssm, TINY.encoder, HEADS, OBS, ACT, context=1, dtype=jnp.float32)
 OPTIMIZER = optim.make_optimizer(OptimConfig(lr=1e-2, warmup=0))
 
 
@@ -93,7 +95,7 @@ def fill(rows, shift):
 @jax.jit
 def learn(params, opt_state, batch, key):
     def total(params):
-        losses, out = WORLD.loss(params, batch, WORLD.initial(params, BATCH), key)
+        losses, out = WORLD.loss(params, batch, key)
         reward, cont = WORLD.predict(params, out.features)
         return sum(loss.mean() for loss in losses.values()), (losses, reward.mean(), cont.mean())
 

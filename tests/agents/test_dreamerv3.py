@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamworld import cli
+from dreamworld import cli, dream
 from dreamworld.agents import make_agent
-from dreamworld.agents.dreamerv3 import make_loss, open_loop_report, report_context, sum_losses
-from dreamworld.config import LossConfig
+from dreamworld.agents.dreamerv3.agent import make_loss, make_simulator, sum_losses
+from dreamworld.contract import modules
 from dreamworld.errors import UserError
 from dreamworld.models.rssm import trained_rows
+from dreamworld.options import LossConfig
 from dreamworld.scripts import golden
 from dreamworld.testing import TINY, tiny_config
 from dreamworld.types import Space
@@ -52,10 +53,10 @@ def test_parameter_counts_equal_the_reference(size, obs_space):
 
 def test_parameter_counts_of_each_module_equal_the_reference():
     agent = make_agent(cli.parse(["--configs", "size1m"]), IMAGE, CONTINUOUS)
-    modules = agent.modules(jax.eval_shape(agent.init, KEY).params)
+    found = modules(jax.eval_shape(agent.init, KEY).params)
     expected = {"encoder": 14_304, "dynamics": 376_704, "decoder": 80_595, "reward": 57_663}
     expected |= {"cont": 41_153, "actor": 50_316, "critic": 66_111}
-    assert {name: count(params) for name, params in modules.items()} == expected
+    assert {name: count(params) for name, params in found.items()} == expected
 
 
 def test_the_defaults_are_size200m():
@@ -99,7 +100,11 @@ def gradients(vector):
 @pytest.mark.parametrize("name", TAUGHT)
 def test_each_loss_teaches_exactly_its_modules(gradients, name):
     params, slow = gradients[name]
-    taught = {module for module, tree in params.items() if any(leaf.any() for leaf in jax.tree.leaves(tree))}
+    taught = {
+        module
+        for module, tree in modules(params).items()
+        if any(leaf.any() for leaf in jax.tree.leaves(tree))
+    }
     assert taught == TAUGHT[name]
     assert not any(leaf.any() for leaf in jax.tree.leaves(slow))
 
@@ -199,30 +204,28 @@ def test_a_nan_in_an_observation_changes_nothing_and_is_named(mixed):
     for kept, before in zip(jax.tree.leaves((state, new_carry)), jax.tree.leaves((mixed.state, carry))):
         np.testing.assert_array_equal(kept, before)
     bad = {name for name, finite in output.health.items() if not finite}
-    assert {"loss/obs/vector", "loss/total", "grad/encoder/vector/mlp/layer0/linear/kernel"} <= bad
+    assert {"loss/obs/vector", "loss/total", "grad/world/encoder/vector/mlp/layer0/linear/kernel"} <= bad
     assert not any(
-        name.startswith("grad/") and name.removeprefix("grad/") not in golden.norms(state.params)
-        for name in bad
+        name.startswith("grad/") and name.split("/", 2)[2] not in golden.norms(state.params) for name in bad
     )
     for name, value in output.writeback.items():
         np.testing.assert_array_equal(value, mixed.batch.extras[name][:, 1:])
 
 
 def test_written_back_latents_are_those_of_the_parameters_before_the_update(vector):
-    state, carry, output = vector.first()
+    state, _, output = vector.first()
     world_key, _ = jax.random.split(jax.random.fold_in(jnp.asarray(vector.state.key), 0))
     forward = jax.jit(vector.world.loss)
-    _, out = forward(vector.state.params, vector.batch, vector.initial(), world_key)
+    _, out = forward(vector.state.params["world"], vector.batch, world_key)
     np.testing.assert_array_equal(output.writeback["latent/stoch"], out.entries["latent/stoch"])
     np.testing.assert_allclose(output.writeback["latent/deter"], out.entries["latent/deter"], atol=1e-6)
-    _, after = forward(state.params, vector.batch, vector.initial(), world_key)
+    _, after = forward(state.params["world"], vector.batch, world_key)
     assert np.abs(after.entries["latent/deter"] - output.writeback["latent/deter"]).max() > 1e-4
-    np.testing.assert_array_equal(carry.deter, output.writeback["latent/deter"][:, -1])
 
 
 def test_the_slow_critic_follows_the_critic_after_the_step(vector):
     state, _, _ = vector.first()
-    kernel = lambda tree: np.asarray(tree["critic"]["out"]["kernel"], np.float64)
+    kernel = lambda tree: np.asarray(tree["behaviour"]["critic"]["out"]["kernel"], np.float64)
     moved = kernel(state.slow) - kernel(vector.state.slow)
     step = kernel(state.params) - kernel(vector.state.params)
     assert np.abs(step).max() > 1e-3
@@ -241,9 +244,8 @@ def test_bfloat16_keeps_parameters_moments_and_losses_in_float32():
     agent = make_agent(config, golden.OBS, golden.ACT)
     tiny = golden.make_recorded(golden.OBS, golden.ACT, config)
     state = jax.eval_shape(agent.init, KEY)
-    carry = jax.eval_shape(lambda: tiny.initial())
-    assert carry.deter.dtype == jnp.bfloat16
-    new, new_carry, output = jax.eval_shape(agent.update, state, carry, tiny.batch)
+    carry = ()
+    new, new_carry, output = jax.eval_shape(agent.phase.update, state, carry, tiny.batch)
     kinds = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
     assert kinds((new, new_carry)) == kinds((state, carry))
     floats = {
@@ -299,7 +301,7 @@ def test_greedy_actions_do_not_depend_on_the_action_noise(acting):
     state, greedy, _ = act(params, carry, obs, KEY, mode="greedy")
     feature = jnp.concatenate([state[0].deter, state[0].stoch.reshape(3, -1)], -1)
     _, behaviour = golden.dreamerv3.make_parts(golden.CONFIG, golden.OBS, golden.ACT)
-    policy = behaviour.policy(params, feature)
+    policy = behaviour.policy(params["behaviour"], feature)
     np.testing.assert_allclose(greedy["move"], policy["move"].mu, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(greedy["pick"], policy["pick"].mode())
     _, sampled, _ = act(params, carry, obs, KEY)
@@ -308,7 +310,9 @@ def test_greedy_actions_do_not_depend_on_the_action_noise(acting):
 
 @pytest.fixture(scope="module")
 def report(vector):
-    compiled = jax.jit(lambda batch: open_loop_report(vector.world, vector.state.params, batch, KEY))
+    simulator, spaces = make_simulator(vector.world), vector.world.encoder.spaces
+    params = vector.state.params["world"]
+    compiled = jax.jit(lambda batch: dream.report(simulator, spaces, params, batch, 1, KEY))
     return lambda batch: jax.device_get(compiled(batch))
 
 
@@ -320,7 +324,7 @@ def test_reports_show_truth_and_dream_of_the_trained_rows(vector, report):
 
 
 def test_dreams_see_actions_but_no_observations_after_their_context(vector, report):
-    half = 1 + report_context(4)
+    half = 1 + dream.report_context(4)
     obs, action = (
         tree[key].copy() for tree, key in ((vector.batch.obs, "vector"), (vector.batch.action, "action"))
     )

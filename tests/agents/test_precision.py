@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import cli
-from dreamworld.agents import dreamerv3
+from dreamworld.agents.dreamerv3 import agent as dreamerv3
 from dreamworld.benchmarks import update
 
 
@@ -17,7 +17,7 @@ def gradients(precision, at_once):
     agent = update.make_synthetic_agent(config, flags)
     batch = update.synthetic_batch(agent, config.run.batch_size, config.run.batch_length + 1)
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
-    carry = agent.initial_train(state.params, config.run.batch_size)
+    carry = agent.phase.initial(state.params, config.run.batch_size)
     loss = dreamerv3.make_loss(
         *dreamerv3.make_parts(config, agent.obs_space, agent.act_space), config.agent.loss
     )

@@ -10,9 +10,10 @@ import pytest
 
 from dreamworld import math, nets, rollout
 from dreamworld.behaviours.actor_critic import ActorCritic
-from dreamworld.config import ActorCriticConfig
+from dreamworld.contract import WorldOut
+from dreamworld.options import ActorCriticConfig
 from dreamworld.testing import centre_bins, random_params
-from dreamworld.types import Batch, Space, WorldOut
+from dreamworld.types import Batch, Space
 
 KEY = jax.random.PRNGKey(0)
 B, T, H, F = 2, 5, 4, 6
@@ -38,10 +39,10 @@ class Toy:
 
     def imagine(self, params, state, action, key):
         push = nets.concat_actions(ACT, action, jnp.float32)  # [N, 5]
-        return params["world"] * state + jnp.pad(push, ((0, 0), (0, F - 5)))
+        return params * state + jnp.pad(push, ((0, 0), (0, F - 5)))
 
     def predict(self, params, feature):
-        return Point(3 * feature[..., 0]), Point(jax.nn.sigmoid(params["world"] * feature[..., 1]))
+        return Point(3 * feature[..., 0]), Point(jax.nn.sigmoid(params * feature[..., 1]))
 
 
 def make(**changes):
@@ -59,7 +60,7 @@ def init_random(seed, at):
 
 
 PARAMS = init_random(0, 131)
-PARAMS["world"] = np.float32(0.9)
+WORLD = np.float32(0.9)  # the parameter of the toy world
 SLOW = init_random(1, 118)
 STATS = math.Percentiles(jnp.float32(-1.0), jnp.float32(2.0))
 
@@ -73,7 +74,7 @@ def make_batch() -> Any:
     reward: Any = random.normal(size=(B, T)).astype(np.float32)
     features: Any = random.normal(size=(B, T, F)).astype(np.float32)
     batch = Batch({}, {}, reward, *(jnp.asarray(x) for x in (flags, last, terminal)), extras={})
-    return batch, WorldOut(features, features, None, {}, {})
+    return batch, WorldOut(features, features, {}, {})
 
 
 BATCH, OUT = make_batch()
@@ -81,7 +82,11 @@ BATCH, OUT = make_batch()
 
 def make_loss(behaviour):
     toy: Any = Toy()
-    return jax.jit(lambda *inputs: behaviour.loss(*inputs[:3], toy, *inputs[3:], KEY))
+
+    def loss(params, slow, stats, out, batch, world=WORLD):
+        return behaviour.loss(params, slow, stats, toy, world, out, batch, KEY)
+
+    return jax.jit(loss)
 
 
 LOSS = make_loss(BEHAVIOUR)
@@ -89,8 +94,8 @@ LOSS = make_loss(BEHAVIOUR)
 
 def dream():
     """The trajectory that the loss imagines: features [H+1, N, F] and actions, in float64."""
-    policy = lambda state, key: BEHAVIOUR.act(PARAMS, state, key)
-    advance = lambda state, action, key: Toy().imagine(PARAMS, state, action, key)
+    policy = lambda state, key: BEHAVIOUR.choose(PARAMS, state, key)
+    advance = lambda state, action, key: Toy().imagine(WORLD, state, action, key)
     roll = jax.jit(lambda start: rollout.imagine(advance, policy, start, H, KEY))
     return roll(OUT.states.reshape(-1, F))
 
@@ -204,19 +209,19 @@ def test_replay_value_loss_equals_numpy():
 
 @pytest.fixture(scope="module")
 def gradients():
-    """{loss: (gradient by parameters, by slow critic, by features of the world model)}."""
+    """{loss: (gradient by parameters, by slow critic, by features of the world model, by its parameter)}."""
     loss = make_loss(BEHAVIOUR)
 
     @jax.jit
-    def compute(params, slow, features):
-        def total(params, slow, features, name):
+    def compute(params, slow, features, world):
+        def total(params, slow, features, world, name):
             out = OUT._replace(states=features, features=features)
-            return loss(params, slow, STATS, out, BATCH)[0][name].mean()
+            return loss(params, slow, STATS, out, BATCH, world)[0][name].mean()
 
         names = ("actor", "critic", "replay_value")
-        return {name: jax.grad(total, (0, 1, 2))(params, slow, features, name) for name in names}
+        return {name: jax.grad(total, (0, 1, 2, 3))(params, slow, features, world, name) for name in names}
 
-    return compute(PARAMS, SLOW, OUT.features)
+    return compute(PARAMS, SLOW, OUT.features, WORLD)
 
 
 def moves(tree):
@@ -228,7 +233,7 @@ def moves(tree):
     [("actor", "actor", "critic"), ("critic", "critic", "actor"), ("replay_value", "critic", "actor")],
 )
 def test_each_loss_teaches_its_own_network_and_never_the_slow_critic(gradients, name, learns, rests):
-    params, slow, _ = gradients[name]
+    params, slow, _, _ = gradients[name]
     assert moves(params[learns])
     assert not moves(params[rests])
     assert not moves(slow)
@@ -236,11 +241,11 @@ def test_each_loss_teaches_its_own_network_and_never_the_slow_critic(gradients, 
 
 def test_only_the_replay_value_loss_reaches_the_world_model(gradients):
     for name in ("actor", "critic"):
-        params, _, features = gradients[name]
-        assert not moves(features) and not moves(params["world"])
-    params, _, features = gradients["replay_value"]
+        _, _, features, world = gradients[name]
+        assert not moves(features) and not moves(world)
+    _, _, features, world = gradients["replay_value"]
     assert np.abs(features[:, :-1]).max() > 0
-    assert not moves(features[:, -1:]) and not moves(params["world"])
+    assert not moves(features[:, -1:]) and not moves(world)
     assert not moves(features[0, 1]) and not moves(features[1, 1])  # last rows of episodes have no weight
 
 
@@ -274,10 +279,10 @@ def test_the_slow_critic_starts_as_a_copy_and_moves_by_its_rate():
 def test_greedy_actions_are_modes_and_sampled_ones_vary():
     feature = jnp.asarray(np.tile(OUT.features[0, 0], (200, 1)))
     policy = BEHAVIOUR.policy(PARAMS, feature)
-    greedy = BEHAVIOUR.act(PARAMS, feature, KEY, mode="greedy")
+    greedy = BEHAVIOUR.choose(PARAMS, feature, KEY, mode="greedy")
     np.testing.assert_array_equal(greedy["move"], policy["move"].mu)
     np.testing.assert_array_equal(greedy["pick"], np.argmax(policy["pick"].logits, -1))
-    sampled = BEHAVIOUR.act(PARAMS, feature, KEY)
+    sampled = BEHAVIOUR.choose(PARAMS, feature, KEY)
     assert np.std(sampled["move"], 0).min() > 0.05 and len(np.unique(sampled["pick"])) > 1
     assert sampled["pick"].dtype == jnp.int32 and sampled["move"].dtype == jnp.float32
 
@@ -286,7 +291,7 @@ def test_action_keys_are_sampled_from_different_noise():
     twins = {"a": Space((3,), "float32"), "b": Space((3,), "float32")}
     behaviour = ActorCritic(CONFIG, twins, jnp.float32)
     params = jax.tree.map(np.zeros_like, random_params(lambda key: behaviour.init(jnp.zeros((1, F)), key)))
-    action = behaviour.act(params, jnp.zeros((1, F)), KEY)
+    action = behaviour.choose(params, jnp.zeros((1, F)), KEY)
     assert not np.array_equal(action["a"], action["b"])
 
 

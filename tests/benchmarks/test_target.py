@@ -74,7 +74,7 @@ def test_an_unknown_target_is_refused(name):
 
 def test_times_of_a_device_that_is_not_here_are_refused():
     with pytest.raises(UserError, match="can't time"):
-        update.main(["--configs", "debug", "--target", "h100", "--breakdown"])
+        update.main(["--configs", "debug", "--target", "h100", "--profile", "x"])
 
 
 def test_a_device_without_a_compiler_is_named():

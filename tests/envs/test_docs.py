@@ -1,10 +1,12 @@
 import re
 import sys
 
+from dreamworld import presets
+from dreamworld.config import Config
 from dreamworld.envs import make_env
 from dreamworld.envs.check import check_env
 from dreamworld.envs.families import FAMILIES
-from dreamworld.logging.rundir import FIXED
+from dreamworld.limits import FIXED
 
 
 def test_the_example_of_the_docs_runs_without_problems(repo, tmp_path, monkeypatch):
@@ -38,4 +40,8 @@ def test_the_first_frame_of_a_game_is_said_to_be_as_published(repo):
 
 def test_the_page_on_replay_says_what_a_continued_run_may_change(repo):
     text = (repo / "docs" / "replay.md").read_text()
-    assert "env.num" in FIXED and "`env.num` stays" in text and "another number of environments, " not in text
+    assert (
+        "env.num" in presets.marked(Config, FIXED)
+        and "`env.num` stays" in text
+        and "another number of environments, " not in text
+    )

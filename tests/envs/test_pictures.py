@@ -10,7 +10,7 @@ import pytest
 import toys
 from gymnasium import spaces
 
-from dreamworld.config import Config, EncoderConfig, EnvConfig
+from dreamworld.config import Config, EnvConfig
 from dreamworld.envs import make_env, make_vector_env
 from dreamworld.envs.check import check_env
 from dreamworld.envs.jax import from_gymnax
@@ -18,6 +18,7 @@ from dreamworld.envs.pictures import Reading, notes_on
 from dreamworld.envs.spaces import make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.models.observations import assign
+from dreamworld.options import EncoderConfig
 from dreamworld.types import Space
 
 
@@ -223,8 +224,9 @@ def test_gymnax_pictures_are_read_alike():
 
 
 def test_a_run_can_not_change_how_it_reads_observations():
-    from dreamworld.logging.rundir import FIXED
+    from dreamworld import presets
+    from dreamworld.limits import FIXED
 
-    assert {"env.image_keys", "env.vector_keys"} <= set(FIXED)
+    assert {"env.image_keys", "env.vector_keys"} <= set(presets.marked(Config, FIXED))
     assert Config().env.image_keys == Config().env.vector_keys == "auto"
     assert isinstance(TABLES, gymnasium.Space)

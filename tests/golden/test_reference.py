@@ -48,7 +48,7 @@ def wave(name, *shape):
 
 def parameter(path, like):
     """One tensor of the record's parameters."""
-    name = tensor_name(path)
+    name = tensor_name(path[1:])  # the record does not tell world and behaviour apart
     value = wave(name, *like.shape)
     leaf = name.rpartition("/")[2]
     if leaf == "kernel":
@@ -84,7 +84,6 @@ def make_batch(index):
     extras = {
         "latent/deter": draw("deter", 64).astype(np.float32),
         "latent/stoch": classes(draw("stoch", 8), 4),
-        "consec": np.zeros(SHAPE[0], np.int32),
         "row": np.zeros((*SHAPE, 2), np.int32),
     }
     return Batch(obs, action, reward, is_first, is_last, is_last & (draw("is_terminal") > 0), extras)
@@ -104,9 +103,11 @@ def compute():
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     params = jax.tree_util.tree_map_with_path(parameter, like.params)
     zeros = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
-    slow = {"critic": jax.tree.map(lambda x: np.float32(0.9) * x, params["critic"])}
+    slow = {
+        "behaviour": {"critic": jax.tree.map(lambda x: np.float32(0.9) * x, params["behaviour"]["critic"])}
+    }
     state = zeros(like)._replace(params=params, slow=slow)
-    carry, update, rows = agent.initial_train(params, SHAPE[0]), jax.jit(agent.update), []
+    carry, update, rows = agent.phase.initial(params, SHAPE[0]), jax.jit(agent.phase.update), []
     for index in UPDATES:
         state, carry, output = update(state, carry, make_batch(index))
         rows.append((state, output))
@@ -144,8 +145,8 @@ def test_second_moments_of_every_tensor_equal_the_reference(found, index):
     """That is the gradient after clipping, tensor by tensor."""
     state, expected = found[0][index][0], RECORD["updates"][index]["second_moment_norms"]
     (moments,) = (part for part in jax.tree.leaves(state.opt_state, is_leaf=has_moments) if has_moments(part))
-    nu = {tensor_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(moments.nu)}
-    assert nu.keys() == expected.keys() == norms(state.params).keys()
+    nu = {tensor_name(path[1:]): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(moments.nu)}
+    assert nu.keys() == expected.keys() == {name.partition("/")[2] for name in norms(state.params)}
     for name, value in expected.items():
         norm = np.sqrt(np.sum(np.asarray(nu[name], np.float64)))
         exact = name in EXACTLY_ZERO

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dreamworld import nets, ops
-from dreamworld.config import EncoderConfig
 from dreamworld.errors import UserError
 from dreamworld.models import observations
+from dreamworld.options import EncoderConfig
 from dreamworld.testing import random_params
 from dreamworld.types import Space
 
@@ -71,21 +71,19 @@ def test_symlog_of_vectors_can_be_switched_off():
 
 
 def test_decoder_reconstructs_every_key_in_its_own_shape():
-    decoder = observations.ObservationDecoder(encoder(), blocks=4)
-    deter, stoch = np.random.default_rng(1).normal(size=(2, 4, 5, 16)).astype(np.float32)
-    params = random_params(lambda key: decoder.init(key, deter[0], stoch[0]))
-    out = jax.jit(lambda p, d, s: {key: dist.mean() for key, dist in decoder(p, d, s).items()})(
-        params, deter, stoch
-    )
+    decoder = observations.ObservationDecoder(encoder(), grouped=16, blocks=4)
+    feature = np.random.default_rng(1).normal(size=(4, 5, 32)).astype(np.float32)
+    params = random_params(lambda key: decoder.init(key, feature[0]))
+    out = jax.jit(lambda p, f: {key: dist.mean() for key, dist in decoder(p, f).items()})(params, feature)
     assert set(out) == set(SPACES)
     for key, space in SPACES.items():
         assert out[key].shape == (4, 5, *space.shape), key
-    phases = nets.apply(decoder.image, params["image"], deter.reshape(20, 16), stoch.reshape(20, 16))
+    phases = nets.apply(decoder.image, params["image"], feature.reshape(20, 32))
     flat = ops.from_phases(phases)
     np.testing.assert_allclose(out["left"].reshape(20, 8, 8, 3), flat[..., :3], rtol=1e-3)
     np.testing.assert_allclose(out["right"].reshape(20, 8, 8, 1), flat[..., 3:], rtol=1e-3)
     obs: Any = {key: np.stack([value] * 5, 1) for key, value in random_obs().items()}
-    dists = decoder(params, jnp.asarray(deter), jnp.asarray(stoch))
+    dists = decoder(params, jnp.asarray(feature))
     losses = {key: dist.loss(observations.target(SPACES[key], obs[key])) for key, dist in dists.items()}
     assert {loss.shape for loss in losses.values()} == {(4, 5)}
     expected = np.square(np.asarray(out["left"], np.float64) - obs["left"] / 255).sum((-3, -2, -1))

@@ -8,7 +8,7 @@ import pytest
 
 from dreamworld import nets
 from dreamworld.errors import UserError
-from dreamworld.models.rssm import Latent, Recurrent, make_rssm
+from dreamworld.models.rssm import Heads, Latent, Recurrent, make_rssm
 from dreamworld.testing import TINY, random_batch, random_params, tiny_config
 from dreamworld.types import Space
 
@@ -17,9 +17,12 @@ OBS = {"vec": Space((3,), "float32")}
 ACT = {"move": Space((2,), "float32"), "pick": Space((), "int32", classes=3)}
 
 
-def make_world(dtype=jnp.float32, context=1, agent=TINY, **rssm):
-    agent = dataclasses.replace(agent, rssm=dataclasses.replace(agent.rssm, **rssm))
-    return make_rssm(agent, OBS, ACT, context=context, dtype=dtype)
+HEADS = Heads(units=8, reward_layers=1, cont_layers=1, bins=255, discount=1 - 1 / 333)
+
+
+def make_world(dtype=jnp.float32, context=1, obs=OBS, encoder=TINY.encoder, **rssm):
+    config = dataclasses.replace(TINY.rssm, **rssm)
+    return make_rssm(config, encoder, HEADS, obs, ACT, context=context, dtype=dtype)
 
 
 WORLD = make_world()
@@ -121,9 +124,7 @@ def test_sequences_equal_single_steps(layers):
 def test_gradients_of_the_loss_do_not_depend_on_when_those_of_the_weights_are_taken():
     def gradients(at_once):
         world = dataclasses.replace(WORLD, at_once=at_once)
-        loss = lambda params: sum(
-            x.mean() for x in world.loss(params, BATCH, random_state(), KEY)[0].values()
-        )
+        loss = lambda params: sum(x.mean() for x in world.loss(params, BATCH, KEY)[0].values())
         return jax.jit(jax.value_and_grad(loss))(PARAMS)
 
     found = gradients(False), gradients(True)
@@ -206,14 +207,14 @@ def test_posterior_sees_deter_and_observation_mixed_with_uniform():
 
 def forward(batch=BATCH, world=WORLD, observe=OBSERVE):
     """States and posterior of the rows of a batch, as its loss sees them."""
-    state, prev_action = world.start(batch, world.initial(PARAMS, 3))
+    state, prev_action = world.start(batch)
     obs = {"vec": batch.obs["vec"][:, 1:]}
     return observe(PARAMS, state, prev_action, obs, batch.is_first[:, 1:], KEY)
 
 
 def test_kl_losses_sum_over_latents_and_average_nowhere():
     world = make_world(free_nats=0.0)
-    losses, _ = jax.jit(world.loss)(PARAMS, BATCH, world.initial(PARAMS, 3), KEY)
+    losses, _ = jax.jit(world.loss)(PARAMS, BATCH, KEY)
     states, post = forward()
     prior_logits = nets.apply(WORLD.prior, PARAMS["dynamics"]["prior"], states.deter)
     prior = np.log(0.99 * softmax(np.asarray(prior_logits)) + 0.01 / 4)
@@ -222,7 +223,7 @@ def test_kl_losses_sum_over_latents_and_average_nowhere():
     np.testing.assert_allclose(losses["dyn"], kl, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(losses["rep"], kl, rtol=1e-3, atol=1e-5)
     limit = float(np.median(kl))
-    clipped, _ = jax.jit(make_world(free_nats=limit).loss)(PARAMS, BATCH, world.initial(PARAMS, 3), KEY)
+    clipped, _ = jax.jit(make_world(free_nats=limit).loss)(PARAMS, BATCH, KEY)
     for name in ("dyn", "rep"):
         np.testing.assert_allclose(clipped[name], np.maximum(kl, limit), rtol=1e-3)
         assert (np.asarray(clipped[name]) > limit).sum() == 7  # the rows above it, one by one
@@ -237,7 +238,7 @@ def test_each_kl_teaches_its_own_side():
 
     @jax.jit
     def gradients(params):
-        total = lambda params, name: world.loss(params, batch, world.initial(params, 3), KEY)[0][name].sum()
+        total = lambda params, name: world.loss(params, batch, KEY)[0][name].sum()
         return {name: jax.grad(total)(params, name) for name in ("dyn", "rep")}
 
     grads = gradients(PARAMS)
@@ -250,14 +251,12 @@ def test_each_kl_teaches_its_own_side():
 
 def test_clipped_rows_carry_no_kl_gradient():
     world = make_world(free_nats=1e3)
-    total = lambda params: sum(
-        world.loss(params, BATCH, world.initial(params, 3), KEY)[0][name].sum() for name in ("dyn", "rep")
-    )
+    total = lambda params: sum(world.loss(params, BATCH, KEY)[0][name].sum() for name in ("dyn", "rep"))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(PARAMS)))
 
 
 def test_heads_learn_their_targets_of_the_trained_rows():
-    losses, out = LOSS(PARAMS, BATCH, WORLD.initial(PARAMS, 3), KEY)
+    losses, out = LOSS(PARAMS, BATCH, KEY)
     states, _ = forward()
     np.testing.assert_array_equal(
         out.features, np.concatenate([states.deter, states.stoch.reshape(3, 5, 16)], -1)
@@ -272,7 +271,7 @@ def test_heads_learn_their_targets_of_the_trained_rows():
     np.testing.assert_allclose(
         losses["cont"], -(target * np.log(p) + (1 - target) * np.log(1 - p)), rtol=1e-4
     )
-    recon = WORLD.decode(PARAMS, states)["vec"].output
+    recon = WORLD.decode(PARAMS, out.features)["vec"].output
     x = BATCH.obs["vec"][:, 1:]
     squares = (recon - np.sign(x) * np.log1p(np.abs(x))) ** 2
     np.testing.assert_allclose(losses["obs/vec"], squares.sum(-1), rtol=1e-4)
@@ -280,7 +279,7 @@ def test_heads_learn_their_targets_of_the_trained_rows():
 
 def test_vector_decoder_takes_stoch_before_deter():
     state = random_state()
-    out = WORLD.decode(PARAMS, state)["vec"].output
+    out = WORLD.decode(PARAMS, WORLD.feature(PARAMS, state))["vec"].output
     params = PARAMS["decoder"]["vector"]
     layer = params["mlp"]["layer0"]
     x = np.concatenate([state.stoch.reshape(3, -1), state.deter], -1) @ layer["linear"]["kernel"]
@@ -289,28 +288,16 @@ def test_vector_decoder_takes_stoch_before_deter():
 
 
 def test_chunks_start_from_the_latents_stored_with_the_context_row():
-    carry = random_state(7)
-    state, prev_action = WORLD.start(BATCH, carry)
+    state, prev_action = WORLD.start(BATCH)
     np.testing.assert_array_equal(state.deter, BATCH.extras["latent/deter"][:, 0])
     np.testing.assert_array_equal(np.argmax(state.stoch, -1), BATCH.extras["latent/stoch"][:, 0])
     for key in ACT:
         np.testing.assert_array_equal(prev_action[key], BATCH.action[key][:, :-1])
 
 
-def test_a_chunk_that_follows_its_predecessor_starts_from_its_carry():
-    carry = random_state(7)
-    batch = BATCH._replace(extras=BATCH.extras | {"consec": np.array([0, 1, 2], np.int32)})
-    state, prev_action = WORLD.start(batch, carry)
-    np.testing.assert_array_equal(state.deter[0], BATCH.extras["latent/deter"][0, 0])
-    for found, kept in zip(state, carry):
-        np.testing.assert_array_equal(found[1:], kept[1:])
-    np.testing.assert_array_equal(prev_action["move"], BATCH.action["move"][:, :-1])
-
-
-def test_without_context_chunks_start_from_the_carry_without_an_action():
-    world, carry = make_world(context=0), random_state(7)
-    state, prev_action = world.start(BATCH, carry)
-    np.testing.assert_array_equal(state.deter, carry.deter)
+def test_without_context_chunks_start_from_zeros_without_an_action():
+    state, prev_action = make_world(context=0).start(BATCH)
+    assert not state.deter.any() and not state.stoch.any() and state.deter.shape == (3, 16)
     assert not prev_action["move"][:, 0].any()
     np.testing.assert_array_equal(prev_action["move"][:, 1:], BATCH.action["move"][:, :-1])
 
@@ -320,19 +307,17 @@ def test_stored_latents_change_the_losses_only_until_the_first_episode_start():
     is_first[:, 3] = True
     batch = BATCH._replace(is_first=is_first)
     other = batch._replace(extras=batch.extras | {"latent/deter": batch.extras["latent/deter"] + 1})
-    one, two = (LOSS(PARAMS, x, WORLD.initial(PARAMS, 3), KEY)[0]["reward"] for x in (batch, other))
+    one, two = (LOSS(PARAMS, x, KEY)[0]["reward"] for x in (batch, other))
     assert not np.array_equal(one[:, :2], two[:, :2])
     np.testing.assert_array_equal(one[:, 2:], two[:, 2:])
 
 
-def test_entries_and_carry_are_the_states_of_the_forward_pass():
-    _, out = LOSS(PARAMS, BATCH, WORLD.initial(PARAMS, 3), KEY)
+def test_entries_are_the_states_of_the_forward_pass():
+    _, out = LOSS(PARAMS, BATCH, KEY)
     states, _ = forward()
     np.testing.assert_array_equal(out.entries["latent/deter"], states.deter)
     np.testing.assert_array_equal(out.entries["latent/stoch"], np.argmax(states.stoch, -1))
     assert out.entries["latent/stoch"].dtype == jnp.uint8
-    np.testing.assert_array_equal(out.carry.deter, states.deter[:, -1])
-    np.testing.assert_array_equal(out.carry.stoch, states.stoch[:, -1])
 
 
 def test_kernels_cast_before_a_dream_change_nothing_in_it():
@@ -353,13 +338,9 @@ def test_bfloat16_keeps_losses_and_parameters_in_float32():
     world = make_world(dtype=jnp.bfloat16)
     params = jax.eval_shape(world.init, KEY)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    carry = jax.eval_shape(lambda: world.initial(None, 3))
-    losses, out = jax.eval_shape(world.loss, params, BATCH, carry, KEY)
+    losses, out = jax.eval_shape(world.loss, params, BATCH, KEY)
     assert {loss.dtype for loss in losses.values()} == {jnp.dtype("float32")}
     assert out.features.dtype == out.entries["latent/deter"].dtype == jnp.bfloat16
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), out.carry) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), carry
-    )
     assert world.latent_space["latent/deter"].dtype == "bfloat16"
 
 
@@ -374,6 +355,5 @@ def test_sizes_that_do_not_fit_are_refused(changes, words):
 
 def test_image_channels_that_blocks_do_not_divide_are_refused():
     encoder = dataclasses.replace(TINY.encoder, depth=3)
-    agent = dataclasses.replace(TINY, encoder=encoder)
     with pytest.raises(UserError, match="6 channels"):
-        make_rssm(agent, {"image": Space((8, 8, 3), "uint8")}, ACT, context=1, dtype=jnp.float32)
+        make_world(obs={"image": Space((8, 8, 3), "uint8")}, encoder=encoder)

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
 from dreamworld.scripts import debug
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.failures import load_bad_batch, save_bad_batch
 from dreamworld.training.guard import guarded, init_guard, inspect
 from dreamworld.training.step import LossOut, make_update
-from dreamworld.types import Agent, Batch, TrainState
+from dreamworld.types import Batch, TrainState
 
 
 class Descent:
@@ -34,10 +35,9 @@ def make_agent():
         return TrainState({"w": jnp.float32(0.5)}, (), (), (), jnp.int32(0), jnp.asarray(key))
 
     update = make_update(loss, Descent(), lambda slow, params: slow)  # pyright: ignore[reportArgumentType]
+    phase = Phase("update", Window(2, 3), update, 1.0, initial=lambda _, batch: jnp.zeros(batch))
     fields = dict.fromkeys(Agent._fields)
-    return Agent(
-        **{**fields, "init": init, "update": update, "initial_train": lambda _, batch: jnp.zeros(batch)}
-    )
+    return Agent(**{**fields, "init": init, "stages": (Stage("train", (phase,)),)})
 
 
 def make_batch(value):
@@ -50,10 +50,10 @@ def make_batch(value):
 def run(tmp_path):
     """Two updates, the second of which makes w negative; then a third that fails, is kept and saved."""
     agent = make_agent()
-    step = jax.jit(guarded(agent.update, "stop"))
-    state, carry = agent.init(jax.random.PRNGKey(3)), agent.initial_train(None, 2)
+    step = jax.jit(guarded(agent.phase.update, "stop"))
+    state, carry = agent.init(jax.random.PRNGKey(3)), agent.phase.initial(None, 2)
     batch = make_batch(1.0)
-    guard = init_guard(batch, jax.eval_shape(agent.update, state, carry, batch)[2].health, carry)
+    guard = init_guard(batch, jax.eval_shape(agent.phase.update, state, carry, batch)[2].health, carry)
     for value in (1.0, 40.0, 2.0, 1.0):
         guard, state, carry, _ = step(guard, state, carry, make_batch(value))
     report = inspect(guard)

@@ -341,7 +341,7 @@ def test_the_config_of_a_foreign_run_as_a_preset_runs_and_writes_nothing_that_it
     own = store(tmp_path / "own", params, **foreign)
     words = ["--configs", str(run.config)]
     for text in (
-        "logdir '.*run.compile_cache '.*logger.wandb 'stolen'.*env.options 'a=1', task 'walks:Walk'",
+        "logdir '.*env.options 'a=1'.*run.compile_cache '.*logger.wandb 'stolen', task 'walks:Walk'",
     ):
         with pytest.raises(UserError, match=f"not signed as yours sets {text}; give a value.*--trust"):
             cli.parse(words)

@@ -172,7 +172,7 @@ def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp
     for name in latents:
         latents[name] = latents[name].at[:, at].set(replay.rows[name][:, at])
     replay = replay._replace(rows={**replay.rows, **latents})
-    update = jax.jit(agent.update)
+    update = jax.jit(agent.phase.update)
     for one in jax.random.split(key, updates):
         batch, place = loop.learner.program.sample(replay, one)
         train_state, carry, output = update(train_state, carry, batch)

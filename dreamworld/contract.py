@@ -1,0 +1,288 @@
+"""The contract of agents: world models, behaviours, simulators, the phases in which they learn, and the agent.
+
+Everything is a pure function: parameters first, key last, all state explicit. An agent is a record of such functions;
+what it can't do is None. Shapes are written in the letters of `dreamworld.types`. Loads no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple, Protocol
+
+from dreamworld.types import Array, Batch, Carry, Key, Mode, Output, Params, Spaces, TrainState
+
+State = Any  # of a world model: a pytree of arrays of fixed shapes, leading axis B or N
+
+# --- world models and behaviours --------------------------------------------------------------------------------
+
+
+class WorldOut(NamedTuple):
+    """What a world model's loss hands to behaviours."""
+
+    states: State  # of the trained rows, [B, T, ...]
+    features: Array  # [B, T, F], gradients not stopped
+    entries: dict[str, Array]  # latents to write back to replay, [B, T, ...]
+    metrics: dict[str, Array]  # scalars
+
+
+class Prediction(Protocol):
+    """A distribution of which the mean is known."""
+
+    def mean(self) -> Array: ...
+
+
+class WorldModel(Protocol):
+    """A learned simulator; `params` are those of the world."""
+
+    def init(self, key: Key) -> Params: ...
+    def initial(self, params: Params, batch: int) -> State: ...
+    def observe(
+        self,
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> tuple[State, Any]:
+        """Advances by the previous action, then corrects by the observation; `is_first` [B] clears the past."""
+        ...
+
+    def observe_sequence(
+        self,
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> tuple[State, Any]:
+        """`observe` over axis T of [B, T, ...] inputs; returns states and posteriors [B, T, ...]."""
+        ...
+
+    def imagine(self, params: Params, state: State, action: dict[str, Array], key: Key) -> State:
+        """The next state [B, ...], without an observation."""
+        ...
+
+    def feature(self, params: Params, state: State) -> Array:
+        """[..., F], what heads and behaviours see of a state."""
+        ...
+
+    def predict(self, params: Params, feature: Array) -> tuple[Prediction, Prediction]:
+        """The reward that arrived with the state, and the probability that the episode goes on after it."""
+        ...
+
+    def loss(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], WorldOut]:
+        """Losses {name: [B, T]} over the trained rows."""
+        ...
+
+
+class Behaviour(Protocol):
+    """What acts in a world model. It sees of it `feature`, `imagine` and `predict`; `params` are its own."""
+
+    def initial(self, params: Params, batch: int) -> Carry:
+        """What it remembers between steps, [N, ...]; an empty tuple where that is nothing."""
+        ...
+
+    def act(
+        self, params: Params, carry: Carry, feature: Array, key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Carry, dict[str, Array]]:
+        """Actions {key: [N, *shape]} for features [N, F]; continuous ones are not clipped."""
+        ...
+
+
+# --- simulators -------------------------------------------------------------------------------------------------
+
+
+class InitialState(Protocol):
+    def __call__(self, params: Params, batch: int) -> State:
+        """The state before anything was seen, [batch, ...]."""
+        ...
+
+
+class Observe(Protocol):
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> State:
+        """The state after the action and the observation that followed it; `is_first` [N] clears the past."""
+        ...
+
+
+class Imagine(Protocol):
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        action: dict[str, Array],
+        key: Key,
+        temperature: float | Array = 1.0,
+    ) -> State:
+        """The next state as the model dreams it. Noise is scaled by `temperature`: 0 takes what is most likely."""
+        ...
+
+
+class Feature(Protocol):
+    def __call__(self, params: Params, state: State) -> Array:
+        """[N, F]."""
+        ...
+
+
+class Expected(NamedTuple):
+    """What a simulator expects of a state; [N] float32."""
+
+    reward: Array  # that arrives with it
+    cont: Array  # probability that it does not end its episode: without a discount
+
+
+class Predict(Protocol):
+    def __call__(self, params: Params, feature: Array) -> Expected: ...
+
+
+class Decode(Protocol):
+    def __call__(self, params: Params, feature: Array) -> dict[str, Array]:
+        """Expected observations {key: [..., *shape]}, float32: images in 0..1, of classes the likeliest."""
+        ...
+
+
+class Surprise(Protocol):
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> Array:
+        """How little the model expected what it saw, [N]; in nats where the model has a likelihood."""
+        ...
+
+
+class Simulator(NamedTuple):
+    """A world model to step through; `params` is `acting(train_state)["world"]`. None is what it can't do."""
+
+    initial: InitialState
+    observe: Observe
+    imagine: Imagine
+    feature: Feature
+    predict: Predict | None = None
+    decode: Decode | None = None
+    surprise: Surprise | None = None
+
+
+# --- learning as data -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What a phase reads from replay: `batch` chunks of `context + length` rows."""
+
+    batch: int  # B
+    length: int  # T, trained rows
+    context: int = 0  # rows before them, whose stored latents start the recurrence
+
+    @property
+    def rows(self) -> int:
+        """Trained rows of a batch."""
+        return self.batch * self.length
+
+
+class Update(Protocol):
+    def __call__(
+        self, train_state: TrainState, carry: Carry, batch: Batch, /
+    ) -> tuple[TrainState, Carry, Output]: ...
+
+
+class InitialCarry(Protocol):
+    def __call__(self, params: Params, batch: int) -> Carry: ...
+
+
+def no_carry(params: Params, batch: int) -> Carry:
+    """Of phases whose batches have nothing to do with each other."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One kind of update: what it reads, and how often it comes."""
+
+    name: str
+    window: Window
+    update: Update
+    per_row: float  # updates per agent step
+    initial: InitialCarry = no_carry  # what an update hands to the next one, leading axis B
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a training: the phases that learn in it, and where its rows come from."""
+
+    name: str
+    phases: tuple[Phase, ...]
+    collect: Literal["policy", "random", "none"] = "policy"
+
+
+# --- agents -----------------------------------------------------------------------------------------------------
+
+
+class Init(Protocol):
+    def __call__(self, key: Key, /) -> TrainState: ...
+
+
+class Acting(Protocol):
+    def __call__(self, train_state: TrainState, /) -> Params:
+        """What acting needs of the train state: {"world": ..., "behaviour": ...}."""
+        ...
+
+
+class Act(Protocol):
+    def __call__(
+        self, params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Carry, dict[str, Array], dict[str, Array]]:
+        """The new carry, actions {key: [N, *shape]} and latents to store; obs includes `is_first` [N].
+
+        `params` is what `acting` returned.
+        """
+        ...
+
+
+class Memory(NamedTuple):
+    """Bytes that an update holds beside the train state, and the options that they follow from."""
+
+    what: str
+    size: int
+    options: tuple[str, ...]
+
+
+class Agent(NamedTuple):
+    """A record of pure functions, as optax records `(init, update)`."""
+
+    obs_space: Spaces
+    act_space: Spaces
+    latent_space: Spaces  # columns of replay that `act` returns and updates refresh, keys "latent/<name>"
+    init: Init
+    acting: Acting
+    initial: InitialCarry  # the carry of `act`, from what `acting` returned
+    act: Act
+    stages: tuple[Stage, ...]
+    simulator: Simulator | None
+    assignment: dict[str, str]  # observation key -> what reads it, for the log
+    memory: tuple[Memory, ...] = ()
+    widths: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - of a module: the options that its size follows from
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of an agent that has only one."""
+        ((phase,),) = (stage.phases for stage in self.stages)
+        return phase
+
+
+def modules(params: Params) -> dict[str, Params]:
+    """Parameters by module, from those of the world and of the behaviour: {"encoder": ..., "actor": ...}."""
+    return {name: tree for part in ("world", "behaviour") for name, tree in params[part].items()}

@@ -1,0 +1,81 @@
+"""Stepping through any world model by its simulator: what it dreams, beside what happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamworld import rollout
+from dreamworld.contract import Simulator
+from dreamworld.types import Array, Batch, Key, Params, Spaces
+
+
+def open_loop(
+    simulator: Simulator, params: Params, batch: Batch, observed: int, key: Key
+) -> tuple[Any, Array]:
+    """States and features [B, L, ...] of all rows of a batch: `observed` of them seen, the others imagined.
+
+    The actions are those of the batch. Every chunk begins without a memory.
+    """
+    observe_key, imagine_key = jax.random.split(key)
+    before = {
+        name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1) for name, x in batch.action.items()
+    }
+    is_first = jnp.asarray(batch.is_first).at[:, 0].set(True)
+
+    def see(state: Any, row: Any, key: Key) -> tuple[Any, Any]:
+        action, obs, first = row
+        state = simulator.observe(params, state, action, obs, first, key)
+        return state, state
+
+    def dream(state: Any, action: Any, key: Key) -> tuple[Any, Any]:
+        state = simulator.imagine(params, state, action, key)
+        return state, state
+
+    rows = jax.tree.map(lambda x: x[:, :observed], (before, batch.obs, is_first))
+    start = simulator.initial(params, batch.reward.shape[0])
+    length = batch.reward.shape[1]
+    last, seen = rollout.scan_rows(see, start, rows, jax.random.split(observe_key, observed))
+    actions = {name: x[:, observed:] for name, x in before.items()}
+    _, dreamt = rollout.scan_rows(dream, last, actions, jax.random.split(imagine_key, length - observed))
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, dreamt)
+    return states, simulator.feature(params, states)
+
+
+def report(
+    simulator: Simulator, spaces: Spaces, params: Params, batch: Batch, context: int, key: Key
+) -> dict[str, Array]:
+    """`truth/<key>` and `dream/<key>` [B, T, *shape] of the rows after `context`; nothing where no key is decoded.
+
+    The first T/2 of them are observed, the rest imagined.
+    """
+    if simulator.decode is None:
+        return {}
+    rows = cut(batch, context)
+    _, features = open_loop(simulator, params, rows, report_context(rows.reward.shape[1]), key)
+    found = {}
+    for name, dream in simulator.decode(params, features).items():
+        found[f"truth/{name}"] = as_decoded(spaces, name, rows.obs[name])
+        found[f"dream/{name}"] = dream
+    return found
+
+
+def cut(batch: Batch, context: int) -> Batch:
+    """The batch without its first `context` rows and without extras."""
+    part = lambda x: x[:, context:]
+    obs, action = jax.tree.map(part, (batch.obs, batch.action))
+    flags = (part(batch.reward), part(batch.is_first), part(batch.is_last), part(batch.is_terminal))
+    return Batch(obs, action, *flags, extras={})
+
+
+def as_decoded(spaces: Spaces, name: str, value: Array) -> Array:
+    """An observation as a decoder gives it: images in 0..1, everything else as it is; float32."""
+    value = jnp.asarray(value).astype(jnp.float32)
+    return value / 255 if spaces[name].is_image else value
+
+
+def report_context(length: int) -> int:
+    """Observed rows of an open-loop report over `length` rows."""
+    return length // 2

@@ -1,0 +1,153 @@
+"""Option groups of world models, behaviours and optimisers, from which agents compose their options. Loads no JAX.
+
+The defaults are those of DreamerV3 as published (Hafner et al., Nature 2025), size200m.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from dreamworld.limits import COUNT, DECAY, FIXED, LAYERS, PERCENTILE, PERIOD, SCALE, SHARE, Range
+from dreamworld.values import PATTERN
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """What the options of every agent begin with; each agent has a subclass of its own (`agents/<name>/config.py`)."""
+
+    name: Annotated[str, FIXED] = ""
+    """The agent: a composition of a world model and a behaviour."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
+
+    @property
+    def width(self) -> int:
+        """Size of the widest recurrent layer, by which compilers are set and their time is estimated; 0 for none."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    depth: Annotated[int, Range(1, 4096)] = 64
+    """Base number of convolution channels."""
+    mults: Annotated[tuple[int, ...], Range(1, 64)] = (2, 3, 4, 4)
+    """Channel multipliers of the stages."""
+    kernel: Annotated[int, Range(1, 31)] = 5
+    """Convolution kernel size."""
+    layers: Annotated[int, Range(1, LAYERS.high)] = 3
+    """Layers of the vector encoder and of the vector decoder."""
+    units: Annotated[int, COUNT] = 1024
+    """Width of these layers."""
+    vector_keys: Annotated[str, PATTERN] = "auto"
+    """Regular expression of the observation keys for the vector encoder, `auto` by shape, empty for none."""
+    image_keys: Annotated[str, PATTERN] = "auto"
+    """Regular expression of the observation keys for the image encoder, `auto` by shape, empty for none."""
+    symlog: bool = True
+    """Squash vector observations with symlog."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RSSMConfig:
+    deter: Annotated[int, Range(1, 1_048_576)] = 8192
+    """Size of the recurrent state."""
+    hidden: Annotated[int, COUNT] = 1024
+    """Width of the input, prior and posterior layers."""
+    stoch: Annotated[int, Range(1, 1024)] = 32
+    """Number of categorical latents."""
+    classes: Annotated[int, Range(1, 256)] = 64
+    """Classes of each latent."""
+    blocks: Annotated[int, Range(1, 1024)] = 8
+    """Blocks of the block-diagonal recurrent layers."""
+    dyn_layers: Annotated[int, LAYERS] = 1
+    """Block-diagonal hidden layers before the gates."""
+    prior_layers: Annotated[int, LAYERS] = 2
+    """Layers of the prior."""
+    posterior_layers: Annotated[int, LAYERS] = 1
+    """Layers of the posterior."""
+    unimix: Annotated[float, SHARE] = 0.01
+    """Share of the uniform distribution in every latent."""
+    free_nats: Annotated[float, Range(0, 1000)] = 1.0
+    """The two KL losses are clipped below at this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig:
+    units: Annotated[int, COUNT, FIXED] = 1024
+    """Width of reward, continue, actor and critic heads."""
+    actor_layers: Annotated[int, LAYERS, FIXED] = 3
+    """Hidden layers of the actor."""
+    critic_layers: Annotated[int, LAYERS, FIXED] = 3
+    """Hidden layers of the critic."""
+    reward_layers: Annotated[int, LAYERS, FIXED] = 1
+    """Hidden layers of the reward head."""
+    cont_layers: Annotated[int, LAYERS, FIXED] = 1
+    """Hidden layers of the continue head."""
+    bins: Annotated[int, Range(3, COUNT.high), FIXED] = 255
+    """Bins of the symexp two-hot heads (odd)."""
+    imag_length: Annotated[int, Range(1, 1000)] = 15
+    """Imagined steps."""
+    horizon: Annotated[int, Range(1, 1e9)] = 333
+    """Discount horizon: gamma = 1 - 1/horizon."""
+    lam: Annotated[float, SHARE] = 0.95
+    """Lambda of the lambda-returns."""
+    entropy: Annotated[float, SCALE] = 3e-4
+    """Scale of the entropy bonus."""
+    slow_rate: Annotated[float, SHARE] = 0.02
+    """Step of the slow critic towards the critic after each update."""
+    slow_scale: Annotated[float, SCALE] = 1.0
+    """Weight of the slow critic's regression target."""
+    slow_target: bool = False
+    """Use the slow critic for the targets, too."""
+    return_rate: Annotated[float, SHARE] = 0.01
+    """Rate of the moving return percentiles."""
+    return_low: Annotated[float, PERCENTILE] = 5.0
+    """Lower percentile of the return range."""
+    return_high: Annotated[float, PERCENTILE] = 95.0
+    """Upper percentile of the return range."""
+    return_limit: Annotated[float, Range(1e-8, 1e9)] = 1.0
+    """Lower limit of the percentile range that advantages are divided by."""
+    std_min: Annotated[float, Range(1e-6, 100)] = 0.1
+    """Smallest standard deviation of continuous actions."""
+    std_max: Annotated[float, Range(1e-6, 100)] = 1.0
+    """Largest standard deviation of continuous actions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    obs: Annotated[float, SCALE] = 1.0
+    """Scale of each observation key's reconstruction."""
+    reward: Annotated[float, SCALE] = 1.0
+    """Scale of the reward loss."""
+    cont: Annotated[float, SCALE] = 1.0
+    """Scale of the continue loss."""
+    dyn: Annotated[float, SCALE] = 1.0
+    """Scale of the KL that moves the prior to the posterior."""
+    rep: Annotated[float, SCALE] = 0.1
+    """Scale of the KL that moves the posterior to the prior."""
+    actor: Annotated[float, SCALE] = 1.0
+    """Scale of the actor loss."""
+    critic: Annotated[float, SCALE] = 1.0
+    """Scale of the critic loss on imagined states."""
+    replay_value: Annotated[float, SCALE] = 0.3
+    """Scale of the critic loss on replayed states."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: Annotated[float, Range(0, 10)] = 4e-5
+    """Learning rate after the warm-up."""
+    warmup: Annotated[int, PERIOD] = 1000
+    """Updates of linear learning-rate warm-up; the first is at 0."""
+    anneal: Annotated[int, PERIOD] = 0
+    """Update at which the learning rate has fallen linearly to a tenth, where it stays; 0 keeps it, as published."""
+    agc: Annotated[float, SCALE] = 0.3
+    """Adaptive gradient clipping: gradient norm per tensor at most this times the parameter norm."""
+    agc_floor: Annotated[float, SCALE] = 1e-3
+    """Parameter norm floor of the clipping."""
+    beta1: Annotated[float, DECAY] = 0.9
+    """Momentum decay."""
+    beta2: Annotated[float, DECAY] = 0.999
+    """Decay of the squared-gradient average."""
+    eps: Annotated[float, SHARE] = 1e-20
+    """Added to the root of that average."""
