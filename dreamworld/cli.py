@@ -73,7 +73,7 @@ def parse_with(
     if callable(base):
         base = None if asked else base(trusted=trusted)
     agent = [_joined("agent", values, str) for key, values in lines if key in AGENT]
-    config = presets.apply(base or Config(), names, agent[-1] if agent else "", trusted=trusted)
+    config = presets.apply(base or Config(), names, agent[-1] if agent else None, trusted=trusted)
     if not trusted:
         _refuse_strangers(names, config, {key for key, _ in lines})
     left = [line for line in lines if line[0] not in ("configs", "trust", *AGENT)]

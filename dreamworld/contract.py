@@ -181,11 +181,17 @@ class Simulator(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What a phase reads from replay: `batch` chunks of `context + length` rows."""
+    """What a phase reads from replay: `batch` chunks of `context + length` rows.
+
+    `draw` draws them as replay is configured; `sweep` takes every row once, in the order of collection. `episode` takes
+    chunks that begin with an episode; rows after its end are those of the next one.
+    """
 
     batch: int  # B
     length: int  # T, trained rows
     context: int = 0  # rows before them, whose stored latents start the recurrence
+    order: Literal["draw", "sweep"] = "draw"
+    align: Literal["row", "episode"] = "row"
 
     @property
     def rows(self) -> int:
@@ -195,8 +201,10 @@ class Window:
 
 class Update(Protocol):
     def __call__(
-        self, train_state: TrainState, carry: Carry, batch: Batch, /
-    ) -> tuple[TrainState, Carry, Output]: ...
+        self, train_state: TrainState, carry: Carry, batch: Any, /
+    ) -> tuple[TrainState, Carry, Output]:
+        """One learning step on a Batch of the phase's window, or on None where it has no window."""
+        ...
 
 
 class InitialCarry(Protocol):
@@ -210,22 +218,38 @@ def no_carry(params: Params, batch: int) -> Carry:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One kind of update: what it reads, and how often it comes."""
+    """One kind of update: what it reads, and how often it comes. Names are unique in an agent.
+
+    It owes `ratio` trained rows per agent step of its stage, as `run.train_ratio` counts them; in a stage that collects
+    nothing, one update comes after the other.
+    """
 
     name: str
-    window: Window
+    window: Window | None  # None: it reads no batch, and its update gets None
     update: Update
-    per_row: float  # updates per agent step
+    ratio: float
     initial: InitialCarry = no_carry  # what an update hands to the next one, leading axis B
+    begins: int = 0  # agent steps of its stage before the first update
+    at_most: int | None = None  # updates; None for no limit, of a sweep those that it takes
+
+    @property
+    def rows(self) -> int:
+        """Trained rows of an update; 1 where it reads none, so that `ratio` counts updates."""
+        return self.window.rows if self.window else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of a training: the phases that learn in it, and where its rows come from."""
+    """A part of a training: the phases that learn in it, and where its rows come from.
+
+    A stage that collects lasts for `steps` agent steps, one that collects nothing until its phases are done; None lasts
+    until the end of the training.
+    """
 
     name: str
     phases: tuple[Phase, ...]
     collect: Literal["policy", "random", "none"] = "policy"
+    steps: int | None = None
 
 
 # --- agents -----------------------------------------------------------------------------------------------------
@@ -277,10 +301,20 @@ class Agent(NamedTuple):
     widths: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - of a module: the options that its size follows from
 
     @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Those of all stages, in order."""
+        return tuple(phase for stage in self.stages for phase in stage.phases)
+
+    @property
     def phase(self) -> Phase:
-        """The phase of an agent that has only one."""
-        ((phase,),) = (stage.phases for stage in self.stages)
-        return phase
+        """The phase of an agent that has only one; the last of several."""
+        return self.phases[-1]
+
+
+def longest(agent: Agent) -> Window:
+    """The window that replay is made for: the longest one. Shorter ones are parts of it."""
+    windows = [phase.window for phase in agent.phases if phase.window is not None]
+    return max(windows, key=lambda window: window.context + window.length, default=Window(1, 1))
 
 
 def modules(params: Params) -> dict[str, Params]:

@@ -317,7 +317,9 @@ def preset_names() -> list[str]:
     return sorted(stems, key=order)
 
 
-def apply(config: Config, presets: Iterable[str], agent: str = "", *, trusted: bool = False) -> Config:
+def apply(
+    config: Config, presets: Iterable[str], agent: str | None = None, *, trusted: bool = False
+) -> Config:
     """Presets, by name or by path of a YAML file, laid over `config` from left to right.
 
     The agent is that of `agent`, or of the last preset that names one; then all of them are laid over its defaults.
@@ -325,12 +327,13 @@ def apply(config: Config, presets: Iterable[str], agent: str = "", *, trusted: b
     """
     layers = [_find_layer(name) for name in presets]
     named = [(source, _agent_of(layer)) for source, layer in layers if _agent_of(layer)]
-    chosen = agent or (named[-1][1] if named else "")
+    given = agent is not None
+    chosen = agent if agent is not None else named[-1][1] if named else None
     if other := [f"{source} is for the agent {name}" for source, name in named if name != chosen]:
-        raise UserError(f"{other[0]}, {chosen} is chosen {'by --agent' if agent else f'by {named[-1][0]}'}")
-    if chosen:
-        source = "" if agent else named[-1][0]
-        config = with_agent(config, chosen, source, bool(agent) or trusted or _trusts(source))
+        raise UserError(f"{other[0]}, {chosen} is chosen {'by --agent' if given else f'by {named[-1][0]}'}")
+    if chosen is not None:
+        source = "" if given else named[-1][0]
+        config = with_agent(config, chosen, source, given or trusted or _trusts(source))
     for source, layer in layers:
         config = _lay(config, layer, source)
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dreamworld.config import Config
-from dreamworld.contract import Agent, modules
+from dreamworld.contract import Agent, longest, modules
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 
@@ -42,11 +42,12 @@ def _check_replay(config: Config, agent: Agent, num_envs: int) -> None:
     from dreamworld.replay.replay import Replay
     from dreamworld.scripts.common import row_spaces
 
+    window = longest(agent)
     Replay(
         row_spaces(agent),
         config.replay,
         num_envs=num_envs,
-        length=config.run.replay_context + config.run.batch_length,
-        context=config.run.replay_context,
+        length=window.context + window.length,
+        context=window.context,
         directory=RunDir.of(config).replay,
     )

@@ -12,7 +12,7 @@ import jax
 
 from dreamworld import flops, parallel, words
 from dreamworld.config import Config
-from dreamworld.contract import Agent, modules
+from dreamworld.contract import Agent, longest, modules
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.envs.vector.alone import beside_another
 from dreamworld.errors import UserError
@@ -124,17 +124,17 @@ def assemble(
     also_keep: Callable[[], Iterable[int]] = tuple,
 ) -> Loop:
     """Replay, checkpoints, logger and the loop over them, as new."""
-    run = config.run
+    run, window = config.run, longest(learner.agent)
     replay = Replay(
         common.row_spaces(learner.agent),
         config.replay,
         num_envs=env.num_envs,
-        length=run.replay_context + run.batch_length,
-        context=run.replay_context,
+        length=window.context + window.length,
+        context=window.context,
         directory=rundir.replay if team.leads else rundir.path / f"replay_{team.index}",
         seed=team.seed(config.seed),
     )
-    pipeline = Pipeline(replay, learner.put, batch_size=team.share(run.batch_size), depth=run.prefetch)
+    pipeline = Pipeline(replay, learner.put, batch_size=team.share(window.batch), depth=run.prefetch)
     stack.callback(pipeline.close)
     checkpointer = stack.enter_context(
         Checkpointer(

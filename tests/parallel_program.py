@@ -51,7 +51,7 @@ def settle(learner):
 
 def compiled(learner, batch):
     """Compiles the update once, to run it and to read it."""
-    arguments = (learner.init_guard(batch), learner.state, learner.carry, batch)
+    arguments = (learner.init_guard(batch), learner.state, learner.learning().carry, batch)
     program = learner.jit_update().lower(*arguments).compile()
     learner.set_update(program)
     return program

@@ -119,7 +119,7 @@ def restored(logdir):
         loop = session.build_loop(RunDir(logdir), config, agent, env, progress, None, stack)
         counters = loop.counters
         state = jax.device_get(loop.learner.snapshot())
-        return loop.replay.digest(), state, (counters.step, counters.updates, counters.first_update)
+        return loop.replay.digest(), state, (counters.step, counters.updates, counters.accounts)
 
 
 def metrics(rundir):

@@ -68,7 +68,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
 
     update = make_update(make_loss(world, behaviour, options.loss), optimizer, make_update_slow(behaviour))
     window = Window(run.batch_size, run.batch_length, run.replay_context)
-    phase = Phase("update", window, update, per_row=run.train_ratio / window.rows)
+    phase = Phase("update", window, update, ratio=run.train_ratio)
     return Agent(
         obs_space,
         act_space,

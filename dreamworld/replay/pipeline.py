@@ -32,7 +32,7 @@ class Pipeline:
     Args:
       replay: where rows go and batches come from; leave it to the pipeline until `drain` or `close`.
       put: moves a host batch to the device(s); called in the worker.
-      batch_size: windows of a batch.
+      batch_size: windows of a batch, where a phase does not say how to draw its own.
       depth: batches drawn ahead of the one that `next` returns: a fixed count, also the staleness in updates.
       max_commands: commands that may wait; further calls block until the worker caught up.
 
@@ -54,8 +54,8 @@ class Pipeline:
         self.waited_s = 0.0  # time that `next` waited for a batch
         self.batches = 0  # returned by `next`
         self._commands: deque[Callable[[], None]] = deque()
-        self._done: deque[Prefetched] = deque()
-        self._outstanding = 0  # draws enqueued or done and not yet returned
+        self._done: dict[str, deque[Prefetched]] = {}
+        self._outstanding: dict[str, int] = {}  # draws enqueued or done and not yet returned
         self._busy = self._closed = False
         self._ready = False
         self._error: BaseException | None = None
@@ -86,19 +86,26 @@ class Pipeline:
             self._ready = self.replay.ready
         return self._ready
 
-    def next(self) -> Prefetched:
-        """The oldest batch drawn and not yet returned; tops up the draws ahead to `depth`."""
-        while self._outstanding <= self.depth:
-            self._outstanding += 1
-            self._enqueue(self._draw)
+    def next(
+        self, name: str = "", sample: Callable[[], dict[str, np.ndarray]] | None = None, *, ahead: bool = True
+    ) -> Prefetched:
+        """The oldest batch drawn for the phase `name` and not yet returned; tops up the draws ahead to `depth`.
+
+        `sample` draws a batch, in the worker; by default it is a batch of windows. Without `ahead` none is drawn
+        before it is asked for.
+        """
+        draw = sample or (lambda: self.replay.sample(self.batch_size))
+        while self._outstanding.get(name, 0) <= (self.depth if ahead else 0):
+            self._outstanding[name] = self._outstanding.get(name, 0) + 1
+            self._enqueue(lambda: self._finish(name, draw()))
         begin = time.perf_counter()
         with self._changed:
-            self._changed.wait_for(lambda: self._done or self._error or self._closed)
+            self._changed.wait_for(lambda: self._done.get(name) or self._error or self._closed)
             self._check()
             self.waited_s += time.perf_counter() - begin
-            self._outstanding -= 1
+            self._outstanding[name] -= 1
             self.batches += 1
-            return self._done.popleft()
+            return self._done[name].popleft()
 
     def drain(self) -> None:
         """Waits until everything enqueued is done, so that a snapshot of replay is exact."""
@@ -108,18 +115,19 @@ class Pipeline:
             )
             self._check()
 
-    def pending(self) -> list[dict[str, np.ndarray]]:
-        """Drains; host copies of the batches drawn and not yet returned, oldest first, for the snapshot."""
+    def pending(self) -> dict[str, list[dict[str, np.ndarray]]]:
+        """Drains; host copies of the batches drawn and not yet returned, by phase, oldest first, for the snapshot."""
         self.drain()
-        return [item.host for item in self._done]
+        return {name: [item.host for item in done] for name, done in self._done.items() if done}
 
-    def restore_pending(self, batches: list[dict[str, np.ndarray]]) -> None:
+    def restore_pending(self, batches: dict[str, list[dict[str, np.ndarray]]]) -> None:
         """Gives back what `pending` returned before a restart: the next batches are exactly these."""
-        if self._outstanding:
+        if any(self._outstanding.values()):
             raise RuntimeError("restore_pending must come before the first batch")
-        for host in batches:
-            self._outstanding += 1
-            self._enqueue(lambda host=host: self._finish(host))
+        for name, hosts in batches.items():
+            self._outstanding[name] = len(hosts)
+            for host in hosts:
+                self._enqueue(lambda name=name, host=host: self._finish(name, host))
 
     def stats(self) -> dict[str, float]:
         """Batches returned, seconds waited for them, and commands still waiting."""
@@ -177,13 +185,10 @@ class Pipeline:
     def _add(self, rows: dict[str, Any]) -> None:
         self.replay.add({key: np.asarray(value) for key, value in rows.items()})
 
-    def _draw(self) -> None:
-        self._finish(self.replay.sample(self.batch_size))
-
-    def _finish(self, host: dict[str, np.ndarray]) -> None:
+    def _finish(self, name: str, host: dict[str, np.ndarray]) -> None:
         item = Prefetched(self.put(host), host["row"], host)
         with self._changed:
-            self._done.append(item)
+            self._done.setdefault(name, deque()).append(item)
 
 
 def _start_copy(value: Any) -> None:

@@ -28,6 +28,7 @@ from dreamworld.replay.links import relink
 from dreamworld.replay.memory import check_capacity
 from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
 from dreamworld.replay.tiers import cool
+from dreamworld.replay.windows import EpisodeStarts, sweep_starts
 from dreamworld.types import Space
 
 COUNTERS = (
@@ -123,6 +124,7 @@ class Replay:
         self.hot_limit = 0  # after a failed spill: chunks that were hot then
         self.problems: deque[str] = deque(maxlen=1000)  # until somebody takes them
         self.counts = dict.fromkeys(COUNTERS, 0)
+        self.episodes: EpisodeStarts | None = None  # once somebody asks for them
 
     # Writing.
 
@@ -164,6 +166,8 @@ class Replay:
                 lane.rows += 1
                 if lane.rows - lane.base >= self.length:
                     self._extend(lane)
+            if self.episodes is not None:
+                self.episodes.add(ids, first)
             self.rows += self.num_envs
             self.counts["inserts"] += self.num_envs
             self.sampler.clock += 1
@@ -219,21 +223,20 @@ class Replay:
         """Decides on the next windows, advances the sampler. Raises LookupError while there is no window."""
         with self.lock:
             rows, kinds = self.sampler.draw(batch)
-            self.counts["windows"] += batch
-            self.counts["served_rows"] += batch * (self.length - self.context)
+            self._count(batch, self.length - self.context)
             self.counts["online"] += int((kinds == 0).sum())
             return Draw(rows, kinds)
 
-    def gather(self, draw: Draw) -> dict[str, np.ndarray]:
-        """Reads windows: row keys [B, L, ...] and "row", int64 [B, L].
+    def gather(self, draw: Draw, length: int = 0) -> dict[str, np.ndarray]:
+        """Reads windows of `length` rows (0: L): row keys [B, L, ...] and "row", int64 [B, L].
 
         `is_first` is forced on the first row of each window. Raises LookupError if rows were evicted since
         the draw.
         """
         with self.lock:
             starts = draw.rows.copy()
-            batch = len(starts)
-            shape = (batch, self.length)
+            batch, length = len(starts), length or self.length
+            shape = (batch, length)
             obs = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.obs]
             latents = [np.empty((*shape, c.nbytes), np.uint8) for c in self.layout.latent]
             losses = self.counts["corrupt"]
@@ -246,13 +249,50 @@ class Replay:
         result = unpack(self.layout.obs, obs)
         result.update(unpack(self.layout.latent, latents))
         result["is_first"][:, 0] = True
-        result["row"] = starts[:, None] + np.arange(self.length)
+        result["row"] = starts[:, None] + np.arange(length)
         return result
 
     def sample(self, batch: int) -> dict[str, np.ndarray]:
         """`gather(draw(batch))` as one operation, whatever other threads do."""
         with self.lock:
             return self.gather(self.draw(batch))
+
+    def sample_part(self, batch: int, length: int) -> dict[str, np.ndarray]:
+        """Windows of `length` rows, each at a random place of a drawn one of L rows; nothing comes from the queue."""
+        with self.lock:
+            self._count(batch, length - self.context)
+            rows = np.array(self.sampler.uniform(batch), np.int64)
+            rows += self.sampler.random.integers(self.length - length + 1, size=batch)
+            return self.gather(Draw(rows, np.ones(batch, np.uint8)), length)
+
+    def sample_episodes(self, batch: int) -> dict[str, np.ndarray]:
+        """Windows that begin with an episode, uniformly over the episodes; LookupError where there is none."""
+        with self.lock:
+            if self.episodes is None:
+                self.episodes = EpisodeStarts()
+                self.episodes.find_all(self)
+            rows = self.episodes.draw(self, batch)
+            self._count(batch, self.length - self.context)
+            return self.gather(Draw(rows, np.ones(batch, np.uint8)))
+
+    def sweep(self, batch: int, length: int, context: int, index: int) -> dict[str, np.ndarray]:
+        """Batch `index` of those that train on every stored row once; the last one is filled from the beginning."""
+        with self.lock:
+            starts = sweep_starts(self, length, context)
+            if not len(starts):
+                raise LookupError("replay holds no stream that is long enough for a sweep")
+            rows = starts[(index * batch + np.arange(batch)) % len(starts)]
+            self._count(batch, length)
+            return self.gather(Draw(rows, np.ones(batch, np.uint8)), context + length)
+
+    def sweep_updates(self, batch: int, length: int, context: int) -> int:
+        """Batches of a `sweep`."""
+        with self.lock:
+            return -(-len(sweep_starts(self, length, context)) // batch)
+
+    def _count(self, batch: int, trained: int) -> None:
+        self.counts["windows"] += batch
+        self.counts["served_rows"] += batch * trained
 
     def stats(self) -> dict[str, float]:
         """Sizes, counters and what the storage costs."""
@@ -424,13 +464,13 @@ class Replay:
 
     def _read_window(self, start: int, index: int, obs: list[np.ndarray], latents: list[np.ndarray]) -> bool:
         """Copies one window into entry `index` of the outputs; drops a damaged chunk and returns False."""
-        found = self.sampler.start(start)
+        found = self.sampler.find(start)
         if found is None:
             raise LookupError(f"row {start} was evicted between draw and gather")
-        chunk, offset = found
+        (chunk, offset), length = found, obs[0].shape[1]
         done = 0
         while True:
-            count = min(self.length - done, chunk.rows - offset)
+            count = min(length - done, chunk.rows - offset)
             try:
                 for column, out in enumerate(obs):
                     chunk.body.read(column, offset, out[index, done : done + count])
@@ -440,9 +480,10 @@ class Replay:
             for source, out in zip(chunk.latents, latents):
                 out[index, done : done + count] = source[offset : offset + count]
             done += count
-            if done == self.length:
+            if done == length:
                 return True
-            assert chunk.next is not None
+            if chunk.next is None:
+                raise LookupError(f"the rows after {start} were lost between draw and gather")
             chunk, offset = chunk.next, 0
 
     def _runs(self, rows: np.ndarray):

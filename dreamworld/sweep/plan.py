@@ -62,7 +62,7 @@ def _job(spec: Spec, task: str, seed: int, chosen: dict[str, str]) -> Job:
     folder = Path(*(slug(part) for part in (variant, task, f"seed{seed}") if part))
     logdir = spec.folder / folder
     values = {**spec.options, **chosen}
-    base = presets.apply(Config(), spec.configs, str(values.get("agent.name", "")))
+    base = presets.apply(Config(), spec.configs, values.get("agent.name"))
     config = presets.override(base, {**values, "task": task, "seed": seed, "logdir": str(logdir)}, spec.name)
     args = ["--configs", *spec.configs] if spec.configs else []
     args += ["--task", task, "--seed", str(seed), "--logdir", str(logdir)]

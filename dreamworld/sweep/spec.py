@@ -199,7 +199,7 @@ def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
 
 def known_options(spec: Spec) -> dict[str, Any]:
     """The options of its runs, `{key: type}`: those of every agent that some of them train."""
-    names = spec.axes.get("agent.name") or (str(spec.options.get("agent.name", "")),)
+    names = spec.axes.get("agent.name") or (spec.options.get("agent.name"),)
     known: dict[str, Any] = {}
     for name in names:
         known |= presets.options(presets.apply(Config(), spec.configs, name))

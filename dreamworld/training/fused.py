@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from dreamworld import words
 from dreamworld.config import RunConfig
-from dreamworld.contract import Agent
+from dreamworld.contract import Agent, Phase, Window
 from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard
@@ -56,19 +56,33 @@ class Chunk(NamedTuple):
     caught: Array  # bool, the guard holds a failure
 
 
-def schedule(run: RunConfig, num_envs: int) -> tuple[int, int]:
-    """(vector steps, updates) of one round: train_ratio as a ratio of whole numbers, one of which is 1.
+def phase_of(agent: Agent) -> tuple[Phase, Window]:
+    """The phase that the fused mode trains, and its window; UserError for an agent that learns in another way."""
+    stage, phase = agent.stages[0], agent.phases[0]
+    window, alone = phase.window, len(agent.stages) == len(agent.phases) == 1
+    if alone and stage.collect == "policy" and window is not None:
+        plain = (window.order, window.align, phase.begins, phase.at_most) == ("draw", "row", 0, None)
+        if plain:
+            return phase, window
+    raise UserError(
+        "--run.mode fused trains agents with one phase on drawn windows; this one has the phases "
+        f"{', '.join(phase.name for phase in agent.phases)}: use --run.mode host"
+    )
+
+
+def schedule(phase: Phase, num_envs: int) -> tuple[int, int]:
+    """(vector steps, updates) of one round: the train ratio as a ratio of whole numbers, one of which is 1.
 
     Without a train ratio there are no updates.
     """
-    if run.train_ratio == 0:
+    if phase.ratio == 0:
         return 1, 0
-    per_step = num_envs * run.train_ratio / (run.batch_size * run.batch_length)
+    per_step = num_envs * phase.ratio / phase.rows
     steps, updates = (1, round(per_step)) if per_step >= 1 else (round(1 / per_step), 1)
     if abs(updates / steps - per_step) > 1e-6 * per_step:
-        near = updates / steps * run.batch_size * run.batch_length / num_envs
+        near = updates / steps * phase.rows / num_envs
         raise UserError(
-            f"--run.train_ratio {run.train_ratio:g}: {words.count(per_step, 'update')} per step of "
+            f"--run.train_ratio {phase.ratio:g}: {words.count(per_step, 'update')} per step of "
             f"{words.count(num_envs, 'environment')}; "
             f"the fused mode takes whole numbers, or one update per whole number of steps: {near:g} would do"
         )
@@ -92,18 +106,28 @@ class Fused:
     @property
     def length(self) -> int:
         """Rows of a sampled window."""
-        return self.run.replay_context + self.run.batch_length
+        return self.window.context + self.window.length
+
+    @property
+    def phase(self) -> Phase:
+        """What is learned."""
+        return phase_of(self.agent)[0]
+
+    @property
+    def window(self) -> Window:
+        """What is sampled."""
+        return phase_of(self.agent)[1]
 
     def init(self, key: Key, env_key: Key) -> FusedState:
         """The state before the first step."""
-        agent, batch_size = self.agent, self.run.batch_size
+        agent, phase = self.agent, self.phase
         train = agent.init(key)
-        carry = agent.phase.initial(train.params, batch_size)
+        carry = phase.initial(train.params, self.window.batch)
         env_state, rows = self.env.reset(jax.random.split(env_key, self.num_envs))
         env_state, rows, _ = refuse(env_state, rows, None)
         replay = device.init(self.spaces, self.num_envs, self.capacity)
         batch, _ = jax.eval_shape(self.sample, replay, key)
-        health = jax.eval_shape(agent.phase.update, train, carry, batch)[2].health
+        health = jax.eval_shape(phase.update, train, carry, batch)[2].health
         return FusedState(
             train,
             carry,
@@ -121,7 +145,7 @@ class Fused:
 
     def train(self, state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Chunk]:
         """Rounds of `schedule`."""
-        steps, updates = schedule(self.run, self.num_envs)
+        steps, updates = schedule(self.phase, self.num_envs)
 
         def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
             state, rows = self.collect(state, root, steps)
@@ -137,8 +161,7 @@ class Fused:
 
     def sample(self, replay: device.DeviceReplay, key: Key) -> tuple[Any, tuple[Array, Array]]:
         """A batch and where it lies; every chunk starts from its own stored latents."""
-        batch_size = self.run.batch_size
-        windows, place = device.sample(replay, batch_size, self.length, key)
+        windows, place = device.sample(replay, self.window.batch, self.length, key)
         return to_batch(windows), place
 
     def _advance(self, state: FusedState, root: Key) -> tuple[FusedState, Rows]:
@@ -163,7 +186,7 @@ class Fused:
 
     def _learn(self, state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
         """One update on a fresh batch, its latents written back at once."""
-        update = guard.guarded(self.agent.phase.update, self.run.nan_policy, self.run.nan_limit)
+        update = guard.guarded(self.phase.update, self.run.nan_policy, self.run.nan_limit)
         batch, place = self.sample(state.replay, key)
         watch, train, carry, output = update(state.guard, state.train, state.carry, batch)
         replay = device.write_back(state.replay, place, output.writeback)

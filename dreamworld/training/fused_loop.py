@@ -17,7 +17,7 @@ from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
 from dreamworld.training import guard, saved, tensors
 from dreamworld.training.checkpoint import Restored
-from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, schedule
+from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, phase_of, schedule
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Loop
 from dreamworld.training.refusals import Refusals
@@ -37,7 +37,7 @@ class FusedLearner:
 
     def __init__(self, agent: Agent, env: Any, spaces: Spaces, config: Any, *, capacity: int):
         self.agent, self.config = agent, config
-        self.rounds = schedule(config.run, config.env.num)
+        self.rounds = schedule(phase_of(agent)[0], config.env.num)
         self.program = Fused(agent, env, spaces, config.run, config.env.num, capacity)
         self._root, env_key = self._keys()
         init, self._collect, self._train = self._compile()
@@ -49,7 +49,7 @@ class FusedLearner:
         agent, batch = self.agent, self.program.sample(replay, key)[0]
         if agent.simulator is None:
             return {}
-        context = agent.phase.window.context
+        context = self.program.window.context
         return dream.report(agent.simulator, agent.obs_space, params["world"], batch, context, key)
 
     def _keys(self) -> tuple[Any, Any]:
@@ -82,13 +82,15 @@ class FusedLearner:
         return self.agent.acting(self.snapshot().train)
 
     @property
-    def guard(self) -> guard.GuardState:
-        """The numerical guard on the device."""
-        return self.snapshot().guard
+    def caught(self) -> guard.GuardState | None:
+        """The numerical guard, where it caught something; None where not."""
+        own = self.snapshot().guard
+        return own if np.asarray(own.caught).any() else None
 
-    @guard.setter
-    def guard(self, value: guard.GuardState) -> None:
-        self._state = self.snapshot()._replace(guard=value)
+    def release(self) -> None:
+        """Lets go of what was caught, and goes on."""
+        state = self.snapshot()
+        self._state = state._replace(guard=guard.release(state.guard))
 
     def collect(self, steps: int) -> list[Rows]:
         """Vector steps without learning; rows [steps, N] on the host, of each seed."""
@@ -122,7 +124,7 @@ class FusedLearner:
 
     def check(self) -> guard.Report | None:
         """What the numerical guard caught; waits for the device."""
-        return guard.inspect(self.guard)
+        return guard.inspect(self.snapshot().guard)
 
     def snapshot(self) -> FusedState:
         """The whole run, replay included."""
@@ -201,7 +203,7 @@ class FusedLoop(Loop):
         """Counts rows and updates."""
         self.counters.iteration += len(rows.reward)
         self.counters.step += rows.reward.size
-        self.counters.updates += updates
+        self.counters.did(self.learner.program.phase.name, updates)
 
     def tell(self, rows: Rows, step: int) -> None:
         """Writes the episodes that ended in rows, the first of which came at `step`."""
@@ -240,7 +242,7 @@ class FusedLoop(Loop):
             self.save_failed(away, block)
             return
         host = {
-            "counters": dataclasses.asdict(self.counters),
+            "counters": self.counters.state(),
             "metrics": self.metrics.state(),
             "episodes": self.episodes.state(),
         }
@@ -329,8 +331,8 @@ class Chunks:
         for loop, rows in zip(self.loops, collected):
             loop.tell(rows, loop.counters.step)
             loop.passed(rows)
-            counters, run = loop.counters, loop.config.run
-            counters.open_account(counters.step, run.train_ratio, run.batch_size * run.batch_length)
+            counters, phase = loop.counters, self.learner.program.phase
+            counters.account(phase.name).open(counters.step, phase.ratio, phase.rows)
         raise_first([loop.look(rows) for loop, rows in zip(self.loops, collected)])
 
     def iterate(self) -> None:

@@ -20,7 +20,7 @@ from dreamworld.training import guard
 from dreamworld.training.fused import Chunk, FusedState, Rows
 from dreamworld.training.fused_loop import Chunks, FusedLearner, FusedLoop, keys_of
 from dreamworld.training.loop import Loop
-from dreamworld.training.seeds import Lockstep
+from dreamworld.training.seeds import Lockstep, release_seed
 from dreamworld.training.stops import Stop
 from dreamworld.types import Spaces, TrainState
 
@@ -177,21 +177,19 @@ class FusedSeedView:
 
     def check(self) -> guard.Report | None:
         """What the guard of this seed caught."""
-        caught = np.asarray(self._learner.guard.caught)[self._index]
-        return guard.inspect(self.guard) if caught else None
+        caught = self.caught
+        return None if caught is None else guard.inspect(caught)
 
     @property
-    def guard(self) -> guard.GuardState:
-        """A copy of this seed's guard."""
-        return self._learner.part(self._index, self._learner.guard, True)
+    def caught(self) -> guard.GuardState | None:
+        """A copy of this seed's guard, where it caught something; None where not."""
+        whole = self._learner.snapshot().guard
+        return self._learner.part(self._index, whole, True) if np.asarray(whole.caught)[self._index] else None
 
-    @guard.setter
-    def guard(self, value: guard.GuardState) -> None:
-        whole = self._learner.guard
-        put = lambda old, new: jax.device_put(old.at[self._index].set(np.asarray(new)), old.sharding)
-        self._learner.guard = whole._replace(
-            frozen=put(whole.frozen, value.frozen), caught=put(whole.caught, value.caught)
-        )
+    def release(self) -> None:
+        """Lets go of what was caught of this seed."""
+        state = self._learner.snapshot()
+        self._learner.load(state._replace(guard=release_seed(state.guard, self._index)))
 
 
 class FusedLockstep(Lockstep):

@@ -34,10 +34,10 @@ class GuardState(NamedTuple):
     key: Array  # train_state.key before the failure
     health: dict[str, Array]
     carry: Carry
-    batch: Batch
+    batch: Batch | None  # None of a phase that reads none
 
 
-def init_guard(batch_like: Batch, health_like: dict[str, Any], carry_like: Carry = ()) -> GuardState:
+def init_guard(batch_like: Batch | None, health_like: dict[str, Any], carry_like: Carry = ()) -> GuardState:
     """Zeros shaped (and sharded) as the arrays or `jax.ShapeDtypeStruct` given.
 
     Without `carry_like` the carry of a failure is not kept, and `dreamworld debug` takes the initial one.

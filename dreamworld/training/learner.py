@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from dreamworld import dream, flops, parallel
 from dreamworld.config import ParallelConfig
-from dreamworld.contract import Agent
+from dreamworld.contract import Agent, Phase
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
 from dreamworld.types import FLAGS, Array, Batch, Mode, Output, TimeStep, TrainState
@@ -41,8 +42,22 @@ def to_batch(rows: dict[str, np.ndarray]) -> Batch:
     return Batch(groups["obs"], groups["action"], *(rows[key] for key in FLAGS), extras=groups["extras"])
 
 
+@dataclasses.dataclass
+class Learning:
+    """A phase on the device: its compiled update, what it hands on, and its numerical guard."""
+
+    phase: Phase
+    step: Callable[..., Any]  # the guarded update, of all seeds
+    carry: Any
+    guard: guard.GuardState | None = None  # from its first update on
+    update: Any = None  # the compiled step
+    flops: int = 0
+
+
 class Learner:
-    """Holds the train state and the two carries. Every call only dispatches work; nothing here waits for the device.
+    """Holds the train state and the carries of acting and of each phase.
+
+    Every call only dispatches work; nothing here waits for the device.
 
     Random bits of acting depend on the seed and the iteration alone, so that a resumed run draws the same.
 
@@ -66,7 +81,6 @@ class Learner:
         layout: Layout | None = None,
     ):
         self.agent = agent
-        self.phase = agent.phase
         self.num_envs = num_envs
         self.layout = layout = layout or parallel.make_layout(ParallelConfig(data=1), batch_size=batch_size)
         over_seeds = functools.partial(jax.vmap, spmd_axis_name="seed")
@@ -79,15 +93,25 @@ class Learner:
         like = jax.eval_shape(lift(agent.init), root)
         self.shardings = layout.train_state(like)
         self.state = jax.jit(lift(agent.init), out_shardings=self.shardings)(root)
-        first = lift(lambda params: self.phase.initial(params, batch_size))
-        self.carry = jax.jit(first, out_shardings=layout.rows)(self.state.params)
-        self.guard: guard.GuardState | None = None
+        self._learning = {
+            phase.name: self._begin(phase, guard.guarded(phase.update, nan_policy, nan_limit))
+            for phase in agent.phases
+        }
         self.batch: Batch | None = None  # the last one trained on, for reports
+        self._reported = 0  # its context
         self._make_acting()
-        step = guard.guarded(self.phase.update, nan_policy, nan_limit)
-        self._step = layout.known_to(in_turn(step) if self._seeds_in_turn() else lift(step))
-        self._update: Any = None
-        self._flops = 0
+
+    def _begin(self, phase: Phase, step: Callable[..., Any]) -> Learning:
+        """A phase before its first update."""
+        rows = phase.window.batch if phase.window else 1
+        first = self._lift(lambda params: phase.initial(params, rows))
+        carry = jax.jit(first, out_shardings=self.layout.rows)(self.state.params)
+        step = in_turn(step) if self._seeds_in_turn() else self._lift(step)
+        return Learning(phase, self.layout.known_to(step), carry)
+
+    def learning(self, phase: str = "") -> Learning:
+        """The state of a phase; without a name, of the agent's last one."""
+        return self._learning[phase or self.agent.phase.name]
 
     def _seeds_in_turn(self) -> bool:
         """Whether seeds update one after the other: on a CPU, whose cache holds the arrays of one large model."""
@@ -103,7 +127,7 @@ class Learner:
         initial = self._lift(lambda params: self.agent.initial(params, self.num_envs))
         self._act_initial = jax.jit(initial, out_shardings=sharding)
         self._act = jax.jit(self._act_fn, static_argnames="mode", donate_argnums=1, out_shardings=sharding)
-        self._report = jax.jit(self._report_fn)
+        self._report = jax.jit(self._report_fn, static_argnums=3)
         process = jax.process_index()
         fold = lambda root: jax.random.fold_in(jax.random.fold_in(root, HOST_STREAM), process)
         self._act_root = np.asarray(self._lift(fold)(self.root)) if process else self.root
@@ -140,13 +164,15 @@ class Learner:
         """Moves a batch of replay rows to the devices: this process's part of it, of one seed."""
         return self.layout.put(to_batch(rows))
 
-    def update(self, batch: Batch) -> Output:
-        """One learning step. The results are those of this process's rows."""
-        if self.guard is None:
-            self.guard = self.init_guard(batch)
-        self._update = self._update or self.jit_update()
-        self.batch = batch
-        self.guard, self.state, self.carry, output = self._update(self.guard, self.state, self.carry, batch)
+    def update(self, batch: Batch | None, phase: str = "") -> Output:
+        """One learning step of a phase. The results are those of this process's rows."""
+        own = self.learning(phase)
+        if own.guard is None:
+            own.guard = self.init_guard(batch, phase)
+        own.update = own.update or self.jit_update(phase)
+        if batch is not None and own.phase.window is not None:
+            self.batch, self._reported = batch, own.phase.window.context
+        own.guard, self.state, own.carry, output = own.update(own.guard, self.state, own.carry, batch)
         if jax.process_count() > 1:
             mesh = self.layout.local()
             output = output._replace(
@@ -157,12 +183,13 @@ class Learner:
 
     @property
     def update_flops(self) -> int:
-        """Floating-point operations of an update, of all rows and seeds; 0 before the first."""
-        if self._flops == 0 and self.batch is not None and hasattr(self._update, "trace"):
+        """Floating-point operations of an update of the last phase, of all rows and seeds; 0 before the first."""
+        own = self.learning()
+        if own.flops == 0 and own.guard is not None and hasattr(own.update, "trace"):
             # Cached by its first call.
-            traced = self._update.trace(self.guard, self.state, self.carry, self.batch)
-            self._flops = flops.count_jaxpr(traced.jaxpr.jaxpr)
-        return self._flops
+            traced = own.update.trace(own.guard, self.state, own.carry, own.guard.batch)
+            own.flops = flops.count_jaxpr(traced.jaxpr.jaxpr)
+        return own.flops
 
     def report(self, step: int) -> dict[str, np.ndarray]:
         """Open-loop predictions on the last batch; empty before the first update."""
@@ -175,11 +202,28 @@ class Learner:
         if self._act_mesh is not None:
             batch = parallel.view(batch, self.layout.acting())
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
-        return jax.device_get(self._report(params, batch, key))
+        return jax.device_get(self._report(params, batch, key, self._reported))
 
     def check(self) -> guard.Report | None:
         """What the numerical guard caught since the last call; waits for the device."""
-        return None if self.guard is None else guard.inspect(self.guard)
+        found = (guard.inspect(own.guard) for own in self._learning.values() if own.guard is not None)
+        return next(filter(None, found), None)
+
+    @property
+    def learnings(self) -> list[Learning]:
+        """The states of all phases."""
+        return list(self._learning.values())
+
+    @property
+    def caught(self) -> guard.GuardState | None:
+        """The guard of the first phase that caught something; None where none did."""
+        guards = [own.guard for own in self._learning.values() if own.guard is not None]
+        return next((each for each in guards if np.asarray(each.caught).any()), None)
+
+    def release(self) -> None:
+        """Lets go of what was caught, and goes on."""
+        for own in self._learning.values():
+            own.guard = own.guard and guard.release(own.guard)
 
     def reset_acting(self) -> None:
         """Forgets what the policy has seen: every environment starts a new episode."""
@@ -191,11 +235,13 @@ class Learner:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that learning changes, as one pytree; the same on all processes."""
-        return {"train": self.state, "carry": self.carry}
+        return {"train": self.state, "carry": {name: own.carry for name, own in self._learning.items()}}
 
     def load(self, tree: dict[str, Any]) -> None:
         """Takes a pytree of `snapshot` back."""
-        self.state, self.carry = tree["train"], tree["carry"]
+        self.state = tree["train"]
+        for name, own in self._learning.items():
+            own.carry = tree["carry"][name]
 
     def acting_state(self) -> list[np.ndarray]:
         """What acting changes in this process, as host arrays; waits for the device."""
@@ -210,11 +256,11 @@ class Learner:
         ]
         self.act_carry = jax.tree.unflatten(jax.tree.structure(self.act_carry), new)
 
-    def jit_update(self) -> Any:
+    def jit_update(self, phase: str = "") -> Any:
         """The jitted update, `(guard, train_state, carry, batch) -> (guard, train_state, carry, output)`."""
-        rows, caught = self.layout.rows, self._guard_shardings()
+        own, rows, caught = self.learning(phase), self.layout.rows, self._guard_shardings()
         return jax.jit(
-            self._step,
+            own.step,
             in_shardings=(caught, self.shardings, rows, rows),
             out_shardings=(caught, self.shardings, rows, self.layout.output()),
             donate_argnums=(0, 1, 2),
@@ -227,22 +273,22 @@ class Learner:
 
         return self._lift(one)(params, carry, obs, root)
 
-    def _report_fn(self, params: Any, batch: Batch, key: Any) -> dict[str, Array]:
-        agent, context = self.agent, self.phase.window.context
+    def _report_fn(self, params: Any, batch: Batch, key: Any, context: int) -> dict[str, Array]:
+        agent = self.agent
         if agent.simulator is None:
             return {}
         return dream.report(agent.simulator, agent.obs_space, params["world"], batch, context, key)
 
-    def set_update(self, program: Any) -> None:
+    def set_update(self, program: Any, phase: str = "") -> None:
         """Uses a compiled `jit_update` (of this agent and layout) from now on."""
-        self._update = program
+        self.learning(phase).update = program
 
-    def init_guard(self, batch: Batch) -> guard.GuardState:
-        """The guard before the first update."""
-        seeds = self.layout.seeds
+    def init_guard(self, batch: Batch | None, phase: str = "") -> guard.GuardState:
+        """The guard of a phase before its first update."""
+        own, seeds = self.learning(phase), self.layout.seeds
         strip = lambda x: jax.ShapeDtypeStruct(x.shape[1:] if seeds else x.shape, x.dtype)
-        state, carry, batch = jax.tree.map(strip, (self.state, self.carry, batch))
-        health = jax.eval_shape(self.phase.update, state, carry, batch)[2].health
+        state, carry, batch = jax.tree.map(strip, (self.state, own.carry, batch))
+        health = jax.eval_shape(own.phase.update, state, carry, batch)[2].health
 
         def empty() -> guard.GuardState:
             single = guard.init_guard(batch, health, carry)

@@ -17,6 +17,8 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.config import Config
+from dreamworld.contract import Phase, longest
+from dreamworld.dream import report_context
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.logging.metrics import EpisodeStats, Metrics
@@ -33,9 +35,9 @@ from dreamworld.training import saved, tensors
 from dreamworld.training.checkpoint import Checkpointer, Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
-from dreamworld.training.guard import release
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
+from dreamworld.training.schedule import Schedule
 from dreamworld.training.snapshot import COMMIT
 from dreamworld.training.stops import Stop
 from dreamworld.training.timing import Mark, Phases, UpdateWatch, describe_compiling, rates
@@ -81,6 +83,7 @@ class Loop:
     group: tuple[int, ...] = ()  # the seeds that are saved together, if this is one of several
 
     def __post_init__(self) -> None:
+        self.schedule = Schedule(self.learner.agent.stages, self.counters, self._sweep_updates)
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
         self.score: float | None = None
@@ -104,8 +107,8 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.counters.step >= self.config.run.steps
+        """Whether all steps are done, or all stages."""
+        return self.counters.step >= self.config.run.steps or self.schedule.finished
 
     def begin(self) -> None:
         """Starts the session's clock, and the first episodes unless environments went on from a checkpoint."""
@@ -137,13 +140,31 @@ class Loop:
         self.watch.close()
 
     def iterate(self) -> None:
-        """One row of every environment, and the updates owed for it."""
+        """One row of every environment, and the updates owed for it; or one update where nothing is collected."""
+        chosen = self.choose() if self.schedule.collects else None
+        for phase, count in self.schedule.owed(self.is_ready):
+            for _ in range(count):
+                self.learn(phase)
+        if chosen is not None:
+            self.advance(*chosen)
+        else:
+            self.counters.step += 1
+        self.schedule.advance()
+
+    def choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Actions for the current rows, and what to store with them."""
         assert self.timestep is not None
         with self.timed("act"):
             action, entries = self.learner.act(self.timestep, self.counters.iteration)
-        for _ in range(self.owed()):
-            self.learn()
-        self.advance(action, entries)
+        if self.schedule.stage.collect == "random":
+            action = self.random_action()
+        return action, entries
+
+    def random_action(self) -> dict[str, np.ndarray]:
+        """Uniformly random actions: a function of the seed and the iteration alone."""
+        random = np.random.default_rng([self.config.seed, self.counters.iteration, self.team.index])
+        num = self.env.num_envs
+        return {key: space.sample(random, num) for key, space in sorted(self.env.act_space.items())}
 
     def advance(self, action: dict[str, Any], entries: dict[str, Any]) -> None:
         """Stores the current rows with the actions chosen for them, and steps the environments."""
@@ -159,44 +180,57 @@ class Loop:
             self.timestep = self.env.step(action)
             self._observe(self.timestep)
 
-    def owed(self) -> int:
-        """Updates due: one when replay becomes ready, then train_ratio / (batch_size * batch_length) per agent step."""
-        counters, ratio = self.counters, self.config.run.train_ratio
-        if ratio == 0:
-            return 0
-        if counters.waiting:
-            if not (self.ready() if self.ready else self.team.all(self.pipeline.ready)):
-                return 0
-            # After a change of the number of processes some replay was empty: what was done by then is settled.
-            counters.open_account(counters.step, ratio, self.batch_rows)
-        return counters.owed()
+    def is_ready(self) -> bool:
+        """Whether replay, of all processes, has enough rows for updates."""
+        return self.ready() if self.ready else self.team.all(self.pipeline.ready)
 
-    @property
-    def batch_rows(self) -> int:
-        """Trained rows of an update."""
-        return self.config.run.batch_size * self.config.run.batch_length
-
-    def learn(self) -> None:
+    def learn(self, phase: Phase) -> None:
         """One update on the oldest prefetched batch; its write-back is queued behind the draws made so far."""
         asked = time.perf_counter()
         with self.phases("sample"):
-            drawn = self.pipeline.next()
+            drawn = self.draw(phase)
         got = time.perf_counter()
-        with self.timed("update"):  # its dispatch; what the device does meanwhile shows in no phase
-            output = self.learner.update(drawn.batch)
+        with self.timed(
+            "update", phase.name
+        ):  # its dispatch; what the device does meanwhile shows in no phase
+            output = self.learner.update(drawn and drawn.batch, phase.name)
             self.watch.dispatched(output.metrics["loss/total"], asked, got)
-            self.learned(drawn, output)
+            self.learned(phase, drawn, output)
 
-    def learned(self, drawn: Prefetched, output: Output) -> None:
+    def draw(self, phase: Phase) -> Prefetched | None:
+        """The next batch of a phase; None for one that reads none."""
+        window = phase.window
+        if window is None:
+            return None
+        batch, length, replay = self.team.share(window.batch), window.context + window.length, self.replay
+        if window.order == "sweep":
+            index = self.counters.account(phase.name).updates
+            take = lambda: replay.sweep(batch, window.length, window.context, index)
+            return self.pipeline.next(phase.name, take, ahead=False)
+        if window.align == "episode":
+            return self.pipeline.next(phase.name, lambda: replay.sample_episodes(batch))
+        if length < replay.length:
+            return self.pipeline.next(phase.name, lambda: replay.sample_part(batch, length))
+        return self.pipeline.next(phase.name, lambda: replay.sample(batch))
+
+    def _sweep_updates(self, phase: Phase) -> int:
+        """Updates of a sweep."""
+        self.pipeline.drain()
+        assert phase.window is not None
+        window = phase.window
+        return self.replay.sweep_updates(self.team.share(window.batch), window.length, window.context)
+
+    def learned(self, phase: Phase, drawn: Prefetched | None, output: Output) -> None:
         """Hands on what an update returned."""
-        rows = drawn.rows[:, self.config.run.replay_context :]
-        self.pipeline.write_back(rows, output.writeback)
-        if output.priorities is not None and self.config.replay.prioritized:
-            self.pipeline.update_priorities(rows, output.priorities)
+        if drawn is not None and phase.window is not None:
+            rows = drawn.rows[:, phase.window.context :]
+            self.pipeline.write_back(rows, output.writeback)
+            if output.priorities is not None and self.config.replay.prioritized:
+                self.pipeline.update_priorities(rows, output.priorities)
         self.metrics.add(
             {key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()}
         )
-        self.counters.updates += 1
+        self.counters.did(phase.name)
 
     def _observe(self, step: TimeStep) -> None:
         """Statistics of the rows that just arrived."""
@@ -242,7 +276,7 @@ class Loop:
             return
         self._compiled.add(program)
         text = describe_compiling(self.config.agent.width, bool(self.config.run.compile_cache))
-        with self.pause("compile", "compile", text if program == "update" else ""):
+        with self.pause("compile", "compile", text if phase == "update" else ""):
             yield
         self.progress.speed.restart()  # before the first update a step is less work
 
@@ -290,19 +324,19 @@ class Loop:
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
-        report = self.learner.check()
-        if report is None or self.learner.guard is None:
+        report, caught = self.learner.check(), self.learner.caught
+        if report is None or caught is None:
             return
         if report.frozen:
             self.save_at_failure()
         if not self.team.leads:
             if report.frozen:
                 raise NumericalStop(report.text)
-            self.learner.guard = release(self.learner.guard)
+            self.learner.release()
             return
         try:
             folder = save_bad_batch(
-                self.rundir.path / "failures", self.learner.guard, report, self.checkpointer.last_good()
+                self.rundir.path / "failures", caught, report, self.checkpointer.last_good()
             )
             text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
         except OSError as error:
@@ -310,7 +344,7 @@ class Loop:
         if report.frozen:
             raise NumericalStop(text)
         self.progress.message(text)
-        self.learner.guard = release(self.learner.guard)
+        self.learner.release()
 
     def report(self) -> None:
         """Open-loop predictions as pictures; training goes on where they can't be made."""
@@ -318,7 +352,9 @@ class Loop:
             return
         with self.logger.problems.attempt(REPORTS):
             if report := self.learner.report(self.counters.step):
-                self.logger.report(self.counters.step, report, self.config.run.batch_length // 2)
+                self.logger.report(
+                    self.counters.step, report, report_context(longest(self.learner.agent).length)
+                )
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""
@@ -358,7 +394,7 @@ class Loop:
             self.save_failed(problem or "the replay of another process was not saved", block)
             return
         host = {
-            "counters": dataclasses.asdict(self.counters),
+            "counters": self.counters.state(),
             "metrics": self.metrics.state(),
             "episodes": self.episodes.state(),
             "act": self.learner.acting_state(),
@@ -430,16 +466,16 @@ class Loop:
         notes = self.restore_counts(host)
         resized = meta.get("processes", 1) != self.team.count
         if resized:
-            self.counters.first_update = -1
+            self.counters.wait_again()
             if not self.team.leads:
                 self.learner.reset_acting()
                 return []
         self.episodes.restore(host["episodes"])
         problems = self.replay.load(self.replay_folder, meta["replay"], self._saved_in(meta) / COMMIT)
         if not self.replay.ready:  # damage took its rows: collect again before the next update
-            self.counters.first_update = -1
+            self.counters.wait_again()
         if not resized:
-            self.pipeline.restore_pending([self._known(rows) for rows in host["pending"] if self._fits(rows)])
+            self.pipeline.restore_pending(self._pending_of(host["pending"]))
         return notes + problems + self._restore_env(host)
 
     def check_saved(self, restored: Restored) -> None:
@@ -475,18 +511,37 @@ class Loop:
 
     def restore_counts(self, host: dict[str, Any]) -> list[str]:
         """Takes counters and averages from a checkpoint; returns what is to be said of them."""
-        self.counters = Counters(**{key: np.asarray(value).item() for key, value in host["counters"].items()})
+        phases = self.learner.agent.phases
+        self.counters = self.schedule.counters = Counters.of(host["counters"], phases[-1].name)
         self.metrics.restore(host["metrics"])
         iteration_steps = self.env.num_envs * self.team.count
-        return self.counters.settle(self.config.run.train_ratio, self.batch_rows, iteration_steps)
+        notes = []
+        for phase in phases:
+            account = self.counters.account(phase.name)
+            notes += account.settle(self.counters.step, phase.ratio, phase.rows, iteration_steps)
+        return notes
+
+    def _pending_of(self, stored: Any) -> dict[str, list[dict[str, np.ndarray]]]:
+        """Batches that were drawn before a restart, those that this session's phases can take. 0.1 had a list."""
+        phases = {phase.name: phase for phase in self.learner.agent.phases}
+        stored = stored if isinstance(stored, dict) else {self.learner.agent.phase.name: stored}
+        return {
+            name: [self._known(rows) for rows in batches if self._fits(phases[name], rows)]
+            for name, batches in stored.items()
+            if name in phases
+        }
 
     def _known(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A batch without what earlier versions had in it."""
         return {key: value for key, value in rows.items() if key == "row" or key in self.replay.layout.spaces}
 
-    def _fits(self, rows: dict[str, np.ndarray]) -> bool:
+    def _fits(self, phase: Phase, rows: dict[str, np.ndarray]) -> bool:
         """Whether a batch that was drawn before a restart has the shape of this session's batches."""
-        return rows["row"].shape == (self.pipeline.batch_size, self.replay.length)
+        window = phase.window
+        length = window and (
+            self.replay.length if window.align == "episode" else window.context + window.length
+        )
+        return window is not None and rows["row"].shape == (self.team.share(window.batch), length)
 
 
 def make_rows(step: TimeStep, action: dict[str, np.ndarray], entries: dict[str, Any]) -> dict[str, Any]:

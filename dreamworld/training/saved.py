@@ -14,7 +14,7 @@ import numpy as np
 from dreamworld import words
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, PathLike
-from dreamworld.training.counters import Counters
+from dreamworld.training.counters import Account, Counters
 from dreamworld.types import Spaces
 
 MOST = float(1 << 53)  # of a counter
@@ -41,29 +41,51 @@ def check_session(found: Fields, act: list[Any], spaces: Spaces) -> None:
         raise found.bad("act", f"the {len(act)} arrays of this agent's carry")
     if any(leaf.dtype.kind in "OSUMm" for leaf in leaves):
         raise found.bad("act", "arrays of numbers")
-    for batch in found.rows("pending"):
+    pending = found.get("pending")
+    groups = (
+        [found.rows("pending")]
+        if isinstance(pending, list)
+        else [found.fields("pending").rows(name) for name in found.fields("pending")]
+    )  # version 0.1 had a list
+    for batch in (batch for group in groups for batch in group):
         _check_batch(batch, spaces)
 
 
 def _check_counters(counters: Fields, step: int) -> None:
-    known = {field.name: field.default for field in dataclasses.fields(Counters)}
-    for key in counters:
-        if key not in known:
-            raise BadFile(counters.path, f"{counters.name(key)} is no counter")
-        value = _scalar(counters, key)
-        whole = isinstance(known[key], int)
-        if (whole and value != int(value)) or not -1 <= value <= MOST:
-            raise counters.bad(key, f"a {'whole ' if whole else ''}number of at least -1")
-    at = {**known, **{key: _scalar(counters, key) for key in counters}}
-    for key in ("step", "iteration", "updates", "seconds", "updates_before", "rows_before", "batch_rows"):
-        if at[key] < 0:
-            raise counters.bad(key, "a number of at least 0")
+    own, account = _defaults(Counters), _defaults(Account)
+    known = own if "accounts" in counters else account | own  # version 0.1 had one account among them
+    at = _numbers(counters, known)
     if at["step"] != step:
         raise counters.bad("step", f"{step}, that of the snapshot")
     if at["iteration"] > min(step, LAST_ITERATION):
         raise counters.bad("iteration", "a number of at most the steps, of 32 bits")
-    if (at["train_ratio"] >= 0 and at["batch_rows"] < 1) or at["first_update"] > at["step"]:
-        raise BadFile(counters.path, f"{counters.where} contradict each other")
+    if at["stage_step"] > step:
+        raise counters.bad("stage_step", "a step that was reached")
+    accounts = counters.fields("accounts") if "accounts" in counters else None
+    for row in [counters] if accounts is None else [accounts.fields(name) for name in accounts]:
+        values = at if accounts is None else _numbers(row, account)
+        if (values["train_ratio"] >= 0 and values["batch_rows"] < 1) or values["first_update"] > step:
+            raise BadFile(counters.path, f"{row.where} contradict each other")
+
+
+def _defaults(kind: type) -> dict[str, float]:
+    fields = dataclasses.fields(kind)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+def _numbers(row: Fields, known: dict[str, float]) -> dict[str, float]:
+    """The numbers of a row by name, those that are missing at their defaults."""
+    found = dict(known)
+    for key in row:
+        if key == "accounts":
+            continue
+        if key not in known:
+            raise BadFile(row.path, f"{row.name(key)} is no counter")
+        value = found[key] = _scalar(row, key)
+        whole, low = isinstance(known[key], int), -1 if known[key] == -1 else 0
+        if (whole and value != int(value)) or not low <= value <= MOST:
+            raise row.bad(key, f"a {'whole ' if whole else ''}number of at least {low}")
+    return found
 
 
 def _check_metrics(metrics: Fields) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import parallel
-from dreamworld.contract import Agent
+from dreamworld.contract import Agent, Phase
 from dreamworld.logging.metrics import Metrics
 from dreamworld.parallel import Layout
 from dreamworld.training import guard
@@ -107,25 +107,28 @@ class SeedView:
 
     def check(self) -> guard.Report | None:
         """What the guard of this seed caught."""
-        whole = self._learner.guard
-        if whole is None or not np.asarray(whole.caught)[self._index]:
-            return None
-        return guard.inspect(self.guard)
+        caught = self.caught
+        return None if caught is None else guard.inspect(caught)
 
     @property
-    def guard(self) -> guard.GuardState:
-        """A copy of this seed's guard."""
-        assert self._learner.guard is not None
-        return jax.tree.map(lambda leaf: leaf[self._index], jax.device_get(self._learner.guard))
+    def caught(self) -> guard.GuardState | None:
+        """A copy of this seed's part of the first guard that caught something of it; None where none did."""
+        for own in self._learner.learnings:
+            if own.guard is not None and np.asarray(own.guard.caught)[self._index]:
+                return jax.tree.map(lambda leaf: leaf[self._index], jax.device_get(own.guard))
+        return None
 
-    @guard.setter
-    def guard(self, value: guard.GuardState) -> None:
-        whole = self._learner.guard
-        assert whole is not None
-        put = lambda old, new: jax.device_put(old.at[self._index].set(new), old.sharding)
-        self._learner.guard = whole._replace(
-            frozen=put(whole.frozen, value.frozen), caught=put(whole.caught, value.caught)
-        )
+    def release(self) -> None:
+        """Lets go of what was caught of this seed."""
+        for own in self._learner.learnings:
+            if own.guard is not None:
+                own.guard = release_seed(own.guard, self._index)
+
+
+def release_seed(whole: guard.GuardState, index: int) -> guard.GuardState:
+    """`guard.release` of one seed."""
+    clear = lambda flags: jax.device_put(flags.at[index].set(False), flags.sharding)
+    return whole._replace(frozen=clear(whole.frozen), caught=clear(whole.caught))
 
 
 def load_seeds(learner: Learner, views: list[SeedView]) -> None:
@@ -238,16 +241,22 @@ class Lockstep:
     def iterate(self) -> None:
         """One row of every environment of every seed, and the updates owed for it."""
         loops = self.loops
-        step = stack_steps([loop.timestep for loop in loops if loop.timestep is not None])
-        with self.phases("act"):
-            action, entries = self.learner.act(step, loops[0].counters.iteration)
-        for _ in range(max([loop.owed() for loop in loops])):
-            self._learn()
+        action, entries = self._choose() if loops[0].schedule.collects else ({}, {})
+        for phase, count in self._owed():
+            for _ in range(count):
+                self._learn(phase)
+        if not loops[0].schedule.collects:
+            for loop in loops:
+                loop.counters.step += 1
+                loop.schedule.advance()
+            return
         with self.phases("act"):
             chosen = {key: np.asarray(value) for key, value in action.items()}
 
         def advance(index: int) -> Exception | None:
             own = {key: value[index] for key, value in chosen.items()}
+            if loops[index].schedule.stage.collect == "random":
+                own = loops[index].random_action()
             try:
                 loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
             except Exception as error:  # raised once all seeds are at the same step: only so can they go on
@@ -256,20 +265,39 @@ class Lockstep:
 
         run = self._executor.map if self._executor else map
         raise_first(list(run(advance, range(len(loops)))))
+        for loop in loops:
+            loop.schedule.advance()
 
-    def _learn(self) -> None:
+    def _choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Actions and entries of all seeds."""
+        step = stack_steps([loop.timestep for loop in self.loops if loop.timestep is not None])
+        with self.phases("act"):
+            return self.learner.act(step, self.loops[0].counters.iteration)
+
+    def _owed(self) -> Iterator[tuple[Phase, int]]:
+        """Updates due now of each phase; seeds that lost rows to damage go along."""
+        due = [
+            {phase.name: count for phase, count in loop.schedule.owed(loop.is_ready)} for loop in self.loops
+        ]
+        for phase in self.loops[0].schedule.stage.phases:
+            if count := max(each.get(phase.name, 0) for each in due):
+                yield phase, count
+
+    def _learn(self, phase: Phase) -> None:
         asked = time.perf_counter()
         with self.phases("sample"):
-            drawn = [loop.pipeline.next() for loop in self.loops]
+            drawn = [loop.draw(phase) for loop in self.loops]
         got = time.perf_counter()
         with self.phases("update"):
-            output = self.learner.update(parallel.join([item.batch for item in drawn], self.learner.layout))
+            batches = [item.batch for item in drawn if item is not None]
+            batch = parallel.join(batches, self.learner.layout) if batches else None
+            output = self.learner.update(batch, phase.name)
             self.loops[0].watch.dispatched(output.metrics["loss/total"], asked, got)
             self._sums.add(output.metrics)
         for index, (loop, item) in enumerate(zip(self.loops, drawn)):
             writeback = {key: Part(value, index) for key, value in output.writeback.items()}
             priorities: Any = None if output.priorities is None else Part(output.priorities, index)
-            loop.learned(item, Output({}, writeback, priorities, {}))
+            loop.learned(phase, item, Output({}, writeback, priorities, {}))
 
     def _ready(self) -> bool:
         return all(loop.pipeline.ready for loop in self.loops)

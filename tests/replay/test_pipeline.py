@@ -86,7 +86,7 @@ def test_a_snapshot_with_pending_batches_resumes_to_the_same_run(kit, tmp_path):
         train(kit, pipeline, first, 0, 60, log)
         pending = pipeline.pending()
         manifest = first.save(tmp_path)
-    assert len(pending) == 2
+    assert len(pending[""]) == 2
     second = kit.replay(**options(), seed=99)
     assert second.load(tmp_path, manifest) == []
     with Pipeline(second, lambda b: b, batch_size=4, depth=2) as pipeline:
@@ -170,7 +170,7 @@ def test_an_error_wakes_a_loop_that_waits_for_room(kit):
         threading.Timer(0.1, started.set).start()
         with pytest.raises(RuntimeError, match="late"):
             for _ in range(10):
-                pipeline._enqueue(pipeline._draw)
+                pipeline._enqueue(lambda: pipeline._finish("", replay.sample(1)))
 
 
 def test_closing_stops_the_worker_and_later_calls_say_so(kit):

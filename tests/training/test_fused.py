@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dreamworld import cli
-from dreamworld.config import RunConfig
+from dreamworld.contract import Phase, Window
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.envs.jax.batched import batched
 from dreamworld.errors import UserError
@@ -182,17 +182,21 @@ def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp
     jax.tree.map(close, jax.device_get(train_state.stats), after.train.stats)
 
 
+def make_phase(ratio):
+    return Phase("update", Window(4, 8), lambda *_: None, ratio)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("ratio", "num_envs", "want"),
     [(32, 2, (1, 2)), (8, 2, (2, 1)), (16, 2, (1, 1)), (1024, 16, (1, 512)), (0, 2, (1, 0))],
 )
 def test_the_schedule_is_train_ratio_in_whole_numbers(ratio, num_envs, want):
-    assert fused.schedule(RunConfig(train_ratio=ratio, batch_size=4, batch_length=8), num_envs) == want
+    assert fused.schedule(make_phase(ratio), num_envs) == want
 
 
 def test_a_train_ratio_that_is_no_whole_number_is_refused_with_one_that_is():
     with pytest.raises(UserError, match="32 would do"):
-        fused.schedule(RunConfig(train_ratio=36, batch_size=4, batch_length=8), 2)
+        fused.schedule(make_phase(36), 2)
 
 
 def test_without_a_train_ratio_it_collects_only_and_another_ratio_and_batch_count_from_there(tmp_path):

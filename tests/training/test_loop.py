@@ -85,7 +85,7 @@ def test_a_run_stopped_and_resumed_twice_ends_with_the_same_bits(tmp_path, unint
 def test_train_ratio_holds_to_the_update(uninterrupted):
     *_, counters = uninterrupted
     rows_trained = (counters.updates - 1) * 4 * 8
-    rows_due = (counters.step - counters.first_update) * 32
+    rows_due = (counters.step - counters.accounts["update"].first_update) * 32
     assert 0 <= rows_due - rows_trained < 2 * 2 * 32  # at most one vector step is not yet paid for
 
 

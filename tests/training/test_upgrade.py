@@ -1,7 +1,7 @@
 """Runs that version 0.1 made go on as that version would have gone on.
 
-`tests/golden/version1.zip` holds two tiny runs of `jax_catch` (host and fused) as it left them after their first session,
-and the rows that it logged when it continued them.
+`tests/golden/version1.zip` holds two tiny runs of `jax_catch` (host and fused) as it left them after their first
+session, and the rows that it logged when it continued them.
 """
 
 import dataclasses
@@ -64,7 +64,12 @@ def test_a_run_can_be_loaded(run):
 
 
 def test_names_of_format_1_are_found_under_their_new_ones():
-    names = ["train/params/actor/out/kernel", "train/opt_state/1/nu/encoder/vector/bias", "carry/deter", "step"]
+    names = [
+        "train/params/actor/out/kernel",
+        "train/opt_state/1/nu/encoder/vector/bias",
+        "carry/deter",
+        "step",
+    ]
     found = upgrade.stored_names({"format": 1, "tensors": dict.fromkeys(names)})
     assert found == {
         "train/params/behaviour/actor/out/kernel": names[0],

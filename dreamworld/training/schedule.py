@@ -1,0 +1,76 @@
+"""Which phases of which stage learn now: turns stages into numbers of updates, from counts alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from dreamworld.contract import Phase, Stage
+from dreamworld.training.counters import Counters
+
+
+class Schedule:
+    """The stages of a run beside its counters, which hold all that changes.
+
+    `sweep` tells how many updates take every row of replay once, for a phase that sweeps.
+    """
+
+    def __init__(self, stages: tuple[Stage, ...], counters: Counters, sweep: Callable[[Phase], int]):
+        self.stages, self.counters, self._sweep = stages, counters, sweep
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that the run is in; after the last one, that."""
+        return self.stages[min(self.counters.stage, len(self.stages) - 1)]
+
+    @property
+    def collects(self) -> bool:
+        """Whether environments are stepped now."""
+        return self.stage.collect != "none"
+
+    @property
+    def finished(self) -> bool:
+        """Whether no stage is left."""
+        return self.counters.stage >= len(self.stages)
+
+    def owed(self, ready: Callable[[], bool]) -> list[tuple[Phase, int]]:
+        """Updates due now of each phase of the stage, in order; `ready` tells whether replay has enough rows."""
+        due = [(phase, self._owed(phase, ready)) for phase in self.stage.phases]
+        return [(phase, count) for phase, count in due if count]
+
+    def _owed(self, phase: Phase, ready: Callable[[], bool]) -> int:
+        counters, account = self.counters, self.counters.account(phase.name)
+        left = self._left(phase)
+        if not self.collects:
+            return int(left > 0 and phase is self._first_with_any())
+        if phase.ratio == 0 or left <= 0:
+            return 0
+        if account.waiting:
+            if counters.step - counters.stage_step < phase.begins or not ready():
+                return 0
+            account.open(counters.step, phase.ratio, phase.rows)
+        return int(min(account.owed(counters.step), left))
+
+    def _left(self, phase: Phase) -> float:
+        """Updates that the phase may still do."""
+        most = phase.at_most
+        if phase.window and phase.window.order == "sweep":
+            most = min(self._sweep(phase), most or math.inf)
+        return math.inf if most is None else most - self.counters.account(phase.name).updates
+
+    def _first_with_any(self) -> Phase | None:
+        return next((phase for phase in self.stage.phases if self._left(phase) > 0), None)
+
+    def advance(self) -> bool:
+        """Goes on to the next stage where this one is over; whether it did."""
+        counters, stage = self.counters, self.stage
+        if self.finished:
+            return False
+        if self.collects:
+            over = stage.steps is not None and counters.step - counters.stage_step >= stage.steps
+        else:
+            over = self._first_with_any() is None
+        if over:
+            counters.stage += 1
+            counters.stage_step = counters.step
+        return over

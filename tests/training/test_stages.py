@@ -1,0 +1,157 @@
+"""An agent of several stages trains, stops and goes on; several seeds of it, too."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import dreamworld
+from dreamworld import agents, cli, presets
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import RunDir
+from dreamworld.scripts import common
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
+
+
+def config_for(logdir, *more):
+    words = ["--agent", "staged:SPEC", "--task", "jax_catch", "--logdir", str(logdir), "--env.num", "2"]
+    words += [
+        "--run.steps",
+        "1000",
+        "--run.log_every",
+        "20",
+        "--run.save_every",
+        "30",
+        "--run.report_every",
+        "0",
+    ]
+    words += ["--replay.min_starts", "4", "--replay.chunk", "16", "--run.progress", "False"]
+    return cli.parse([*words, "--logger.tensorboard", "False", *more])
+
+
+def counted(folder):
+    """What the phases were given, and the step that the run ended at."""
+    rundir = RunDir(folder)
+    config = rundir.load_config(trusted=True)
+    spaces = json.loads(rundir.spaces.read_text())
+    assert spaces
+    agent = common.build_agent(config)
+    params = common.restore_params(rundir, agent)
+    rows = [json.loads(line) for line in rundir.metrics.read_text().splitlines()]
+    return np.asarray(params["world"]["rows"]["count"]).tolist(), rows[-1]["step"], rows
+
+
+def test_every_stage_does_its_part(tmp_path):
+    assert dreamworld.train(config_for(tmp_path / "run")) == 0
+    (sweep, trained, tail), step, rows = counted(tmp_path / "run")
+    # 40 random steps make two streams of 20 rows: five windows of 4 each, two in a batch.
+    assert sweep == 5 * 2 * 4
+    # One update at once and one for each 4 or 3 steps after it: 4 rows a step.
+    short, whole = 1 + 38 * 4 // 16, 1 + 38 * 4 // 12
+    assert trained == short * 16 and tail == whole * 12 + 3
+    assert step == 40 + 5 + 40 + 3
+    assert sum(row.get("train/encode_rows", 0) > 0 for row in rows) >= 1
+
+
+def test_a_run_that_is_stopped_in_a_stage_goes_on_in_it(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert dreamworld.train(config_for(whole)) == 0
+    for steps in (42, 60, 86, 1000):
+        config = config_for(parts)
+        assert (
+            dreamworld.train(dataclasses.replace(config, run=dataclasses.replace(config.run, steps=steps)))
+            == 0
+        )
+    assert counted(parts)[:2] == counted(whole)[:2]
+    episodes = lambda folder: [
+        {key: value for key, value in json.loads(line).items() if key != "time"}
+        for line in RunDir(folder).episodes.read_text().splitlines()
+    ]
+    assert episodes(parts) == episodes(whole)
+
+
+def test_seeds_in_one_program_go_through_the_stages_together(tmp_path):
+    assert dreamworld.train(config_for(tmp_path / "seeds", "--seeds", "0,5")) == 0
+    assert dreamworld.train(config_for(tmp_path / "alone", "--seed", "5")) == 0
+    one, two = counted(tmp_path / "seeds" / "seed5"), counted(tmp_path / "alone")
+    assert one[:2] == two[:2]
+
+
+def test_the_fused_mode_says_that_it_does_not_take_it(tmp_path):
+    with pytest.raises(
+        UserError, match=r"one phase on drawn windows.*encode, short, whole, tail: use --run.mode host"
+    ):
+        dreamworld.train(config_for(tmp_path / "run", "--run.mode", "fused"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_its_options_are_its_own(tmp_path):
+    assert config_for(tmp_path, "--agent.rate", "2").agent.rate == 2.0
+    with pytest.raises(UserError, match=r"agent.rssm.deter: no such option of the agent staged:SPEC"):
+        config_for(tmp_path, "--agent.rssm.deter", "8")
+    with pytest.raises(UserError, match=r"preset size1m: agent.encoder: no such option of the agent staged"):
+        config_for(tmp_path, "--configs", "size1m")
+    config = config_for(tmp_path)
+    presets.save_yaml(config, tmp_path / "config.yaml")
+    assert presets.load_yaml(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dreamerv4", "no agent 'dreamerv4'; did you mean dreamerv3"),
+        ("nothing:SPEC", "can't be imported"),
+        ("staged:NOTHING", "can't be imported"),
+        ("staged:make", "is a function, no AgentSpec"),
+        ("", "no agent ''"),
+    ],
+)
+def test_an_unknown_agent_is_one_line(tmp_path, name, words):
+    with pytest.raises(UserError, match=words):
+        cli.parse(["--agent", name])
+
+
+def test_the_agent_of_somebody_else_s_run_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "status.json").write_text("{}")
+    (run / "config.yaml").write_text("agent: {name: 'evil:SPEC'}\n")
+    for call in (
+        lambda: presets.load_yaml(run / "config.yaml"),
+        lambda: cli.parse(["--configs", str(run / "config.yaml")]),
+        lambda: dreamworld.load(run),
+    ):
+        with pytest.raises(
+            UserError, match=r"names the agent 'evil:SPEC', and nothing was imported.*--trust"
+        ):
+            call()
+    with pytest.raises(SystemExit, match="it ran"):
+        presets.load_yaml(run / "config.yaml", trusted=True)
+
+
+def test_a_preset_of_one_agent_over_another_is_one_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text("agent: {name: 'staged:SPEC', rate: 3}\n")
+    assert cli.parse(["--configs", str(tmp_path / "mine.yaml")]).agent.rate == 3.0
+    with pytest.raises(
+        UserError, match=r"mine.yaml is for the agent staged:SPEC, dreamerv3 is chosen by --agent"
+    ):
+        cli.parse(["--configs", str(tmp_path / "mine.yaml"), "--agent", "dreamerv3"])
+
+
+def test_agents_are_listed(capsys):
+    from dreamworld.__main__ import main
+
+    assert main(["agents"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in agents.names()) and "arXiv:2301.04104" in text
+    assert main(["agents", "--json"]) == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:1]
+    assert row["name"] == "dreamerv3" and row["can"] == ["decode", "plan", "play"]
