@@ -6,7 +6,7 @@ The defaults are those of DreamerV3 as published (Hafner et al., Nature 2025), s
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dreamworld.limits import COUNT, DECAY, FIXED, LAYERS, PERCENTILE, PERIOD, SCALE, SHARE, Range
 from dreamworld.values import PATTERN
@@ -20,6 +20,10 @@ class AgentConfig:
     """The agent: a composition of a world model and a behaviour."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
+
+    if TYPE_CHECKING:  # which options there are is only known once an agent is chosen
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def width(self) -> int:

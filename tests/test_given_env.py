@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,10 +313,13 @@ def test_what_eval_would_refuse_is_refused_in_python_and_nothing_is_recorded(run
 
 
 def test_numbers_of_numpy_and_the_newest_checkpoint_are_taken(run, project):
-    for step in (None, -1, np.int64(8)):
-        found = dreamworld.evaluate(run.path, episodes=np.int64(1), max_steps=4, step=step)
+    eight: Any = np.int64(8)
+    one: Any = np.int64(1)
+    three: Any = np.int32(3)
+    for step in (None, -1, eight):
+        found = dreamworld.evaluate(run.path, episodes=one, max_steps=4, step=step)
         assert found["step"] == 8 and len(found["returns"]) == 1
-    assert dreamworld.load(str(run.path), step=np.int64(8), seed=np.int32(3)).obs_space
+    assert dreamworld.load(str(run.path), step=eight, seed=three).obs_space
 
 
 @pytest.mark.parametrize("config", [None, {}, "debug", ["--configs", "debug"]], ids=str)

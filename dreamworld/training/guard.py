@@ -34,7 +34,7 @@ class GuardState(NamedTuple):
     key: Array  # train_state.key before the failure
     health: dict[str, Array]
     carry: Carry
-    batch: Batch | None  # None of a phase that reads none
+    batch: Any  # a Batch; None of a phase that reads none
 
 
 def init_guard(batch_like: Batch | None, health_like: dict[str, Any], carry_like: Carry = ()) -> GuardState:

@@ -35,7 +35,7 @@ def make_agent():
         return TrainState({"w": jnp.float32(0.5)}, (), (), (), jnp.int32(0), jnp.asarray(key))
 
     update = make_update(loss, Descent(), lambda slow, params: slow)  # pyright: ignore[reportArgumentType]
-    phase = Phase("update", Window(2, 3), update, 1.0, initial=lambda _, batch: jnp.zeros(batch))
+    phase = Phase("update", Window(2, 3), update, 1.0, initial=lambda params, batch: jnp.zeros(batch))
     fields = dict.fromkeys(Agent._fields)
     return Agent(**{**fields, "init": init, "stages": (Stage("train", (phase,)),)})
 

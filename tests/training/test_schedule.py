@@ -11,7 +11,7 @@ SWEEP = Window(batch=4, length=8, order="sweep")
 NUM = 4  # agent steps of an iteration
 
 
-def phase(name, ratio=32.0, window=WINDOW, **fields):
+def phase(name, ratio=32.0, window: Window | None = WINDOW, **fields):
     return Phase(name, window, lambda *_: None, ratio, **fields)  # pyright: ignore[reportArgumentType]
 
 
