@@ -43,6 +43,10 @@ class AgentSpec:
     actions: str
     acts: Literal["actor", "planner"]
     can: tuple[str, ...] = ()  # of ABILITIES
+    needs: tuple[str, ...] = (
+        "reward",
+        "action",
+    )  # of what a data set may lack; "environment": it can't learn from one
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ from dreamworld.text import printable, printable_lines
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
 F = TypeVar("F")
+LISTS = ("seeds", "data")
 AGENT = ("agent", "agent.name")  # two spellings of the option that is read before all others
 
 DISK = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO")} - {None}
@@ -191,6 +192,8 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
         if key not in known:
             raise UserError(presets.unknown(key, " ".join(values), known, "--", specs[0]))
         index, hint = known[key]
+        if key == "data":  # given several times, it means all of them
+            values = [value for other, found in lines if other == key for value in found]
         value = presets.coerce(f"--{key}", _joined(key, values, hint), hint)
         presets.check_range(specs[index], key, value, f"--{key}")
         given[index][key] = value
@@ -205,7 +208,7 @@ def _joined(key: str, values: list[str], hint: Any) -> Any:
         if hint is bool:
             return True
         raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
-    if len(values) > 1 and key == "seeds":  # a list written as text
+    if len(values) > 1 and key in LISTS:  # a list written as text
         return ",".join(split_list(values))
     if len(values) > 1:
         hint = "; a folder goes first, before the options" if os.path.isdir(values[-1]) else ""

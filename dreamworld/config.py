@@ -120,6 +120,8 @@ class ReplayConfig:
     """Mixture share of prioritised sampling."""
     recent: Annotated[float, SCALE] = 0.0
     """Mixture share of recency-weighted sampling."""
+    held_out: Annotated[float, SHARE, FIXED] = 0.0
+    """Share of the episodes of a data set that are never trained on."""
     min_starts: Annotated[int, Range(1, 1e9)] = 1024
     """Valid start positions before the first update."""
 
@@ -222,6 +224,8 @@ class Config:
     """Train several seeds in one program: `0:8` or `0,3,5`."""
     logdir: Annotated[str, SILENT, ACTING] = "~/dreamworld/{task}-{seed}"
     """Folder of the run; {task} and {seed} are filled in. The same command continues a stopped run."""
+    data: Annotated[str, FIXED] = ""
+    """Train on data sets, without an environment: their folders, comma-separated. A step is then an update."""
     init_from: Annotated[str, SILENT, ACTING] = ""
     """Start from the parameters of another run: DIR, or DIR:module,module."""
     resume: Annotated[Literal["auto", "must", "never"], SILENT] = "auto"

@@ -57,7 +57,9 @@ def describe(
             "devices",
             f"{len(devices)} x {', '.join(kinds)}, computing in {precision_name(config.agent.precision)}",
         ),
-        ("environments", f"{env.num_envs} x {config.task}, engine {env.engine}{engine_reason(env)}"),
+        ("data", f"{config.data}; nothing is collected")
+        if config.data
+        else ("environments", f"{env.num_envs} x {config.task}, engine {env.engine}{engine_reason(env)}"),
     ]
     for key, space in sorted(env.obs_space.items()):
         rows.append(
@@ -85,6 +87,8 @@ def count_parameters(params: Any) -> dict[str, int]:
 def describe_ratio(config: Config) -> str:
     """What train_ratio means, in gradient steps."""
     run = config.run
+    if config.data:
+        return f"{words.count(run.steps, 'gradient step')}, each a step of the run"
     per_step = run.train_ratio / (run.batch_size * run.batch_length)
     return (
         f"{words.count(per_step, 'gradient step')} per environment step: train_ratio {run.train_ratio:g} / "

@@ -128,7 +128,7 @@ def assemble(
     replay = Replay(
         common.row_spaces(learner.agent),
         config.replay,
-        num_envs=env.num_envs,
+        num_envs=env.num_envs or 1,
         length=window.context + window.length,
         context=window.context,
         directory=rundir.replay if team.leads else rundir.path / f"replay_{team.index}",

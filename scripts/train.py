@@ -86,17 +86,21 @@ def train(config: Config, env: Any = None) -> int:
 
 
 def _train(config: Config, env: Any) -> int:
-    from dreamworld.scripts import session, session_fused, session_seeds, stored
+    from dreamworld.scripts import session, session_data, session_fused, session_seeds, stored
     from dreamworld.training import hosts
 
     if not isinstance(config, Config):
         raise UserError(
             f"train: the config is a {type(config).__name__}; give dreamworld.parse([...]), as of a command line"
         )
-    config, env = stored.name_task(config, env)
+    config, env = stored.name_task(session_data.name_run(config), env)
     if said := finished_already(config):
         print("\n".join(said), flush=True)
         return 0
+    if config.data:
+        rundir = RunDir.of(config)
+        with rundir.lock() if rundir.exists() else contextlib.nullcontext():
+            return session_data.train_on_data(rundir, config, env)
     fused = config.run.mode == "fused"
     if fused and (config.parallel.coordinator or config.parallel.processes > 1):
         raise UserError("--run.mode fused trains in one process; use --run.mode host")

@@ -85,6 +85,10 @@ class Layout:
         self.row_bytes = self.obs_bytes + self.latent_bytes
         self._keys = frozenset(spaces)
 
+    def latent_spaces(self) -> Spaces:
+        """Spaces of what training refreshes."""
+        return {key: space for key, space in self.spaces.items() if key.startswith(LATENT)}
+
     def describe(self) -> dict[str, list]:
         """JSON-able description by which a saved replay is matched with a run: {key: [dtype, shape]}."""
         return {key: [as_dtype(s.dtype).name, list(s.shape)] for key, s in sorted(self.spaces.items())}

@@ -83,7 +83,9 @@ class Loop:
     group: tuple[int, ...] = ()  # the seeds that are saved together, if this is one of several
 
     def __post_init__(self) -> None:
-        self.schedule = Schedule(self.learner.agent.stages, self.counters, self._sweep_updates)
+        self.schedule = Schedule(
+            self.learner.agent.stages, self.counters, self._sweep_updates, offline=bool(self.config.data)
+        )
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
         self.score: float | None = None

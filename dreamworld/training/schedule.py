@@ -12,11 +12,19 @@ from dreamworld.training.counters import Counters
 class Schedule:
     """The stages of a run beside its counters, which hold all that changes.
 
-    `sweep` tells how many updates take every row of replay once, for a phase that sweeps.
+    `sweep` tells how many updates take every row of replay once, for a phase that sweeps. `offline`, with replay filled
+    from data sets, nothing is collected in any stage: a step is an update of the phase that has the most of them.
     """
 
-    def __init__(self, stages: tuple[Stage, ...], counters: Counters, sweep: Callable[[Phase], int]):
-        self.stages, self.counters, self._sweep = stages, counters, sweep
+    def __init__(
+        self,
+        stages: tuple[Stage, ...],
+        counters: Counters,
+        sweep: Callable[[Phase], int],
+        *,
+        offline: bool = False,
+    ):
+        self.stages, self.counters, self._sweep, self.offline = stages, counters, sweep, offline
 
     @property
     def stage(self) -> Stage:
@@ -26,7 +34,7 @@ class Schedule:
     @property
     def collects(self) -> bool:
         """Whether environments are stepped now."""
-        return self.stage.collect != "none"
+        return self.stage.collect != "none" and not self.offline
 
     @property
     def finished(self) -> bool:
@@ -41,8 +49,10 @@ class Schedule:
     def _owed(self, phase: Phase, ready: Callable[[], bool]) -> int:
         counters, account = self.counters, self.counters.account(phase.name)
         left = self._left(phase)
-        if not self.collects:
+        if self.stage.collect == "none":
             return int(left > 0 and phase is self._first_with_any())
+        if self.offline:
+            return int(min(self._share(phase), left))
         if phase.ratio == 0 or left <= 0:
             return 0
         if account.waiting:
@@ -50,6 +60,14 @@ class Schedule:
                 return 0
             account.open(counters.step, phase.ratio, phase.rows)
         return int(min(account.owed(counters.step), left))
+
+    def _share(self, phase: Phase) -> int:
+        """Updates of a phase at this step of a stage that would collect, without an environment."""
+        time, fastest = self.counters.step - self.counters.stage_step, max(map(_pace, self.stage.phases))
+        if fastest == 0 or time < phase.begins:
+            return 0
+        pace = _pace(phase) / fastest
+        return math.floor((time + 1) * pace + 1e-9) - math.floor(time * pace + 1e-9)
 
     def _left(self, phase: Phase) -> float:
         """Updates that the phase may still do."""
@@ -66,7 +84,9 @@ class Schedule:
         counters, stage = self.counters, self.stage
         if self.finished:
             return False
-        if self.collects:
+        if self.offline and not stage.phases:
+            over = True  # there is nothing to collect
+        elif stage.collect != "none":
             over = stage.steps is not None and counters.step - counters.stage_step >= stage.steps
         else:
             over = self._first_with_any() is None
@@ -74,3 +94,8 @@ class Schedule:
             counters.stage += 1
             counters.stage_step = counters.step
         return over
+
+
+def _pace(phase: Phase) -> float:
+    """Updates per agent step."""
+    return phase.ratio / phase.rows

@@ -22,7 +22,9 @@ from dreamworld.training.stops import Exit
 FINAL = {Exit.OK, Exit.USAGE, Exit.NUMERICAL, Exit.INTERRUPTED}
 FORWARDED = system.signals("SIGTERM", "SIGINT", "SIGHUP")
 # Linux: the kernel sends the trainer SIGTERM when this process is killed; elsewhere it would go on alone.
-TIE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+# Ctrl-C ends it without a word until the trainer's own interpreter is there.
+TIE = "import _signal; _signal.signal(2, _signal.SIG_DFL); import ctypes, os, sys; "
+TIE += "ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 TIED = [sys.executable, "-S", "-c", TIE] if sys.platform == "linux" else []
 
 

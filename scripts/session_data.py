@@ -1,0 +1,122 @@
+"""A training session without an environment (`--data`): replay is filled from data sets, a step is an update."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from dreamworld import agents, parallel, presets, words
+from dreamworld.config import Config
+from dreamworld.contract import Agent
+from dreamworld.datasets import DataSet
+from dreamworld.errors import UserError
+from dreamworld.logging.progress import Progress
+from dreamworld.logging.rundir import RunDir
+from dreamworld.scripts import budget, common, preflight, session, stored
+from dreamworld.scripts.announce import announce
+from dreamworld.training.hosts import Team
+from dreamworld.training.learner import Learner
+from dreamworld.training.loop import Loop
+from dreamworld.training.offline import NoEnv, fill, open_all
+from dreamworld.training.stops import Stop
+
+
+def train_on_data(rundir: RunDir, config: Config, source: Any = None) -> int:
+    """Trains; returns the exit code. What is wrong is said before anything is written."""
+    _refuse(config, source)
+    sets = open_all(config.data, agents.find(config.agent.name).needs, config.agent.name)
+    devices = common.setup_jax(config)
+    layout = parallel.make_layout(config.parallel, batch_size=config.run.batch_size, devices=devices)
+    rundir.admit(config)
+    with contextlib.ExitStack() as stack:
+        obs_space, act_space = sets[0].obs_space, sets[0].act_space
+        agent = common.build_agent(config, obs_space, act_space)
+        _check_task(config, sets[0])
+        rows = sum(data.rows for data in sets)
+        memory = budget.check(presets.replace(config, {"run.steps": rows}), agent, directory=rundir.path)
+        preflight.check(config, agent, 1)
+        stack.enter_context(rundir.claim(config))
+        (notes,) = stored.begin([rundir], [config], source, (obs_space, act_space))
+        config = budget.with_storage(config, memory)
+        show = config.run.progress
+        progress = stack.enter_context(Progress(config.run.steps, frames_per_step=1, show=show))
+        for note in notes:
+            progress.message(note)
+        loop = _build_loop(rundir, config, agent, layout, progress, sets, stack)
+        announce(progress, config, rundir, agent, loop.env, loop.learner.state.params, devices, str(memory))
+        loop.write_status("starting")
+        return session.run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
+
+
+def _refuse(config: Config, source: Any) -> None:
+    """UserError for what does not go with data sets."""
+    for option, given in (
+        ("--seeds", bool(config.seeds)),
+        ("--run.mode fused", config.run.mode == "fused"),
+        ("--parallel.coordinator", bool(config.parallel.coordinator) or config.parallel.processes > 1),
+        ("env=", source is not None),
+    ):
+        if given:
+            raise UserError(
+                f"{option} does not go with --data yet; train each seed by itself (dreamworld sweep)"
+            )
+
+
+def _check_task(config: Config, data: DataSet) -> None:
+    """UserError where evaluations would play in other spaces than those of the data."""
+    if not config.eval.every:
+        return
+    env = common.make_eval_env(config, episodes=1)
+    env.close()
+    if difference := data.difference(env.obs_space, env.act_space):
+        raise UserError(f"--task {config.task} does not fit --data {data.path}: {difference}")
+
+
+def _build_loop(
+    rundir: RunDir,
+    config: Config,
+    agent: Agent,
+    layout: parallel.Layout,
+    progress: Progress,
+    sets: list[DataSet],
+    stack: contextlib.ExitStack,
+) -> Loop:
+    """The loop, restored from its newest checkpoint when there is one; else with replay filled."""
+    run = config.run
+    learner = Learner(
+        agent,
+        config.seed,
+        num_envs=1,
+        batch_size=run.batch_size,
+        nan_policy=run.nan_policy,
+        nan_limit=run.nan_limit,
+        layout=layout,
+    )
+    env = NoEnv(agent.obs_space, agent.act_space)
+    loop = session.assemble(rundir, config, learner, env, progress, stack, Team())
+    if loop.checkpointer.latest() is not None:
+        session.resume(loop)
+    else:
+        loop.logger.begin(0)
+        count = fill(loop.replay, sets, config.replay.held_out)
+        held = sum(map(len, sets)) - count
+        progress.message(
+            f"{words.count(count, 'episode')} of {', '.join(str(data.path) for data in sets)} in replay"
+            + (f", {held:,} held out" if held else "")
+        )
+        if config.init_from:
+            learner.state = session.initialise_from(config.init_from, agent, learner.state)
+            progress.message(f"parameters taken from {config.init_from}")
+    if config.eval.every:
+        loop.evaluate = session.make_evaluator(loop, None, stack)
+    return loop
+
+
+def name_run(config: Config) -> Config:
+    """The config with the data set's name as the task, where neither it was recorded there nor is it played."""
+    if not config.data or config.eval.every:
+        return config
+    first = open_all(config.data, (), config.agent.name)[0]
+    if config.task == first.task:
+        return config
+    return presets.replace(config, {"task": f"data_{first.path.name}"})

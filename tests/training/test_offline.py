@@ -1,0 +1,204 @@
+"""Training on data sets: no environment is built, a step is an update, and what does not fit is one line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import dreamworld
+from dreamworld import cli
+from dreamworld.__main__ import main
+from dreamworld.config import ReplayConfig
+from dreamworld.contract import Phase, Stage, Window
+from dreamworld.datasets import DataWriter, Schema, make_episode, open_dataset
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import RunDir
+from dreamworld.replay import Replay
+from dreamworld.scripts import common
+from dreamworld.training.counters import Counters
+from dreamworld.training.offline import fill, open_all
+from dreamworld.training.schedule import Schedule
+from dreamworld.types import Space
+
+OBS, ACT = {"vector": Space((3,), "float32")}, {"action": Space((), "int32", classes=2)}
+
+
+@pytest.fixture(scope="module")
+def caught(tmp_path_factory):
+    """A data set of jax_catch."""
+    folder = tmp_path_factory.mktemp("sets") / "catch"
+    words = ["collect", "--policy", "random", "--task", "jax_catch", "--steps", "300", "--env.num", "2"]
+    assert main([*words, "--data", str(folder)]) == 0
+    return folder
+
+
+def write(folder, episodes=6, length=9, seed=0, schema=Schema(OBS, ACT)):  # noqa: B008
+    """Episodes whose observation is its number and its time."""
+    random = np.random.default_rng(seed)
+    size = schema.obs_space["vector"].size
+    with DataWriter(folder, schema, source="test") as writer:
+        for index in range(episodes):
+            values = random.normal(size=(length, size)).astype(np.float32)
+            values[:, 0], values[:, 1] = index, np.arange(length)
+            action = {key: space.sample(random, length - 1) for key, space in schema.act_space.items()}
+            reward = random.normal(size=length - 1) if schema.has_reward else None
+            writer.add(make_episode(schema, {"vector": values}, action, reward, terminal=bool(index % 2)))
+    return folder
+
+
+def config_for(logdir, data, *more):
+    words = ["--configs", "debug", "--data", str(data), "--logdir", str(logdir), "--run.progress", "False"]
+    words += [
+        "--run.steps",
+        "20",
+        "--run.log_every",
+        "5",
+        "--run.save_every",
+        "10",
+        "--run.report_every",
+        "10",
+    ]
+    return cli.parse([*words, "--eval.every", "0", "--logger.tensorboard", "False", *more])
+
+
+def rows_of(folder):
+    timed = ("time", "fps/", "time/")
+    rows = [json.loads(line) for line in RunDir(folder).metrics.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.startswith(timed)} for row in rows]
+
+
+def test_it_trains_without_an_environment_and_goes_on_to_the_same_bits(tmp_path, caught, monkeypatch):
+    def no_env(*args, **kwargs):
+        raise AssertionError("an environment was built")
+
+    monkeypatch.setattr(common, "make_train_env", no_env)
+    monkeypatch.setattr(common, "make_eval_env", no_env)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert dreamworld.train(config_for(whole, caught)) == 0
+    for steps in (10, 20):
+        config = config_for(parts, caught)
+        assert (
+            dreamworld.train(dataclasses.replace(config, run=dataclasses.replace(config.run, steps=steps)))
+            == 0
+        )
+    rows = rows_of(whole)
+    assert rows_of(parts) == rows
+    assert [(row["step"], row["updates"]) for row in rows] == [(5, 5), (10, 10), (15, 15), (20, 20)]
+    assert rows[0]["replay/inserts"] == open_dataset(caught).rows == rows[-1]["replay/inserts"]
+    assert (whole / "report" / "10").is_dir() and RunDir(whole).load_config().task == "data_catch"
+
+
+def test_it_is_evaluated_where_a_task_is_given(tmp_path, caught):
+    config = config_for(
+        tmp_path / "run", caught, "--task", "jax_catch", "--eval.every", "10", "--eval.video", "False"
+    )
+    assert dreamworld.train(config) == 0
+    assert len(RunDir(tmp_path / "run").evals.read_text().splitlines()) == 2
+    assert dreamworld.load(tmp_path / "run").obs_space == open_dataset(caught).obs_space
+
+
+def make_replay(sets, length=4, **config):
+    flags = dict.fromkeys(("is_first", "is_last", "is_terminal"), Space((), "bool"))
+    spaces = {
+        "obs/vector": OBS["vector"],
+        "action/action": ACT["action"],
+        "reward": Space((), "float32"),
+        **flags,
+    }
+    spaces["latent/deter"] = Space((2,), "float32")
+    options = ReplayConfig(**{"capacity_steps": 1000, "chunk": 16, "min_starts": 1, **config})
+    return Replay(spaces, options, num_envs=1, length=length, context=1)
+
+
+def test_replay_holds_every_row_of_the_episodes_that_are_not_held_out(tmp_path):
+    one, two = write(tmp_path / "one", 20), write(tmp_path / "two", 5, seed=1)
+    sets = open_all(f"{one},{two}", ("reward", "action"), "dreamerv3")
+    replay = make_replay(sets)
+    count = fill(replay, sets, 0.3)
+    kept = [data.split(0.3)[0] for data in sets]
+    assert count == sum(map(len, kept)) and 0 < len(kept[0]) < 20
+    drawn = replay.sweep(400, 3, 1, 0)
+    found = {tuple(row) for row in drawn["obs/vector"][..., :2].reshape(-1, 2).astype(int).tolist()}
+    assert found == {(index, time) for index in {*kept[0], *kept[1]} for time in range(9)}
+    episode = next(sets[0].iterate([kept[0][0]]))
+    start = (drawn["obs/vector"][:, 0, :2] == episode["obs/vector"][0, :2]).all(-1).argmax()
+    for key in ("reward", "is_last", "is_terminal", "action/action"):
+        np.testing.assert_array_equal(drawn[key][start], episode[key][:4], err_msg=key)
+    assert not drawn["latent/deter"].any()
+
+
+def test_what_does_not_fit_is_one_line(tmp_path):
+    data = write(tmp_path / "data")
+    sets = [open_dataset(data)]
+    with pytest.raises(UserError, match=r"capacity_steps 50: the data sets have 54 rows"):
+        fill(make_replay(sets, capacity_steps=50, chunk=4), sets, 0.0)
+    with pytest.raises(UserError, match="54 rows to train on, fewer than a window of 60 rows"):
+        fill(make_replay(sets, length=60), sets, 0.0)
+    other = write(tmp_path / "other", schema=Schema({"vector": Space((4,), "float32")}, ACT))
+    with pytest.raises(UserError, match=r"other does not fit .*data: observation 'vector' is"):
+        open_all(f"{data},{other}", ("reward",), "some")
+    with pytest.raises(UserError, match="can't learn from data alone"):
+        open_all(str(data), ("environment",), "some")
+    with pytest.raises(UserError, match="there is no such folder"):
+        open_all(f"{data},{tmp_path / 'none'}", (), "some")
+
+
+def test_rewards_and_actions_may_be_absent_where_the_agent_allows_it(tmp_path):
+    bare = write(tmp_path / "bare", schema=Schema(OBS, {}, has_reward=False))
+    with pytest.raises(
+        UserError, match=r"it has no rewards and no actions, which the agent dreamerv3 learns from"
+    ):
+        open_all(str(bare), ("reward", "action"), "dreamerv3")
+    with pytest.raises(UserError, match="it has no actions, which"):
+        open_all(str(bare), ("action",), "some")
+    sets = open_all(str(bare), (), "some")
+    replay = make_replay(sets)
+    assert fill(replay, sets, 0.0) == 6 and not replay.sample(4)["reward"].any()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "0,1"], "--seeds does not go with --data"),
+        (["--run.mode", "fused"], "--run.mode fused does not go with --data"),
+        (["--task", "gym_CartPole-v1", "--eval.every", "5"], "--task gym_CartPole-v1 does not fit --data"),
+        (["--replay.held_out", "1"], "a held-out share of 1 is impossible"),
+    ],
+)
+def test_what_does_not_go_with_data_is_one_line_and_writes_no_run(tmp_path, caught, words, message):
+    with pytest.raises(UserError, match=message):
+        dreamworld.train(config_for(tmp_path / "run", caught, *words))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_several_folders_can_be_given_in_several_ways(tmp_path):
+    for words in (
+        ["--data", "a", "b"],
+        ["--data", "a,b"],
+        ["--data", "a", "--data", "b"],
+        ["--data=a", "--data=b"],
+    ):
+        assert cli.parse(words).data == "a,b"
+
+
+def test_phases_come_in_their_proportions_without_an_environment():
+    phase = lambda name, ratio: Phase(name, Window(4, 8), lambda *_: None, ratio)  # pyright: ignore
+    stages = (
+        Stage("random", (), collect="random", steps=100),
+        Stage("train", (phase("often", 64), phase("rare", 16), phase("never", 0)), steps=8),
+        Stage("tail", (dataclasses.replace(phase("last", 1), at_most=2),), collect="none"),
+    )
+    counters = Counters()
+    schedule = Schedule(stages, counters, lambda _: 0, offline=True)
+    found = []
+    while not schedule.finished:
+        assert not schedule.collects
+        due = {phase.name: count for phase, count in schedule.owed(lambda: False)}
+        for name, count in due.items():
+            counters.did(name, count)
+        counters.step += 1
+        found.append(due)
+        schedule.advance()
+    assert sum(due.get("often", 0) for due in found) == 8 and sum(due.get("rare", 0) for due in found) == 2
+    assert found[-2:] == [{"last": 1}] * 2 and not any("never" in due for due in found)
