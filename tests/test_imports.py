@@ -69,7 +69,7 @@ ALLOWED = {
     "envs": BASE,
     "datasets": SHELL | {"envs"},
     "stats": SHELL,
-    "training": MODEL | SHELL | {"training", "flops", "dream"},
+    "training": MODEL | SHELL | {"training", "flops", "dream", "datasets"},
     "training.step": MODEL | {"models", "behaviours"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
