@@ -98,11 +98,15 @@ def find(name: str, *, trusted: bool = True) -> AgentSpec:
 @functools.cache
 def _load(path: str) -> AgentSpec:
     """The spec that `module:SPEC` names."""
+    from dreamworld.envs.modules import import_user_module
+
     module, _, attribute = path.partition(":")
-    try:
-        spec = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"agent {path!r}: can't be imported ({error}); write module:SPEC") from None
+    if not module or not attribute.isidentifier():
+        raise UserError(f"agent {path!r}: write module:SPEC, such as my_agent:SPEC")
+    found = import_user_module(module, f"agent {path!r}")
+    if not hasattr(found, attribute):
+        raise UserError(f"agent {path!r}: {module} has no {attribute!r}; write module:SPEC")
+    spec = getattr(found, attribute)
     if not isinstance(spec, AgentSpec):
         raise UserError(
             f"agent {path!r} is a {type(spec).__name__}, no AgentSpec (dreamworld.agents.AgentSpec)"

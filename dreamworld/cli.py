@@ -222,7 +222,7 @@ def _help(parts: Mapping[str, Any], prog: str, description: str, *, list_presets
 
     fields: list[Any] = [
         (name, Annotated[type(value), tyro.conf.arg(name="")], dataclasses.field(default=value))
-        for name, value in ((name, _as_it_is(part)) for name, part in parts.items())
+        for name, value in ((name, _as_it_is(part, parts["flags"])) for name, part in parts.items())
     ]
     if list_presets:
         text = (
@@ -244,10 +244,15 @@ def _help(parts: Mapping[str, Any], prog: str, description: str, *, list_presets
     raise SystemExit(0)
 
 
-def _as_it_is(value: Any) -> Any:
-    """A config as one of a class whose agent is annotated with the class that it is of."""
+def _as_it_is(value: Any, flags: Any) -> Any:
+    """A config as one of a class whose agent is annotated with the class that it is of, without what flags replace."""
     if not isinstance(value, Config):
         return value
+    import tyro
+
     own: list[Any] = [("agent", type(value.agent), dataclasses.field(default=value.agent))]
+    for name in {field.name for field in dataclasses.fields(flags)} & set(vars(value)):
+        hidden = Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress]
+        own.append((name, hidden, dataclasses.field(default=getattr(value, name))))
     cls = dataclasses.make_dataclass("Config", own, bases=(Config,), frozen=True)
     return cls(**{field.name: getattr(value, field.name) for field in dataclasses.fields(Config)})

@@ -73,7 +73,7 @@ ALLOWED = {
     "training.step": MODEL | {"models", "behaviours"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
-    "agents": {"config", "contract", "errors", "options", "types"},
+    "agents": {"config", "contract", "envs", "errors", "options", "types"},
     "agents.dreamerv3.config": {"agents", "errors", "limits", "options"},
     "agents.dreamerv3.agent": MODEL | {"models", "behaviours", "training.step"},
 }

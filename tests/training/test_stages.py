@@ -106,8 +106,9 @@ def test_its_options_are_its_own(tmp_path):
     ("name", "words"),
     [
         ("dreamerv4", "no agent 'dreamerv4'; did you mean dreamerv3"),
-        ("nothing:SPEC", "can't be imported"),
-        ("staged:NOTHING", "can't be imported"),
+        ("nothing:SPEC", "agent 'nothing:SPEC': no module named 'nothing'"),
+        ("staged:NOTHING", "staged has no 'NOTHING'"),
+        (":", "write module:SPEC"),
         ("staged:make", "is a function, no AgentSpec"),
         ("", "no agent ''"),
     ],
