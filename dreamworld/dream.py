@@ -12,6 +12,28 @@ from dreamworld.contract import Simulator
 from dreamworld.types import Array, Batch, Key, Params, Spaces
 
 
+def observe_rows(simulator: Simulator, params: Params, batch: Batch, key: Key) -> tuple[Any, Any]:
+    """The last state [B, ...] and all states [B, L, ...] of a model that sees the rows of a batch, without a memory."""
+    is_first = jnp.asarray(batch.is_first).at[:, 0].set(True)
+
+    def see(state: Any, row: Any, key: Key) -> tuple[Any, Any]:
+        action, obs, first = row
+        state = simulator.observe(params, state, action, obs, first, key)
+        return state, state
+
+    count, length = batch.reward.shape
+    start = simulator.initial(params, count)
+    rows = (actions_before(batch), batch.obs, is_first)
+    return rollout.scan_rows(see, start, rows, jax.random.split(key, length))
+
+
+def actions_before(batch: Batch) -> dict[str, Array]:
+    """The actions that led to the rows of a batch; zeros before the first."""
+    return {
+        name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1) for name, x in batch.action.items()
+    }
+
+
 def open_loop(
     simulator: Simulator, params: Params, batch: Batch, observed: int, key: Key
 ) -> tuple[Any, Array]:
@@ -20,26 +42,10 @@ def open_loop(
     The actions are those of the batch. Every chunk begins without a memory.
     """
     observe_key, imagine_key = jax.random.split(key)
-    before = {
-        name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1) for name, x in batch.action.items()
-    }
-    is_first = jnp.asarray(batch.is_first).at[:, 0].set(True)
-
-    def see(state: Any, row: Any, key: Key) -> tuple[Any, Any]:
-        action, obs, first = row
-        state = simulator.observe(params, state, action, obs, first, key)
-        return state, state
-
-    def dream(state: Any, action: Any, key: Key) -> tuple[Any, Any]:
-        state = simulator.imagine(params, state, action, key)
-        return state, state
-
-    rows = jax.tree.map(lambda x: x[:, :observed], (before, batch.obs, is_first))
-    start = simulator.initial(params, batch.reward.shape[0])
-    length = batch.reward.shape[1]
-    last, seen = rollout.scan_rows(see, start, rows, jax.random.split(observe_key, observed))
-    actions = {name: x[:, observed:] for name, x in before.items()}
-    _, dreamt = rollout.scan_rows(dream, last, actions, jax.random.split(imagine_key, length - observed))
+    last, seen = observe_rows(simulator, params, jax.tree.map(lambda x: x[:, :observed], batch), observe_key)
+    advance = lambda state, action, key: simulator.imagine(params, state, action, key)
+    actions = {name: x[:, observed:] for name, x in actions_before(batch).items()}
+    dreamt = rollout.open_loop(advance, last, actions, imagine_key)
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, dreamt)
     return states, simulator.feature(params, states)
 

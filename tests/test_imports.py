@@ -47,6 +47,7 @@ ALLOWED = {
     "options": {"errors", "limits", "values"},
     "config": {"agents.dreamerv3.config", "options", "types", "errors", "limits", "values"},
     "dream": MODEL,
+    "dream_env": MODEL | {"dream"},
     "limits": {"errors"},
     "presets": {"agents", "trust", "types", "config", "options", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,

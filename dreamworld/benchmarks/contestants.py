@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.adapters import crafter_view
 from dreamworld.envs.base import Env
 from dreamworld.envs.factory import make_env
-from dreamworld.types import Space
+from dreamworld.envs.jax.view import action_space, observation_space
 
 
 class AsGym(gymnasium.Env):
@@ -22,10 +21,10 @@ class AsGym(gymnasium.Env):
 
     def __init__(self, name: str, config: EnvConfig):
         self._env = make_env(name, config)
-        spaces = {key: _box(space) for key, space in self._env.obs_space.items()}
+        spaces = {key: observation_space(space) for key, space in self._env.obs_space.items()}
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Dict(
-            {key: _action(space) for key, space in self._env.act_space.items()}
+            {key: action_space(space) for key, space in self._env.act_space.items()}
         )
 
     @classmethod
@@ -93,20 +92,3 @@ def _plain_crafter(task: str) -> Env:
     sys.modules["numba"] = None  # type: ignore[assignment]  # importing it fails from now on
     crafter_view.speed_up = lambda env: None  # in this process only, which is a worker's
     return make_env(task)
-
-
-def _box(space: Space) -> gymnasium.Space:
-    dtype: Any = np.dtype(space.dtype)
-    if space.discrete:
-        return gymnasium.spaces.Box(0, (space.classes or 1) - 1, space.shape, dtype)
-    if space.dtype == "uint8":
-        return gymnasium.spaces.Box(0, 255, space.shape, dtype)
-    return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, dtype)
-
-
-def _action(space: Space) -> gymnasium.Space:
-    if space.discrete and not space.shape:
-        return gymnasium.spaces.Discrete(space.classes or 1)
-    if space.discrete:
-        return gymnasium.spaces.MultiDiscrete(np.full(space.shape, space.classes))
-    return gymnasium.spaces.Box(-1.0, 1.0, space.shape, np.dtype(space.dtype))

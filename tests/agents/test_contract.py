@@ -17,6 +17,8 @@ from dreamworld import agents, cli, dream, presets
 from dreamworld.agents import find, make_agent
 from dreamworld.config import Config, EnvConfig, ReplayConfig, RunConfig
 from dreamworld.contract import modules
+from dreamworld.dream_env import DreamEnv, burn_in
+from dreamworld.envs.jax.view import GymView
 from dreamworld.testing import random_batch
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.learner import Learner
@@ -192,6 +194,25 @@ def test_the_simulator_has_the_shapes_of_the_contract(built, name):
             for key in decoded
             for side in ("truth", "dream")
         }
+
+
+def test_its_world_can_be_played(built, name):
+    agent, _, state, batch = built(name)
+    simulator, params = agent.simulator, agent.acting(state)["world"]
+    if simulator is None or simulator.predict is None:
+        return
+    starts = burn_in(simulator, params, dream.cut(batch, 0), KEY)
+    for shown in ("feature", "decoded") if simulator.decode else ("feature",):
+        env = DreamEnv(simulator, params, OBS, ACT, starts, horizon=3, shown=shown)
+        view = GymView(env)
+        obs, _ = view.reset(seed=0)
+        assert {key: (value.shape, value.dtype.name) for key, value in obs.items()} == {
+            key: (space.shape, space.dtype) for key, space in env.obs_space.items()
+        }
+        ends = []
+        while not any(ends):
+            obs, reward, *ends, _ = view.step({"move": np.zeros(2)})
+            assert np.isfinite(reward) and all(np.isfinite(value).all() for value in obs.values())
 
 
 def test_a_learner_that_is_saved_and_restored_goes_on_to_the_same_bits(built, name, tmp_path):
