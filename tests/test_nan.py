@@ -16,8 +16,8 @@ WORDS += ["--agent.optim.lr", "1e37"]  # the first step leaves parameters whose 
 # No rate that the option takes blows a training up within a minute, so its range is widened first.
 PROGRAM = """
 from typing import Annotated
-from dreamworld import __main__, config, limits
-config.OptimConfig.__annotations__["lr"] = Annotated[float, limits.Range(0, 1e38)]
+from dreamworld import __main__, limits, options
+options.OptimConfig.__annotations__["lr"] = Annotated[float, limits.Range(0, 1e38)]
 raise SystemExit(__main__.main())
 """
 
