@@ -192,7 +192,7 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
         if key not in known:
             raise UserError(presets.unknown(key, " ".join(values), known, "--", specs[0]))
         index, hint = known[key]
-        if key == "data":  # given several times, it means all of them
+        if key == "data" and isinstance(specs[index], Config):  # given several times, it means all of them
             values = [value for other, found in lines if other == key for value in found]
         value = presets.coerce(f"--{key}", _joined(key, values, hint), hint)
         presets.check_range(specs[index], key, value, f"--{key}")

@@ -252,7 +252,7 @@ def describe(folder: str, data: DataSet, stopped: str) -> str:
         f"{folder}: {words.count(data.steps, 'step')} in {words.count(data.episodes, 'episode')}, mean return "
         f"{format_number(mean)}"
         + (f" (stopped by {stopped}; complete episodes are kept)" if stopped else "")
-        + f"{each}\nnext: dreamworld data info {shlex.quote(folder)}"
+        + f"{each}\nnext: dreamworld data info {shlex.quote(folder)}, dreamworld train --data {shlex.quote(folder)}"
     )
 
 

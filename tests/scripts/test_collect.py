@@ -94,7 +94,7 @@ def test_random_actions_are_recorded_and_said(capsys):
     assert data.steps >= 60 and set(data.labels) == {"random"} and data.task == "gym_CartPole-v1"
     out = capsys.readouterr().out
     assert f"{data.steps} steps in {data.episodes} episodes, mean return" in out
-    assert out.endswith("next: dreamworld data info data\n")
+    assert out.endswith("next: dreamworld data info data, dreamworld train --data data\n")
 
 
 def test_a_function_acts_in_each_environment(capsys):

@@ -92,7 +92,10 @@ def test_export_and_import_from_end_to_end(format, target, capsys):
     assert "46 steps in 3 episodes" in capsys.readouterr().out
     assert main(["data", "import", target, "back"]) == 0
     out, err = capsys.readouterr()
-    assert out == "back: 46 steps in 3 episodes\nnext: dreamworld data info back\n" and not err
+    assert (
+        out == "back: 46 steps in 3 episodes\nnext: dreamworld data info back, dreamworld train --data back\n"
+        and not err
+    )
     assert made.same(open_dataset("data"), open_dataset("back"))
 
 
