@@ -107,9 +107,8 @@ def import_(argv: Sequence[str]) -> int:
     with _stopping() as stop:
         data = import_data(source, folder, format=flags.format, task=flags.task, tell=say, stop=stop)
     read = f"{words.count(data.steps, 'step')} in {words.count(data.episodes, 'episode')}"
-    print(
-        f"{folder}: {read}\nnext: dreamworld data info {shlex.quote(folder)}, dreamworld train --data {shlex.quote(folder)}"
-    )
+    shown = shlex.quote(folder)
+    print(f"{folder}: {read}\nnext: dreamworld data info {shown}, dreamworld train --data {shown}")
     return 0
 
 
