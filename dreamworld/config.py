@@ -237,3 +237,11 @@ class Config:
     eval: Annotated[EvalConfig, SILENT] = EvalConfig()
     parallel: Annotated[ParallelConfig, SILENT] = ParallelConfig()
     logger: Annotated[LoggerConfig, SILENT] = LoggerConfig()
+
+    @property
+    def frames_per_step(self) -> int:
+        """Environment frames of an agent step: the action repeat; without an environment, 1."""
+        if self.data:
+            return 1
+        atari = self.task.startswith(("atari_", "atari100k_")) and ":" not in self.task
+        return self.env.atari.repeat if atari else self.env.repeat

@@ -82,7 +82,7 @@ def _check_processes(mesh: Mesh) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class MeshLayout:
     """Where everything lies. With `seeds`, every array of the train state, carry and batch leads with that axis."""
 
     mesh: Mesh
@@ -128,10 +128,10 @@ class Layout:
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
-    def seed_row(self, seed: int) -> Layout:
+    def seed_row(self, seed: int) -> MeshLayout:
         """The layout of one seed (by position) on the devices that hold it."""
         index = seed // (self.seeds // self.mesh.shape["seed"])
-        return Layout(_submesh(self.mesh, self.mesh.devices[index : index + 1]), self.threshold)
+        return MeshLayout(_submesh(self.mesh, self.mesh.devices[index : index + 1]), self.threshold)
 
     def acting(self) -> Mesh:
         """The devices of this process that act: the first position on `data`."""
@@ -161,7 +161,9 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec("seed", *spec) if self.seeds else PartitionSpec(*spec))
 
 
-def make_layout(config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Any = None) -> Layout:
+def make_layout(
+    config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Any = None
+) -> MeshLayout:
     """The layout of a run; UserError when batch or seeds can't be divided over the mesh."""
     mesh = make_mesh(config, devices)
     shape = mesh.shape
@@ -174,7 +176,7 @@ def make_layout(config: ParallelConfig, *, batch_size: int, seeds: int = 0, devi
         raise UserError(f"--parallel.seed {shape['seed']}: is for runs of several --seeds")
     if seeds and seeds % shape["seed"]:
         raise UserError(f"{words.count(seeds, 'seed')} can't be divided by parallel.seed {shape['seed']}")
-    return Layout(mesh, config.fsdp_threshold, seeds)
+    return MeshLayout(mesh, config.fsdp_threshold, seeds)
 
 
 def per_shard(function: Callable[[Any, Any], tuple[Any, Any]], same: Any, rows: Any) -> tuple[Any, Any]:
@@ -184,7 +186,7 @@ def per_shard(function: Callable[[Any, Any], tuple[Any, Any]], same: Any, rows: 
     is computed: for a weight used in a scan, in every step of the backward scan. Here each device has a gradient
     of its own, which `function` averages with `mean_over_shards` when it is complete.
 
-    Without a mesh in JAX's context (`Layout.known_to`), or with one device on `data`, it is a plain call.
+    Without a mesh in JAX's context (`MeshLayout.known_to`), or with one device on `data`, it is a plain call.
 
     Args:
       same: pytree that is equal for all rows, such as parameters; the first result must be, too.
@@ -251,7 +253,7 @@ def _view(leaf: jax.Array, mesh: Mesh) -> jax.Array:
     return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, sharding.spec), found)
 
 
-def join(parts: list[Any], layout: Layout) -> Any:
+def join(parts: list[Any], layout: MeshLayout) -> Any:
     """One array [seeds, ...] per leaf from arrays that `layout.seed_row(s).put` placed; nothing changes device."""
     each = len(parts) // layout.mesh.shape["seed"]
     groups = []

@@ -18,7 +18,7 @@ MAX_CHANNELS = 16
 LARGE = 1024  # values of an unbounded vector that may have been meant as a picture
 KNOWN_BOUNDS = {(0, 1), (0, 255), (-1, 1)}  # of floats and wide integers; a uint8 picture may have any
 
-Layout = Callable[[Any], Any]
+ToImage = Callable[[Any], Any]
 
 
 class Reading(NamedTuple):
@@ -61,7 +61,7 @@ class Reading(NamedTuple):
 AUTO = Reading()
 
 
-def image_layout(shape: tuple[int, ...]) -> Layout | None:
+def image_layout(shape: tuple[int, ...]) -> ToImage | None:
     """What turns an array of this shape into [height, width, channels]; None where it is no image.
 
     Accepts [H, W], [H, W, C], [C, H, W], and stacks [T, H, W, C] and [T, C, H, W], which become T*C channels.
@@ -79,7 +79,7 @@ def image_layout(shape: tuple[int, ...]) -> Layout | None:
     return None
 
 
-def asked_layout(key: str, shape: tuple[int, ...]) -> Layout:
+def asked_layout(key: str, shape: tuple[int, ...]) -> ToImage:
     """`image_layout` of a key that is to be a picture, of any size; UserError for an array that can't be one."""
     layout = image_layout(shape)
     if layout is not None:
@@ -116,7 +116,7 @@ def asked_bounds(key: str, low: Any, high: Any) -> tuple[Any, Any]:
     return (float(low.flat[0]), float(high.flat[0])) if uniform else (low, high)
 
 
-def pixels(layout: Layout, black: Any, white: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
+def pixels(layout: ToImage, black: Any, white: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Scales [black, white] to the bytes 0 to 255 and lays them out; bytes of the full range stay as they are."""
     span = np.where(np.asarray(white) > np.asarray(black), np.subtract(white, black), 1)
     factor = 255.0 / span if np.ndim(span) else 255.0 / float(span)

@@ -96,12 +96,6 @@ def row_spaces(agent: Agent) -> Spaces:
     return rows | agent.latent_space
 
 
-def frames_per_step(config: Config) -> int:
-    """Environment frames of one agent step: the action repeat."""
-    atari = config.task.startswith(("atari_", "atari100k_")) and ":" not in config.task
-    return config.env.atari.repeat if atari else config.env.repeat
-
-
 def load(
     logdir: str | Path,
     *,

@@ -97,7 +97,7 @@ def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
         )
     finally:
         envs.close()
-    frames = (step or 0) * common.frames_per_step(played.config)
+    frames = (step or 0) * played.config.frames_per_step
     log = found.log | ({"cut": found.cut} if found.cut else {})
     row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, log)
     return keep(home_of(run, played), row, found)

@@ -21,7 +21,7 @@ from dreamworld.logging.pictures import EVALUATIONS
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
-from dreamworld.parallel import Layout
+from dreamworld.parallel import MeshLayout
 from dreamworld.player import Player
 from dreamworld.precision import precision_name
 from dreamworld.replay.pipeline import Pipeline
@@ -63,7 +63,7 @@ def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | No
         progress = stack.enter_context(
             Progress(
                 config.run.steps,
-                frames_per_step=common.frames_per_step(config),
+                frames_per_step=config.frames_per_step,
                 show=config.run.progress and team.leads,
             )
         )
@@ -85,7 +85,7 @@ def build_loop(
     source: Any,
     stack: contextlib.ExitStack,
     *,
-    layout: Layout | None = None,
+    layout: MeshLayout | None = None,
     team: Team | None = None,
 ) -> Loop:
     """The loop of a run, restored from its newest checkpoint when there is one."""
@@ -159,7 +159,7 @@ def assemble(
         logger,
         checkpointer,
         progress,
-        common.frames_per_step(config),
+        config.frames_per_step,
         team=team,
         metrics=metrics or Metrics(),
         peak_flops=peak_flops(config, learner, team),

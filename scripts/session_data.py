@@ -39,7 +39,9 @@ def train_on_data(rundir: RunDir, config: Config, source: Any = None) -> int:
         (notes,) = stored.begin([rundir], [config], source, (obs_space, act_space))
         config = budget.with_storage(config, memory)
         show = config.run.progress
-        progress = stack.enter_context(Progress(config.run.steps, frames_per_step=1, show=show))
+        progress = stack.enter_context(
+            Progress(config.run.steps, frames_per_step=config.frames_per_step, show=show)
+        )
         for note in notes:
             progress.message(note)
         loop = _build_loop(rundir, config, agent, layout, progress, sets, stack)
@@ -76,7 +78,7 @@ def _build_loop(
     rundir: RunDir,
     config: Config,
     agent: Agent,
-    layout: parallel.Layout,
+    layout: parallel.MeshLayout,
     progress: Progress,
     sets: list[DataSet],
     stack: contextlib.ExitStack,

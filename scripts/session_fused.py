@@ -19,7 +19,7 @@ from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
-from dreamworld.parallel import Layout
+from dreamworld.parallel import MeshLayout
 from dreamworld.replay.memory import estimate
 from dreamworld.scripts import budget, common, preflight, session, session_seeds, stored
 from dreamworld.scripts.announce import announce
@@ -39,7 +39,7 @@ def train_fused(rundir: RunDir, config: Config, source: Any = None) -> int:
     rundir.admit(config)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(
-            Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
+            Progress(config.run.steps, frames_per_step=config.frames_per_step, show=config.run.progress)
         )
         loop = build_fused(rundir, config, progress, source, stack)
         agent = loop.learner.agent
@@ -82,7 +82,7 @@ def train_fused_seeds(config: Config, source: Any = None) -> int:
         rundirs = session_seeds.open_rundirs(configs, stack)
         meeting = group.find_meeting(rundirs, config.run.save_every, parse_seeds(config.seeds))
         progress = stack.enter_context(
-            Progress(config.run.steps, frames_per_step=config.env.repeat, show=config.run.progress)
+            Progress(config.run.steps, frames_per_step=config.frames_per_step, show=config.run.progress)
         )
         lockstep = build_fused_seeds(rundirs, configs, layout, meeting, progress, source, stack)
         first = lockstep.loops[0]
@@ -98,7 +98,7 @@ def train_fused_seeds(config: Config, source: Any = None) -> int:
 def build_fused_seeds(
     rundirs: list[RunDir],
     configs: list[Config],
-    layout: Layout,
+    layout: MeshLayout,
     meeting: group.Meeting,
     progress: Progress,
     source: Any,
@@ -139,7 +139,7 @@ def build_fused_seeds(
     return FusedLockstep(learner, loops)
 
 
-def make_layout(config: Config, seeds: int, devices: list[Any]) -> Layout:
+def make_layout(config: Config, seeds: int, devices: list[Any]) -> MeshLayout:
     """Seeds over devices; UserError for a mesh that splits one seed."""
     data, fsdp = config.parallel.data, config.parallel.fsdp
     if data not in (-1, 1) or fsdp != 1:
@@ -203,7 +203,7 @@ def assemble(
         engine_reason="collection, replay and updates are one program",
     )
     loop = FusedLoop(
-        config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress, config.env.repeat
+        config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress, config.frames_per_step
     )
     loop.refusals = Refusals(agent.obs_space, Failures(config.env.max_failures))
     return loop

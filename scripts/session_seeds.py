@@ -93,7 +93,7 @@ def _train(
     config: Config,
     configs: list[Config],
     rundirs: list[RunDir],
-    layout: parallel.Layout,
+    layout: parallel.MeshLayout,
     devices: list[Any],
     meeting: Meeting,
     source: Any,
@@ -107,7 +107,7 @@ def _train(
     memory = budget.check(config, agent, len(configs), rundirs[0].path)
     preflight.check(configs[0], agent, envs[0].num_envs)
     claim(rundirs, configs, stack)
-    frames = common.frames_per_step(config)
+    frames = config.frames_per_step
     progress = stack.enter_context(
         Progress(config.run.steps, frames_per_step=frames, show=config.run.progress)
     )

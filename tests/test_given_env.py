@@ -289,10 +289,8 @@ assert train.main({words_of(run.path)}) == 0
 
 
 def test_frames_of_a_module_called_atari_are_not_atari_s(tmp_path):
-    from dreamworld.scripts.common import frames_per_step
-
-    assert frames_per_step(config_of(tmp_path, "--task", "atari_mine:Env")) == 1
-    assert frames_per_step(config_of(tmp_path, "--task", "atari_pong")) == 4
+    assert config_of(tmp_path, "--task", "atari_mine:Env").frames_per_step == 1
+    assert config_of(tmp_path, "--task", "atari_pong").frames_per_step == 4
 
 
 @pytest.mark.parametrize(

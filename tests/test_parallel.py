@@ -121,7 +121,7 @@ def test_a_batch_or_seeds_that_can_not_be_divided_are_named(
 
 def spec(shape, *, threshold=100, fsdp=4, seeds=0):
     mesh: Any = jax.sharding.AbstractMesh((1, 1, fsdp), parallel.AXES)
-    layout = parallel.Layout(mesh, threshold, seeds)
+    layout = parallel.MeshLayout(mesh, threshold, seeds)
     return tuple(layout.tensor(shape).spec)
 
 

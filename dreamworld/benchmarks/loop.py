@@ -38,7 +38,6 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     import jax
 
     from dreamworld.precision import precision_name
-    from dreamworld.scripts import common
 
     with started(config) as loop:
         watch, phases = loop.watch, dict(loop.phases.seconds)
@@ -48,7 +47,7 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
             loop.iterate()
         jax.block_until_ready(loop.learner.state)
         duration = time.perf_counter() - began
-        frames = (loop.counters.step - mark[0]) * common.frames_per_step(config)
+        frames = (loop.counters.step - mark[0]) * config.frames_per_step
         return {
             "task": config.task,
             "frames_per_s": round(frames / duration, 2),

@@ -1,6 +1,6 @@
 """`dreamworld benchmark replay`: inserts, batches, compression, saves and waiting of replay on this machine.
 
-Rows are those of an image agent of size12m: a 64 x 64 x 3 picture, a 6-dimensional action, reward and flags,
+EndlessRows are those of an image agent of size12m: a 64 x 64 x 3 picture, a 6-dimensional action, reward and flags,
 and as latents deter (2048 numbers) and stoch (32 class indices). Pictures are real frames of a random policy.
 """
 
@@ -33,12 +33,12 @@ NEW_STEPS = 10_000  # of the incremental save
 @dataclasses.dataclass(frozen=True)
 class Flags:
     rows: Annotated[int, STEPS] = 40_000
-    """Rows held by each replay that is measured."""
+    """EndlessRows held by each replay that is measured."""
     envs: Annotated[int, COUNT] = 16
     """Parallel environments: rows of an insert."""
     batch: Annotated[int, COUNT] = 16
     length: Annotated[int, COUNT] = 65
-    """Rows of a window, one of context."""
+    """EndlessRows of a window, one of context."""
     deter: Literal["float32", "bfloat16"] = "float32"
     """Stored precision of the deterministic latents."""
     frames: Annotated[int, Range(1, 1e8)] = 2048
@@ -78,7 +78,7 @@ def measure(flags: Flags) -> dict[str, Any]:
         for storage in ("raw", "lz4", "disk"):
             path = Path(folder) / storage
             replay = build(flags, storage, path)
-            source = Rows(flags, main_frames)
+            source = EndlessRows(flags, main_frames)
             insert(replay, source, flags.rows)
             row |= {f"{storage}_{key}": value for key, value in rates(replay, source, flags).items()}
             if storage == "raw":
@@ -90,7 +90,7 @@ def measure(flags: Flags) -> dict[str, Any]:
 
 
 def spaces(deter: str) -> dict[str, Space]:
-    """Rows of an image agent of size12m."""
+    """EndlessRows of an image agent of size12m."""
     flag = Space((), "bool")
     return {
         "obs/image": Space((64, 64, 3), "uint8"),
@@ -113,7 +113,7 @@ def build(flags: Flags, storage: str, path: Path) -> Replay:
     )
 
 
-class Rows:
+class EndlessRows:
     """Endless rows: every environment plays the recorded frames from another place on."""
 
     def __init__(self, flags: Flags, frames: np.ndarray):
@@ -134,13 +134,13 @@ class Rows:
         return self.rest[self.step % len(self.rest)] | {"obs/image": images}
 
 
-def insert(replay: Replay, source: Rows, rows: int) -> None:
+def insert(replay: Replay, source: EndlessRows, rows: int) -> None:
     """Adds at least `rows` rows."""
     for _ in range(-(-rows // replay.num_envs)):
         replay.add(source.next())
 
 
-def rates(replay: Replay, source: Rows, flags: Flags) -> dict[str, float]:
+def rates(replay: Replay, source: EndlessRows, flags: Flags) -> dict[str, float]:
     """Inserts at capacity, batches, bytes delivered; the rows are made before the clock starts."""
     rows = [source.next() for _ in range(64)]
     adds, adds_cpu = per_second(lambda i: replay.add(rows[i % 64]), flags)
@@ -169,7 +169,7 @@ def per_second(call: Callable[[int], Any], flags: Flags) -> tuple[float, float]:
     return statistics.median(walls), statistics.median(cpus)
 
 
-def waiting(replay: Replay, source: Rows, flags: Flags) -> dict[str, float]:
+def waiting(replay: Replay, source: EndlessRows, flags: Flags) -> dict[str, float]:
     """A loop whose update takes `update_ms` elsewhere; one step of every environment per update."""
     updates = max(4, round(flags.round_s * flags.rounds * 1000 / max(flags.update_ms, 1)))
     with Pipeline(replay, lambda batch: batch, batch_size=flags.batch) as pipeline:
@@ -187,7 +187,7 @@ def waiting(replay: Replay, source: Rows, flags: Flags) -> dict[str, float]:
     return {"update_ms": flags.update_ms, "waiting_share": round(share, 4)}
 
 
-def saving(replay: Replay, source: Rows, flags: Flags, path: Path) -> dict[str, float]:
+def saving(replay: Replay, source: EndlessRows, flags: Flags, path: Path) -> dict[str, float]:
     """Seconds of a save after 10,000 new steps, alone and when the latents of every row have changed, too."""
     row: dict[str, Any] = {}
     replay.collect_garbage([replay.save(path)])
@@ -218,7 +218,7 @@ def ratio(flags: Flags, frames: np.ndarray) -> float:
     """How many times smaller the observations of full chunks become; latents are not compressed."""
     small = dataclasses.replace(flags, rows=max(4096, 3 * len(frames)), envs=1)
     replay = build(small, "lz4", Path())
-    insert(replay, Rows(small, frames), small.rows)
+    insert(replay, EndlessRows(small, frames), small.rows)
     packed = [chunk for chunk in replay.chunks if chunk.body.nbytes < chunk.rows * replay.layout.obs_bytes]
     if not packed:
         raise UserError("benchmark replay: --rows is too small for a full chunk")

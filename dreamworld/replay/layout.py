@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces
+from dreamworld.types import FLAGS, Space, Spaces
 
 LATENT = "latent/"
-REQUIRED = ("reward", "is_first", "is_last", "is_terminal")
 OWN_COLUMN_BYTES = 512  # smaller keys share a column: copying them one by one costs more than their bytes
 
 
@@ -70,13 +69,13 @@ def make_columns(spaces: Spaces) -> tuple[Column, ...]:
     return tuple(columns + ([_make_column(tuple(small))] if small else []))
 
 
-class Layout:
+class RowLayout:
     """The columns of a replay: `obs` never changes after insertion, `latent` is refreshed by training."""
 
     def __init__(self, spaces: dict[str, Space]):
-        missing = [key for key in REQUIRED if key not in spaces]
+        missing = [key for key in FLAGS if key not in spaces]
         if missing:
-            raise UserError(f"replay rows need the keys {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
+            raise UserError(f"replay rows need the keys {', '.join(FLAGS)}; missing: {', '.join(missing)}")
         self.spaces = dict(spaces)
         self.obs = make_columns({k: s for k, s in spaces.items() if not k.startswith(LATENT)})
         self.latent = make_columns({k: s for k, s in spaces.items() if k.startswith(LATENT)})

@@ -9,7 +9,7 @@ from typing import Literal
 from dreamworld import words
 from dreamworld.config import ReplayConfig
 from dreamworld.errors import UserError
-from dreamworld.replay.layout import Layout
+from dreamworld.replay.layout import RowLayout
 from dreamworld.types import Spaces
 
 USABLE = 0.9  # share of the free memory that replay may plan with; the rest is for everything else that grows
@@ -43,7 +43,7 @@ class Estimate:
 
 def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int = 1) -> Estimate:
     """Bytes of a replay of min(capacity, `steps`) rows of these spaces, in RAM and on disk."""
-    layout = Layout(spaces)
+    layout = RowLayout(spaces)
     rows = int(min(config.capacity_steps, steps))
     if config.capacity_bytes and config.storage in ("auto", "raw"):
         rows = min(rows, int(config.capacity_bytes) // layout.row_bytes)

@@ -23,7 +23,7 @@ from dreamworld.replay import audit, persist, restore
 from dreamworld.replay.chunks import Chunk, Pool, RawBody
 from dreamworld.replay.disk import FileCache
 from dreamworld.replay.files import Damaged
-from dreamworld.replay.layout import LATENT, BadRow, Layout, NonFinite, pack, unpack
+from dreamworld.replay.layout import LATENT, BadRow, NonFinite, RowLayout, pack, unpack
 from dreamworld.replay.links import relink
 from dreamworld.replay.memory import check_capacity
 from dreamworld.replay.sampling import POSITION_BITS, POSITION_MASK, Sampler
@@ -92,7 +92,7 @@ class Replay:
             )
         if config.storage not in ("auto", "raw", "lz4", "disk"):
             raise UserError(f"replay.storage is {config.storage!r}; choose auto, raw, lz4 or disk")
-        self.config, self.layout = config, Layout(spaces)
+        self.config, self.layout = config, RowLayout(spaces)
         self.num_envs, self.length, self.context = num_envs, length, context
         self.capacity = int(config.capacity_steps if capacity_steps is None else capacity_steps)
         self.capacity_bytes = int(config.capacity_bytes)

@@ -10,7 +10,7 @@ import numpy as np
 from dreamworld import words
 from dreamworld.reading import BadFile
 from dreamworld.stats.scores import read_run
-from dreamworld.sweep.plan import Job, frames_per_step
+from dreamworld.sweep.plan import Job
 from dreamworld.sweep.spec import Spec
 from dreamworld.sweep.state import State, progress_of
 
@@ -48,7 +48,7 @@ def estimate(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> Co
         if states[job.name] == "finished":
             continue
         done = progress_of(job) if states[job.name] == "unfinished" else 0
-        left = max(0.0, job.config.run.steps - done) * frames_per_step(job.config)
+        left = max(0.0, job.config.run.steps - done) * job.config.frames_per_step
         frames += left
         if job.task in rates:
             rate = float(np.median(rates[job.task]))

@@ -46,7 +46,7 @@ class Outcome:
     left: list[str] = dataclasses.field(default_factory=list)  # stopped or still queued elsewhere
 
 
-class Stop:
+class SweepStop:
     """Turns Ctrl-C and SIGTERM into a request; the second Ctrl-C raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Stop:
         self.requested = True
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[Stop]:
+    def installed(self) -> Iterator[SweepStop]:
         """Installs the handlers; the old ones are back afterwards."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -78,7 +78,7 @@ class Driver:
         self._failures: dict[str, int] = {}
         self._recorded = True
 
-    def run(self, jobs: Sequence[Job], stop: Stop) -> Outcome:
+    def run(self, jobs: Sequence[Job], stop: SweepStop) -> Outcome:
         """Runs `jobs` to their ends, or until `stop` is requested."""
         waiting, running = deque(jobs), set()
         try:
@@ -197,7 +197,7 @@ def _run(spec: Spec, jobs: list[Job], launcher: Launcher, say: Say) -> int:
     if elsewhere:
         say(f"in SLURM's queue already: {words.count(len(elsewhere), 'run')}")
     todo = [job for job in jobs if states[job.name] != "finished" and job.name not in elsewhere]
-    with Stop().installed() as stop:
+    with SweepStop().installed() as stop:
         outcome = Driver(spec, launcher, say).run(todo, stop)
     outcome.left += sorted(elsewhere)
     return conclude(spec, outcome, stop, say)
@@ -234,7 +234,7 @@ def dry_run(
     return 0
 
 
-def conclude(spec: Spec, outcome: Outcome, stop: Stop, say: Say) -> int:
+def conclude(spec: Spec, outcome: Outcome, stop: SweepStop, say: Say) -> int:
     """Says how it went, writes the report, and returns the exit code."""
     for name, why in outcome.failed.items():
         say(f"failed: {name}: {why}")

@@ -103,8 +103,3 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(_text(item) for item in value)
     return f"{value:.12g}" if isinstance(value, float) else str(value)
-
-
-def frames_per_step(config: Config) -> int:
-    """Environment frames of an agent step."""
-    return config.env.atari.repeat if config.task.startswith("atari") else config.env.repeat

@@ -27,20 +27,20 @@ CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoi
 
 
 @dataclasses.dataclass(eq=False)
-class Mark:
+class Trace:
     """The history of a value as far as it matters: whether it is finite, and if not, what made it."""
 
     bad: bool = False
     order: int = 0
     eqn: Any = None
-    parents: tuple[Mark, ...] = ()  # the inputs that were bad already
+    parents: tuple[Trace, ...] = ()  # the inputs that were bad already
     values: tuple[Any, ...] = ()  # inputs and outputs; kept where no input was bad
     text: str = ""
 
 
-GOOD = Mark()
-CONSTANT = Mark(bad=True, text="a constant of the program")  # such as the -inf that a maximum starts from
-Traced = tuple[Any, Mark]
+GOOD = Trace()
+CONSTANT = Trace(bad=True, text="a constant of the program")  # such as the -inf that a maximum starts from
+Traced = tuple[Any, Trace]
 
 
 @dataclasses.dataclass
@@ -81,17 +81,17 @@ class _Trace:
 
     def __init__(self) -> None:
         self.order = 0
-        self.sinks: list[Mark] = []
+        self.sinks: list[Trace] = []
 
     def run(self, closed: Any, values: Sequence[Any], names: Sequence[str]) -> list[Any]:
-        marks = [Mark(True, text=name) if _bad(value) else GOOD for value, name in zip(values, names)]
+        marks = [Trace(True, text=name) if _bad(value) else GOOD for value, name in zip(values, names)]
         outputs = self.evaluate(closed.jaxpr, closed.consts, list(zip(values, marks)))
         self.sinks += [mark for _, mark in outputs if mark.bad]
         return [value for value, _ in outputs]
 
-    def origins(self) -> list[Mark]:
+    def origins(self) -> list[Trace]:
         """Bad values made of good ones, on a way to a sink, in order; constants if there is nothing else."""
-        seen: dict[int, Mark] = {}
+        seen: dict[int, Trace] = {}
         stack = list(self.sinks)
         while stack:
             mark = stack.pop()
@@ -138,10 +138,10 @@ class _Trace:
             self.sinks += parents
         outputs = _bind(eqn, values)
         kept = () if parents else (*values, *outputs)
-        return [(out, Mark(True, self.order, eqn, parents, kept) if _bad(out) else GOOD) for out in outputs]
+        return [(out, Trace(True, self.order, eqn, parents, kept) if _bad(out) else GOOD) for out in outputs]
 
 
-def _explain(mark: Mark) -> list[Finding]:
+def _explain(mark: Trace) -> list[Finding]:
     """Findings of one origin; a loop is run again step by step and its body searched."""
     if mark.eqn is None:
         return [Finding("", "", f"{mark.text} is not finite to begin with")]

@@ -14,12 +14,12 @@ from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile
 from dreamworld.training import snapshot
-from dreamworld.training.guard import GuardState, Report, fetch
+from dreamworld.training.guard import Failure, GuardState, fetch
 from dreamworld.types import Batch
 
 
 def save_bad_batch(
-    directory: epath.PathLike, guard: GuardState, report: Report, checkpoint: int | None = None
+    directory: epath.PathLike, guard: GuardState, report: Failure, checkpoint: int | None = None
 ) -> epath.Path:
     """Writes what `dreamworld debug` needs to `directory/<update>/` and returns that folder.
 

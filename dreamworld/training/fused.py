@@ -38,7 +38,7 @@ class FusedState(NamedTuple):
     iteration: Array  # uint32, vector steps
 
 
-class Rows(NamedTuple):
+class StepRows(NamedTuple):
     """What the host needs of the vector steps of a chunk, [steps, N]."""
 
     reward: Array
@@ -48,10 +48,10 @@ class Rows(NamedTuple):
     refused: Array  # int32, codes of `refusals`: what the environments returned one step later was not finite
 
 
-class Chunk(NamedTuple):
+class Played(NamedTuple):
     """What the host needs of some rounds."""
 
-    rows: Rows
+    rows: StepRows
     metrics: dict[str, Array]  # means over updates
     caught: Array  # bool, the guard holds a failure
 
@@ -105,7 +105,7 @@ class Fused:
 
     @property
     def length(self) -> int:
-        """Rows of a sampled window."""
+        """StepRows of a sampled window."""
         return self.window.context + self.window.length
 
     @property
@@ -139,15 +139,15 @@ class Fused:
             jnp.zeros((), jnp.uint32),
         )
 
-    def collect(self, state: FusedState, root: Key, steps: int) -> tuple[FusedState, Rows]:
+    def collect(self, state: FusedState, root: Key, steps: int) -> tuple[FusedState, StepRows]:
         """Vector steps without learning."""
         return jax.lax.scan(lambda state, _: self._advance(state, root), state, None, length=steps)
 
-    def train(self, state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Chunk]:
+    def train(self, state: FusedState, root: Key, rounds: int) -> tuple[FusedState, Played]:
         """Rounds of `schedule`."""
         steps, updates = schedule(self.phase, self.num_envs)
 
-        def one(state: FusedState, _: None) -> tuple[FusedState, tuple[Rows, dict[str, Array]]]:
+        def one(state: FusedState, _: None) -> tuple[FusedState, tuple[StepRows, dict[str, Array]]]:
             state, rows = self.collect(state, root, steps)
             if updates == 0:
                 return state, (rows, {})
@@ -157,14 +157,14 @@ class Fused:
 
         state, (rows, metrics) = jax.lax.scan(one, state, None, length=rounds)
         flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), rows)
-        return state, Chunk(flat, jax.tree.map(jnp.mean, metrics), state.guard.caught)
+        return state, Played(flat, jax.tree.map(jnp.mean, metrics), state.guard.caught)
 
     def sample(self, replay: device.DeviceReplay, key: Key) -> tuple[Any, tuple[Array, Array]]:
         """A batch and where it lies; every chunk starts from its own stored latents."""
         windows, place = device.sample(replay, self.window.batch, self.length, key)
         return to_batch(windows), place
 
-    def _advance(self, state: FusedState, root: Key) -> tuple[FusedState, Rows]:
+    def _advance(self, state: FusedState, root: Key) -> tuple[FusedState, StepRows]:
         """One vector step: act, store, step."""
         rows = state.rows
         key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), state.iteration)
@@ -182,7 +182,7 @@ class Fused:
         new = state._replace(
             act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
         )
-        return new, Rows(**flags, refused=refused)
+        return new, StepRows(**flags, refused=refused)
 
     def _learn(self, state: FusedState, key: Key) -> tuple[FusedState, dict[str, Array]]:
         """One update on a fresh batch, its latents written back at once."""

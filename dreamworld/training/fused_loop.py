@@ -17,7 +17,7 @@ from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
 from dreamworld.training import guard, saved, tensors
 from dreamworld.training.checkpoint import Restored
-from dreamworld.training.fused import Chunk, Fused, FusedState, Rows, phase_of, schedule
+from dreamworld.training.fused import Fused, FusedState, Played, StepRows, phase_of, schedule
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.loop import Loop
 from dreamworld.training.refusals import Refusals
@@ -43,7 +43,7 @@ class FusedLearner:
         init, self._collect, self._train = self._compile()
         self._state: FusedState = init(self._root, env_key)
         self._report = jax.jit(self._report_fn)
-        self._chunk: Chunk | None = None
+        self._chunk: Played | None = None
 
     def _report_fn(self, params: Any, replay: device.DeviceReplay, key: Any) -> dict[str, Any]:
         agent, batch = self.agent, self.program.sample(replay, key)[0]
@@ -92,7 +92,7 @@ class FusedLearner:
         state = self.snapshot()
         self._state = state._replace(guard=guard.release(state.guard))
 
-    def collect(self, steps: int) -> list[Rows]:
+    def collect(self, steps: int) -> list[StepRows]:
         """Vector steps without learning; rows [steps, N] on the host, of each seed."""
         self._state, rows = self._collect(self.snapshot(), self._root, steps)
         return [jax.device_get(rows)]
@@ -103,15 +103,15 @@ class FusedLearner:
         self._chunk = chunk
         return chunk.caught
 
-    def finish(self) -> list[Chunk]:
+    def finish(self) -> list[Played]:
         """Waits for what was started; rows and flags on the host, metrics on the device, of each seed."""
         return [self._take_chunk()]
 
-    def _take_chunk(self) -> Chunk:
+    def _take_chunk(self) -> Played:
         assert self._chunk is not None, "nothing was started"
         chunk, self._chunk = self._chunk, None
         rows, caught = jax.device_get((chunk.rows, chunk.caught))
-        return Chunk(rows, chunk.metrics, caught)
+        return Played(rows, chunk.metrics, caught)
 
     def report(self, step: int) -> dict[str, np.ndarray]:
         """Open-loop predictions on a fresh batch."""
@@ -122,7 +122,7 @@ class FusedLearner:
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
         return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))
 
-    def check(self) -> guard.Report | None:
+    def check(self) -> guard.Failure | None:
         """What the numerical guard caught; waits for the device."""
         return guard.inspect(self.snapshot().guard)
 
@@ -156,7 +156,7 @@ class DeviceReplayStats:
     loop: FusedLoop
 
     def stats(self) -> dict[str, float]:
-        """Rows inserted and rows kept."""
+        """StepRows inserted and rows kept."""
         num_envs, count = self.loop.env.num_envs, self.loop.counters.iteration
         return {
             "inserts": count * num_envs,
@@ -199,20 +199,20 @@ class FusedLoop(Loop):
         """One chunk."""
         self.chunks.iterate()
 
-    def passed(self, rows: Rows, updates: int = 0) -> None:
+    def passed(self, rows: StepRows, updates: int = 0) -> None:
         """Counts rows and updates."""
         self.counters.iteration += len(rows.reward)
         self.counters.step += rows.reward.size
         self.counters.did(self.learner.program.phase.name, updates)
 
-    def tell(self, rows: Rows, step: int) -> None:
+    def tell(self, rows: StepRows, step: int) -> None:
         """Writes the episodes that ended in rows, the first of which came at `step`."""
         # A first row that was refused is last, too: an episode that never began.
         ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last & ~rows.is_first)
         steps = [step + t * self.env.num_envs for t, _ in ended]
         self.logger.episodes([(at, at * self.frames_per_step, row) for at, (_, row) in zip(steps, ended)])
 
-    def look(self, rows: Rows) -> Exception | None:
+    def look(self, rows: StepRows) -> Exception | None:
         """Says which rows were refused; the error that ends the run if there were too many in a row."""
         if self.refusals is None:
             return None

@@ -14,10 +14,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.contract import Agent
-from dreamworld.parallel import Layout
+from dreamworld.parallel import MeshLayout
 from dreamworld.replay.device import DeviceReplay
 from dreamworld.training import guard
-from dreamworld.training.fused import Chunk, FusedState, Rows
+from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_loop import Chunks, FusedLearner, FusedLoop, keys_of
 from dreamworld.training.loop import Loop
 from dreamworld.training.seeds import Lockstep, release_seed
@@ -43,7 +43,7 @@ class FusedSeeds(FusedLearner):
         configs: Sequence[Config],
         *,
         capacity: int,
-        layout: Layout,
+        layout: MeshLayout,
     ):
         self.layout, self._configs = layout, configs
         super().__init__(agent, env, spaces, configs[0], capacity=capacity)
@@ -73,17 +73,17 @@ class FusedSeeds(FusedLearner):
 
         return jax.jit(lift(program.init, (0, 0), AXES)), looped(program.collect), looped(program.train)
 
-    def collect(self, steps: int) -> list[Rows]:
+    def collect(self, steps: int) -> list[StepRows]:
         """Vector steps without learning; rows [steps, N] on the host, of each seed."""
         self._state, rows = self._collect(self.snapshot(), self._root, steps)
         rows = jax.device_get(rows)
-        return [Rows(*(part[index] for part in rows)) for index in range(len(self._configs))]
+        return [StepRows(*(part[index] for part in rows)) for index in range(len(self._configs))]
 
-    def finish(self) -> list[Chunk]:
+    def finish(self) -> list[Played]:
         """Waits for what was started; rows and flags on the host, metrics on the device, of each seed."""
         rows, metrics, caught = self._take_chunk()
         return [
-            Chunk(Rows(*(part[index] for part in rows)), own, caught[index])
+            Played(StepRows(*(part[index] for part in rows)), own, caught[index])
             for index, own in enumerate(self._split(metrics))
         ]
 
@@ -175,7 +175,7 @@ class FusedSeedView:
         """Open-loop predictions of this seed on a fresh batch."""
         return self._learner.report_on(self.snapshot(), self._learner.root(self._index), step)
 
-    def check(self) -> guard.Report | None:
+    def check(self) -> guard.Failure | None:
         """What the guard of this seed caught."""
         caught = self.caught
         return None if caught is None else guard.inspect(caught)

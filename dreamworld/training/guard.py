@@ -143,7 +143,7 @@ def _stored(applied: Array, writeback: dict[str, Array], batch: Batch) -> dict[s
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Failure:
     """The first update that was not finite, in words and numbers."""
 
     step: int  # updates applied before it
@@ -173,7 +173,7 @@ class Report:
         return "; ".join(parts)
 
 
-def inspect(guard: GuardState) -> Report | None:
+def inspect(guard: GuardState) -> Failure | None:
     """What was caught, or None; reads one flag from the device when all is well. Call it at log steps.
 
     With several processes all must call it, and with a seed axis once per seed, on that seed's slice.
@@ -185,7 +185,7 @@ def inspect(guard: GuardState) -> Report | None:
     rows = np.asarray(batch.extras["row"]) if "row" in batch.extras else None
     if rows is not None and rows.ndim == 3:  # [B, L, 2] int32: the halves of an int64
         rows = np.ascontiguousarray(rows).view(np.int64)[..., 0]
-    return Report(
+    return Failure(
         step=int(guard.step),
         losses=tuple(name.removeprefix("loss/") for name in bad if name.startswith("loss/")),
         tensors=tuple(name.removeprefix("grad/") for name in bad if not name.startswith("loss/")),

@@ -14,7 +14,7 @@ import numpy as np
 from dreamworld import dream, flops, parallel
 from dreamworld.config import ParallelConfig
 from dreamworld.contract import Agent, Phase
-from dreamworld.parallel import Layout
+from dreamworld.parallel import MeshLayout
 from dreamworld.training import guard
 from dreamworld.types import FLAGS, Array, Batch, Mode, Output, TimeStep, TrainState
 
@@ -78,7 +78,7 @@ class Learner:
         batch_size: int,
         nan_policy: str = "stop",
         nan_limit: int = 0,
-        layout: Layout | None = None,
+        layout: MeshLayout | None = None,
     ):
         self.agent = agent
         self.num_envs = num_envs
@@ -123,7 +123,7 @@ class Learner:
         """Acting runs in this process alone, on the devices that hold one copy of the parameters."""
         mesh = self.layout.acting()
         self._act_mesh = mesh if mesh.size < self.layout.mesh.size else None
-        sharding = Layout(mesh, seeds=self.layout.seeds).replicated
+        sharding = MeshLayout(mesh, seeds=self.layout.seeds).replicated
         initial = self._lift(lambda params: self.agent.initial(params, self.num_envs))
         self._act_initial = jax.jit(initial, out_shardings=sharding)
         self._act = jax.jit(self._act_fn, static_argnames="mode", donate_argnums=1, out_shardings=sharding)
@@ -204,7 +204,7 @@ class Learner:
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
         return jax.device_get(self._report(params, batch, key, self._reported))
 
-    def check(self) -> guard.Report | None:
+    def check(self) -> guard.Failure | None:
         """What the numerical guard caught since the last call; waits for the device."""
         found = (guard.inspect(own.guard) for own in self._learning.values() if own.guard is not None)
         return next(filter(None, found), None)

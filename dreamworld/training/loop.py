@@ -40,8 +40,8 @@ from dreamworld.training.learner import Learner
 from dreamworld.training.schedule import Schedule
 from dreamworld.training.snapshot import COMMIT
 from dreamworld.training.stops import Stop
-from dreamworld.training.timing import Mark, Phases, UpdateWatch, describe_compiling, rates
-from dreamworld.types import Output, TimeStep, VectorEnv
+from dreamworld.training.timing import Moment, Phases, UpdateWatch, describe_compiling, rates
+from dreamworld.types import FLAGS, Output, TimeStep, VectorEnv
 
 
 class SaveFailed(OSError):
@@ -307,9 +307,9 @@ class Loop:
             self.progress.message(problem)
         self.check()
 
-    def _now(self) -> Mark:
+    def _now(self) -> Moment:
         counters, watch = self.counters, self.watch
-        return Mark(
+        return Moment(
             time.monotonic(),
             counters.step,
             counters.updates,
@@ -550,7 +550,7 @@ def make_rows(step: TimeStep, action: dict[str, np.ndarray], entries: dict[str, 
     """Flat replay rows [N, ...]; `entries` may still be on the device."""
     rows: dict[str, Any] = {f"obs/{key}": value for key, value in step.obs.items()}
     rows |= {f"action/{key}": value for key, value in action.items()}
-    rows |= {key: getattr(step, key) for key in ("reward", "is_first", "is_last", "is_terminal")}
+    rows |= {key: getattr(step, key) for key in FLAGS}
     return rows | entries
 
 

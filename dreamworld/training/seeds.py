@@ -16,7 +16,7 @@ import numpy as np
 from dreamworld import parallel
 from dreamworld.contract import Agent, Phase
 from dreamworld.logging.metrics import Metrics
-from dreamworld.parallel import Layout
+from dreamworld.parallel import MeshLayout
 from dreamworld.training import guard
 from dreamworld.training.learner import Learner, to_batch
 from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
@@ -105,7 +105,7 @@ class SeedView:
         batch = jax.tree.map(lambda leaf: leaf[index], jax.device_get(learner.batch))
         return learner.report_on(self.act_params, batch, learner.root[index], step)
 
-    def check(self) -> guard.Report | None:
+    def check(self) -> guard.Failure | None:
         """What the guard of this seed caught."""
         caught = self.caught
         return None if caught is None else guard.inspect(caught)
@@ -144,7 +144,7 @@ def load_seeds(learner: Learner, views: list[SeedView]) -> None:
 
 def make_take(learner: Learner) -> Callable[[Any, int], Any]:
     """The jitted slice of a snapshot of all seeds, laid out as one seed's on the whole mesh."""
-    layout = Layout(learner.layout.mesh, learner.layout.threshold)
+    layout = MeshLayout(learner.layout.mesh, learner.layout.threshold)
     shape = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), learner.snapshot())
     shardings = {"train": layout.train_state(shape["train"]), "carry": layout.rows}
     return jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree), out_shardings=shardings)

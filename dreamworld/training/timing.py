@@ -88,7 +88,7 @@ def describe_compiling(units: int, cached: bool) -> str:
     return f"compiling ({about}{', cached next time' if cached else ''})"
 
 
-class Mark(NamedTuple):
+class Moment(NamedTuple):
     """Clocks and counts at a log row."""
 
     time: float
@@ -101,7 +101,7 @@ class Mark(NamedTuple):
 
 
 def rates(
-    before: Mark, now: Mark, frames_per_step: int, update_flops: float, peak_flops: float | None
+    before: Moment, now: Moment, frames_per_step: int, update_flops: float, peak_flops: float | None
 ) -> dict[str, float]:
     """Rates of training, and shares of wall time, between two marks, as the log names them."""
     duration_s = max(now.time - before.time, 1e-9)

@@ -42,7 +42,7 @@ def check_action(action: dict[str, np.ndarray], space: Spaces, num: int) -> dict
     return out
 
 
-class Rows:
+class RowArrays:
     """The arrays of one time step while environments fill them, row by row; also a view of shared memory."""
 
     __slots__ = ("is_first", "is_last", "is_terminal", "num", "obs", "reward", "spaces")
@@ -82,9 +82,9 @@ class Rows:
         """Copies of the arrays by name."""
         return {name: array.copy() for name, array in self.views().items()}
 
-    def copy(self) -> Rows:
-        """Rows of its own with the same content."""
-        return Rows(self.spaces, self.num, self.arrays())
+    def copy(self) -> RowArrays:
+        """RowArrays of its own with the same content."""
+        return RowArrays(self.spaces, self.num, self.arrays())
 
     def time_step(self, log: dict[str, np.ndarray] | None = None, events: Iterable[str] = ()) -> TimeStep:
         """The rows as the time step that the caller gets; shares the arrays."""

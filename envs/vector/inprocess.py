@@ -11,7 +11,7 @@ import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
 from dreamworld.envs.scalars import log_entries
-from dreamworld.envs.vector.common import Failures, Rows, check_action, describe, env_seed, log_arrays
+from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
 from dreamworld.types import Spaces, TimeStep
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dreamworld.envs.base import Env, Step
 
 
-class Group:
+class EnvGroup:
     """Environments `first` to `first + num - 1`, which reset themselves and are rebuilt when they raise.
 
     It keeps no rows: whether they live in fresh arrays or in shared memory is the caller's business.
@@ -64,13 +64,13 @@ class Group:
         self._seeds = [env_seed(seed, self.first + i, attempt) for i in range(self.num)]
         self._ended = [True] * self.num
 
-    def begin(self, indices: list[int], rows: Rows) -> None:
+    def begin(self, indices: list[int], rows: RowArrays) -> None:
         """Starts a new episode in some environments and writes their first rows."""
         self.logs, self.events = {}, []
         for index in indices:
             self._first(index, rows)
 
-    def step(self, action: dict[str, np.ndarray], rows: Rows, previous: Rows) -> None:
+    def step(self, action: dict[str, np.ndarray], rows: RowArrays, previous: RowArrays) -> None:
         """Writes a row of every environment; `action` {key: [num, ...]}. `previous` may be `rows` itself."""
         self.logs, self.events = {}, []
         for index in range(self.num):
@@ -121,7 +121,7 @@ class Group:
         for index in range(len(self._envs)):
             self._close(index)
 
-    def _first(self, index: int, rows: Rows) -> None:
+    def _first(self, index: int, rows: RowArrays) -> None:
         while True:
             try:
                 env = self._envs[index]
@@ -135,7 +135,7 @@ class Group:
                 self._seeds[index] = None
                 return
 
-    def _write(self, index: int, step: Step, rows: Rows, *, first: bool) -> None:
+    def _write(self, index: int, step: Step, rows: RowArrays, *, first: bool) -> None:
         last = bool(step.is_last) and not first
         rows.write(
             index, step.obs, 0.0 if first else step.reward, first, last, last and bool(step.is_terminal)
@@ -162,7 +162,7 @@ class Group:
 
 
 class InProcess:
-    """`VectorEnv` over a `Group` in this process. It can't tell a hanging environment: worker processes can.
+    """`VectorEnv` over a `EnvGroup` in this process. It can't tell a hanging environment: worker processes can.
 
     gymnasium's SyncVectorEnv is not used: it stops at the first environment that raises, and copies every
     observation twice.
@@ -182,10 +182,10 @@ class InProcess:
     ):
         self.engine_reason = reason
         self.num_envs = num
-        self._group = Group(make, num, max_failures=max_failures, beside=beside)
+        self._group = EnvGroup(make, num, max_failures=max_failures, beside=beside)
         self._group.seed(seed)
         self.obs_space, self.act_space = self._group.obs_space, self._group.act_space
-        self._previous = Rows(self.obs_space, num)
+        self._previous = RowArrays(self.obs_space, num)
 
     @property
     def failures(self) -> int:
@@ -195,17 +195,17 @@ class InProcess:
     def reset(self, seed: int) -> TimeStep:
         """See `VectorEnv.reset`."""
         self._group.seed(seed)
-        rows = Rows(self.obs_space, self.num_envs)
+        rows = RowArrays(self.obs_space, self.num_envs)
         self._group.begin(list(range(self.num_envs)), rows)
         return self._finish(rows)
 
     def step(self, action: dict[str, np.ndarray]) -> TimeStep:
         """See `VectorEnv.step`."""
-        rows = Rows(self.obs_space, self.num_envs)
+        rows = RowArrays(self.obs_space, self.num_envs)
         self._group.step(check_action(action, self.act_space, self.num_envs), rows, self._previous)
         return self._finish(rows)
 
-    def _finish(self, rows: Rows) -> TimeStep:
+    def _finish(self, rows: RowArrays) -> TimeStep:
         self._previous = rows
         return rows.time_step(log_arrays(self._group.logs, self.num_envs), self._group.events)
 
@@ -216,7 +216,7 @@ class InProcess:
 
     def restore(self, state: dict[str, np.ndarray]) -> TimeStep:
         """See `VectorEnv.restore`."""
-        rows = Rows(self.obs_space, self.num_envs, state).copy()
+        rows = RowArrays(self.obs_space, self.num_envs, state).copy()
         envs = {k.removeprefix("env/"): v for k, v in state.items() if k.startswith("env/")}
         self._group.restore(envs, rows.is_last)
         self._previous = rows

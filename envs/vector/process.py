@@ -20,7 +20,7 @@ import numpy as np
 from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.render import prepare
-from dreamworld.envs.vector.common import EnvFailure, Failures, Rows, check_action, log_arrays
+from dreamworld.envs.vector.common import EnvFailure, Failures, RowArrays, check_action, log_arrays
 from dreamworld.envs.vector.handle import Worker, WorkerDied, shut_down
 from dreamworld.envs.vector.shared import SharedArrays, make_memory, shared_arrays
 from dreamworld.envs.vector.worker import Done, Ready, Setup
@@ -99,7 +99,7 @@ class ProcessVector:
         specs = shared_arrays(self.obs_space, self.act_space, self.num_envs)
         self._shared = SharedArrays(memory, specs, create=True)
         self._actions = {key: self._shared.arrays[f"action/{key}"] for key in self.act_space}
-        self._rows = Rows(self.obs_space, self.num_envs, self._shared.arrays)
+        self._rows = RowArrays(self.obs_space, self.num_envs, self._shared.arrays)
         self._previous = self._rows.copy()
         self._previous.is_last[:] = True  # an episode is due everywhere
         for worker in self._workers:
@@ -212,7 +212,7 @@ class ProcessVector:
                 self._bury(worker, died)
 
     def _close_episodes(self, worker: Worker) -> None:
-        """Rows of a worker that died: episodes under way are truncated, those that were due begin."""
+        """RowArrays of a worker that died: episodes under way are truncated, those that were due begin."""
         rows = np.arange(worker.part.start, worker.part.stop)
         due = self._previous.is_last[rows]
         for index in rows[~due]:

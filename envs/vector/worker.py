@@ -1,4 +1,4 @@
-"""What a worker process runs: a `Group` whose rows live in shared memory. It never imports JAX."""
+"""What a worker process runs: a `EnvGroup` whose rows live in shared memory. It never imports JAX."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dreamworld import streams
 from dreamworld.config import EnvConfig
 from dreamworld.envs.vector.alone import beside_another
-from dreamworld.envs.vector.common import EnvFailure, Rows, describe
-from dreamworld.envs.vector.inprocess import Group
+from dreamworld.envs.vector.common import EnvFailure, RowArrays, describe
+from dreamworld.envs.vector.inprocess import EnvGroup
 from dreamworld.envs.vector.shared import SharedArrays, shared_arrays
 from dreamworld.errors import UserError
 from dreamworld.types import Spaces
@@ -91,7 +91,7 @@ def _die_with_parent(parent: int) -> None:
 def _serve(connection: Connection, memory: int, setup: Setup) -> None:
     try:
         make = maker(setup.make, setup.config)
-        group = Group(
+        group = EnvGroup(
             make,
             setup.num,
             first=setup.first,
@@ -113,7 +113,7 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
     shared = SharedArrays(memory, shared_arrays(group.obs_space, group.act_space, total))
     part = slice(setup.first, setup.first + setup.num)
     arrays = {name: array[part] for name, array in shared.arrays.items()}
-    rows = Rows(group.obs_space, setup.num, arrays)
+    rows = RowArrays(group.obs_space, setup.num, arrays)
     action = {key: arrays[f"action/{key}"] for key in group.act_space}
     while True:
         verb, argument = connection.recv()
@@ -130,7 +130,7 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
             connection.send(Done(group.logs, group.events, result))
 
 
-def _handle(group: Group, verb: str, argument: Any, action: dict, rows: Rows) -> Any:
+def _handle(group: EnvGroup, verb: str, argument: Any, action: dict, rows: RowArrays) -> Any:
     if verb == "step":
         # Copies: environments may keep their last action, and the parent writes the next one to this memory.
         group.step({key: value.copy() for key, value in action.items()}, rows, rows)

@@ -8,7 +8,7 @@ import pytest
 
 from dreamworld.errors import UserError
 from dreamworld.replay import BadRow
-from dreamworld.replay.layout import Layout, make_columns, pack, unpack
+from dreamworld.replay.layout import RowLayout, make_columns, pack, unpack
 from dreamworld.types import Space
 
 MIXED = {
@@ -44,7 +44,7 @@ def test_large_keys_have_their_own_column_and_small_ones_share_one():
 
 def test_required_keys_are_named():
     with pytest.raises(UserError, match="missing: is_last, is_terminal"):
-        Layout({"reward": Space((), "float32"), "is_first": Space((), "bool")})
+        RowLayout({"reward": Space((), "float32"), "is_first": Space((), "bool")})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dreamworld.training.timing import Mark, Phases, UpdateWatch, describe_compiling, rates
+from dreamworld.training.timing import Moment, Phases, UpdateWatch, describe_compiling, rates
 
 
 @jax.jit
@@ -88,9 +88,9 @@ def test_phases_add_up_also_through_exceptions():
 
 
 def test_rates_are_those_of_training_and_shares_those_of_all_time():
-    before = Mark(0.0, 0, 0, 0, 0.0, 0.0, {})
+    before = Moment(0.0, 0, 0, 0, 0.0, 0.0, {})
     phases = {"compile": 40.0, "eval": 30.0, "report": 5.0, "save": 5.0, "update": 10.0}
-    values = rates(before, Mark(100.0, 200, 100, 100, 0.0, 0.0, phases), 4, 1e12, 1e13)
+    values = rates(before, Moment(100.0, 200, 100, 100, 0.0, 0.0, phases), 4, 1e12, 1e13)
     assert values["fps/env"] == pytest.approx(200 * 4 / 20) and values["fps/updates"] == pytest.approx(5)
     assert values["fps/tflops"] == pytest.approx(5) and values["fps/mfu"] == pytest.approx(0.5)
     assert values["time/eval_fraction"] == pytest.approx(0.3)
