@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import pkgutil
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dreamworld.contract import Agent
     from dreamworld.types import Spaces
 
-BUILT_IN = {"dreamerv3": "dreamworld.agents.dreamerv3.config:SPEC"}
+BUILT_IN = {name: f"dreamworld.agents.{name}.config:SPEC" for name in ("dreamerv3", "planet")}
 GROUP = "dreamworld.agents"  # of entry points, each of which names an AgentSpec
 ABILITIES = ("decode", "plan", "play")
 
@@ -54,9 +55,15 @@ class AgentSpec:
         return self.config.name
 
 
+def built_in() -> dict[str, str]:
+    """The agents of this package, a folder each: {name: `module:SPEC`}."""
+    folders = [item.name for item in pkgutil.iter_modules(__path__) if item.ispkg]
+    return {name: f"dreamworld.agents.{name}.config:SPEC" for name in sorted(folders)}
+
+
 def names() -> list[str]:
     """Names of the agents that are built in or installed; UserError where two have the same."""
-    found = sorted(BUILT_IN)
+    found = list(built_in())
     for entry in importlib.metadata.entry_points(group=GROUP):
         if entry.name in found:
             raise UserError(
@@ -84,8 +91,8 @@ def find(name: str, *, trusted: bool = True) -> AgentSpec:
         raise UserError(
             f"no agent {name!r}; did you mean {near[0]}? There are: {', '.join(known)} (or module:SPEC)"
         )
-    if name in BUILT_IN:
-        return _load(BUILT_IN[name])
+    if name in built_in():
+        return _load(built_in()[name])
     (entry,) = importlib.metadata.entry_points(group=GROUP, name=name)
     spec = _load(entry.value)
     if spec.name != name:

@@ -75,8 +75,8 @@ ALLOWED = {
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "options", "types"},
-    "agents.dreamerv3.config": {"agents", "errors", "limits", "options"},
-    "agents.dreamerv3.agent": MODEL | {"models", "behaviours", "training.step"},
+    "agents.*.config": {"agents", "errors", "limits", "options"},
+    "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything.
 JOINERS = {"scripts", "__main__", "__init__", "benchmarks", "sweep"}
@@ -112,6 +112,8 @@ def rule(name):
     parts = name.split(".")
     if parts[0] in JOINERS:
         return None
+    if parts[0] == "agents" and len(parts) == 3:
+        parts[1] = "*"  # the same holds for every agent
     for length in range(len(parts), 0, -1):
         key = ".".join(parts[:length])
         if key in ALLOWED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def hold(path: Path, refused: str) -> Iterator[None]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
+        if error.errno in (
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+            errno.ENOSPC,
+        ):  # removing it would fail, too
+            advice = "make the folder writable, or choose another one"
         raise UserError(f"{path} can't be opened ({error.strerror}); {advice}") from None
     try:
         if not _take(file):

@@ -154,13 +154,18 @@ class Loop:
         self.schedule.advance()
 
     def choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Actions for the current rows, and what to store with them."""
+        """Actions for the current rows, and what to store with them: of random ones, latents that are zeros."""
         assert self.timestep is not None
+        if self.schedule.stage.collect == "random":
+            return self.random_action(), self.no_latents()
         with self.timed("act"):
             action, entries = self.learner.act(self.timestep, self.counters.iteration)
-        if self.schedule.stage.collect == "random":
-            action = self.random_action()
         return action, entries
+
+    def no_latents(self) -> dict[str, np.ndarray]:
+        """Zeros in the place of latents, which the first update that trains on their rows refreshes."""
+        spaces = self.replay.layout.latent_spaces()
+        return {key: space.zeros(self.env.num_envs) for key, space in spaces.items()}
 
     def random_action(self) -> dict[str, np.ndarray]:
         """Uniformly random actions: a function of the seed and the iteration alone."""

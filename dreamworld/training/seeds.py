@@ -241,7 +241,8 @@ class Lockstep:
     def iterate(self) -> None:
         """One row of every environment of every seed, and the updates owed for it."""
         loops = self.loops
-        action, entries = self._choose() if loops[0].schedule.collects else ({}, {})
+        acts = loops[0].schedule.stage.collect == "policy"
+        action, entries = self._choose() if acts else ({}, {})
         for phase, count in self._owed():
             for _ in range(count):
                 self._learn(phase)
@@ -254,11 +255,12 @@ class Lockstep:
             chosen = {key: np.asarray(value) for key, value in action.items()}
 
         def advance(index: int) -> Exception | None:
-            own = {key: value[index] for key, value in chosen.items()}
-            if loops[index].schedule.stage.collect == "random":
-                own = loops[index].random_action()
             try:
-                loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
+                if acts:
+                    own = {key: value[index] for key, value in chosen.items()}
+                    loops[index].advance(own, {key: Part(value, index) for key, value in entries.items()})
+                else:
+                    loops[index].advance(*loops[index].choose())
             except Exception as error:  # raised once all seeds are at the same step: only so can they go on
                 return error
             return None

@@ -294,5 +294,5 @@ def test_it_trains_stops_and_goes_on(name, tmp_path):
     obs = {key: space.zeros() for key, space in player.obs_space.items()}
     _, action = player.act(state, obs)
     assert set(action) == set(player.act_space)
-    if find(name).config.name in agents.BUILT_IN:
+    if find(name).config.name in agents.built_in():
         assert presets.load_yaml(tmp_path / "run" / "config.yaml").agent == find(name).tiny

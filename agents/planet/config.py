@@ -1,0 +1,89 @@
+"""The options of PlaNet (Hafner et al., 2019, arXiv:1811.04551); the defaults are those of its code. Loads no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from dreamworld.agents import AgentSpec
+from dreamworld.limits import COUNT, FIXED, LAYERS, PERIOD, SCALE, SHARE, Range
+from dreamworld.options import AgentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    stoch: Annotated[int, Range(1, 4096)] = 30
+    """Size of the sampled part of the state."""
+    belief: Annotated[int, COUNT] = 200
+    """Size of the recurrent part of the state."""
+    hidden: Annotated[int, COUNT] = 200
+    """Width of the hidden layers of the dynamics, and of the encoder and decoder of vectors."""
+    min_std: Annotated[float, Range(1e-6, 10)] = 0.1
+    """Smallest standard deviation of prior and posterior."""
+    depth: Annotated[int, Range(1, 1024)] = 32
+    """Channels of the first convolution; each following one has twice as many."""
+    reward_layers: Annotated[int, LAYERS] = 3
+    """Hidden layers of the reward head."""
+    reward_units: Annotated[int, COUNT] = 300
+    """Their width."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannerConfig:
+    horizon: Annotated[int, Range(1, 1000)] = 12
+    """Steps that a plan looks ahead."""
+    candidates: Annotated[int, Range(2, 1e6)] = 1000
+    """Plans that are tried in every iteration."""
+    iterations: Annotated[int, Range(1, 1000)] = 10
+    """How often the distribution of plans is fitted to the best ones."""
+    elites: Annotated[int, Range(1, 1e6)] = 100
+    """The best plans, to which it is fitted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaNetConfig(AgentConfig):
+    name: Annotated[str, FIXED] = "planet"
+    """The agent: a composition of a world model and a behaviour."""
+    model: Annotated[ModelConfig, FIXED] = ModelConfig()
+    planner: PlannerConfig = PlannerConfig()
+    noise: Annotated[float, SCALE] = 0.3
+    """Standard deviation of the noise that collecting adds to a planned action."""
+    random_steps: Annotated[int, PERIOD] = 625
+    """Agent steps of random actions at the beginning: five episodes, with an action repeat of 8."""
+    reward_scale: Annotated[float, SCALE] = 10.0
+    """Weight of the reward loss."""
+    free_nats: Annotated[float, Range(0, 1000)] = 3.0
+    """Subtracted from the KL of every row; what is below zero then counts as zero."""
+    bits: Annotated[int, Range(1, 8)] = 5
+    """Bits of every colour of an image that are kept."""
+    lr: Annotated[float, Range(0, 10)] = 1e-3
+    """Learning rate."""
+    eps: Annotated[float, SHARE] = 1e-4
+    """Added by Adam to the root of the squared-gradient average."""
+    clip: Annotated[float, Range(1e-9, 1e9)] = 1000.0
+    """Norm of all gradients together is clipped to this."""
+
+    @property
+    def width(self) -> int:
+        """The recurrent part of the state."""
+        return self.model.belief
+
+
+TINY = PlaNetConfig(
+    precision="float32",
+    model=ModelConfig(stoch=4, belief=8, hidden=8, depth=4, reward_layers=1, reward_units=8),
+    planner=PlannerConfig(horizon=3, candidates=8, iterations=2, elites=3),
+    random_steps=8,
+)
+"""Compiles in seconds: for tests."""
+
+SPEC = AgentSpec(
+    config=PlaNetConfig(),
+    tiny=TINY,
+    make="dreamworld.agents.planet.agent:make",
+    paper="Hafner et al., Learning latent dynamics for planning from pixels, ICML 2019 (arXiv:1811.04551)",
+    observations="images, vectors, classes",
+    actions="continuous, discrete",
+    acts="planner",
+    can=("decode", "plan", "play"),
+)
