@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 BUILT_IN = {name: f"dreamworld.agents.{name}.config:SPEC" for name in ("dreamerv3", "planet")}
 GROUP = "dreamworld.agents"  # of entry points, each of which names an AgentSpec
-ABILITIES = ("decode", "plan", "play")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ class AgentSpec:
     observations: str
     actions: str
     acts: Literal["actor", "planner"]
-    can: tuple[str, ...] = ()  # of ABILITIES
+    can: tuple[str, ...] = ()  # of decode, plan, play
     needs: tuple[str, ...] = (
         "reward",
         "action",

@@ -92,8 +92,9 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
         folder = Path(name).expanduser().parent
         if Path(name).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder):
             continue
-        values = presets.flat(presets.load_yaml(Path(name).expanduser()))
-        acting = [key for key in presets.marked(Config, ACTING) if values[key] not in ("", known[key])]
+        stranger = presets.load_yaml(Path(name).expanduser())
+        values = presets.flat(stranger)
+        acting = [key for key in presets.marked(stranger, ACTING) if values[key] not in ("", known.get(key))]
         if re.search(r"[:./\\]", values["task"]):
             acting.append("task")
         if left := [key for key in acting if key not in given and presets.flat(config)[key] == values[key]]:

@@ -183,8 +183,9 @@ class Simulator(NamedTuple):
 class Window:
     """What a phase reads from replay: `batch` chunks of `context + length` rows.
 
-    `draw` draws them as replay is configured; `sweep` takes every row once, in the order of collection. `episode` takes
-    chunks that begin with an episode; rows after its end are those of the next one.
+    `draw` draws them as replay is configured, those that are shorter than the longest window of the agent uniformly;
+    `sweep` trains on every row, stream by stream, and on some at the ends of streams twice. `episode` takes chunks that
+    begin with an episode; rows after its end are those of the next one. ValueError for what can't be.
     """
 
     batch: int  # B
@@ -192,6 +193,14 @@ class Window:
     context: int = 0  # rows before them, whose stored latents start the recurrence
     order: Literal["draw", "sweep"] = "draw"
     align: Literal["row", "episode"] = "row"
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.length < 1 or self.context < 0:
+            raise ValueError(f"{self}: needs at least one chunk of one row")
+        if (self.order, self.align) == ("sweep", "episode"):
+            raise ValueError(
+                f"{self}: a sweep takes every row, not those that follow the beginnings of episodes"
+            )
 
     @property
     def rows(self) -> int:

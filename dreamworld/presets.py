@@ -84,11 +84,14 @@ def _fields(spec: Any) -> Iterator[tuple[str, Any, tuple[Any, ...], Any]]:
 
 @functools.cache
 def _hints(cls: type) -> list[tuple[Any, Any, tuple[Any, ...]]]:
-    hints, marked = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
-    return [
-        (field, hints[field.name], getattr(marked[field.name], "__metadata__", ()))
-        for field in dataclasses.fields(cls)
-    ]
+    hints = typing.get_type_hints(cls)
+    own = [typing.get_type_hints(base, include_extras=True) for base in reversed(cls.__mro__)]
+
+    def marks(name: str) -> tuple[Any, ...]:
+        """Also those of the classes that it derives from: a field that is written anew keeps its marks."""
+        return tuple(mark for each in own if name in each for mark in getattr(each[name], "__metadata__", ()))
+
+    return [(field, hints[field.name], marks(field.name)) for field in dataclasses.fields(cls)]
 
 
 def check_range(spec: Any, key: str, value: Any, shown: str) -> None:
@@ -201,15 +204,16 @@ def replace(config: T, values: Mapping[str, Any]) -> T:
     return dataclasses.replace(typing.cast(Any, config), **own)
 
 
-def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
+def override(config: T, values: Mapping[str, Any], source: str = "", *, trusted: bool = True) -> T:
     """A copy of `config` with dotted keys replaced, each checked and converted: `{"run.steps": "2e4"}`.
 
-    Another `agent.name` brings that agent's options, at their defaults. Raises UserError for an unknown key (with the
+    Another `agent.name` brings that agent's options, at their defaults; one that is `module:SPEC` is imported only if
+    `trusted`. Raises UserError for an unknown key (with the
     nearest valid one) or a value of the wrong type.
     """
     prefix = f"{source}: " if source else ""
     if name := values.get("agent.name"):
-        config = with_agent(config, name, source)
+        config = with_agent(config, name, source, trusted)
     known, limits = options(config), ranges(config)
     checked: dict[str, Any] = {}
     for key, value in values.items():
@@ -221,7 +225,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "") -> T:
     return replace(config, checked)
 
 
-def with_agent(config: T, name: Any, source: str = "", trusted: bool = True) -> T:
+def with_agent(config: T, name: Any, source: str = "", trusted: bool = False) -> T:
     """`config` with the options of the agent `name` at their defaults, unchanged where it has that agent already.
 
     Unless `trusted`, nothing is imported for an agent `module:SPEC`: that is a UserError.
@@ -285,7 +289,7 @@ def _read_layer(path: str | os.PathLike[str] | Any, source: str) -> dict[str, An
 def _lay(config: T, layer: Mapping[str, Any], source: str, trusted: bool = True) -> T:
     if name := _agent_of(layer):
         config = with_agent(config, name, source, trusted)
-    return override(config, _flatten(layer, options(config)), source)
+    return override(config, _flatten(layer, options(config)), source, trusted=trusted)
 
 
 def _trusts(path: str | os.PathLike[str]) -> bool:
@@ -297,7 +301,7 @@ def _trusts(path: str | os.PathLike[str]) -> bool:
 def _agent_of(layer: Mapping[str, Any]) -> str:
     """The agent that a layer names; empty for none."""
     group = layer.get("agent")
-    name = group.get("name", "") if isinstance(group, Mapping) else ""
+    name = group.get("name", "") if isinstance(group, Mapping) else layer.get("agent.name", "")
     return str(name) if isinstance(name, str) else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dreamworld import cli, text
-from dreamworld.contract import Agent
+from dreamworld.contract import Agent, Phase
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.reading import require_inside
@@ -67,7 +67,13 @@ def explain(directory: Path, update: int | None = None, *, trust: bool = False) 
     check_batch(agent, bad.batch, folder)
     carry = load_carry(agent, state, bad)
     lines = [f"{folder}: {bad.summary['text']}", source, describe_size(state.params)]
-    return lines + debug_batch(agent, state, carry, bad.batch)
+    return lines + debug_batch(agent, state, carry, bad.batch, phase_of(agent, bad))
+
+
+def phase_of(agent: Agent, bad: Any) -> Phase:
+    """The phase whose update failed; that of an agent with one where the failure does not tell."""
+    named = [phase for phase in agent.phases if phase.name == bad.summary.get("phase")]
+    return named[0] if named else agent.phase
 
 
 def check_batch(agent: Agent, batch: Batch, folder: Path) -> None:
@@ -147,12 +153,14 @@ def load_carry(agent: Agent, state: TrainState, bad: Any) -> Carry:
     """The carry of the failure; the initial one where none was kept."""
     import jax
 
-    initial = agent.phase.initial(state.params, bad.batch.reward.shape[0])
+    initial = phase_of(agent, bad).initial(state.params, bad.batch.reward.shape[0])
     structure = jax.tree.structure(initial)
     return jax.tree.unflatten(structure, bad.carry) if len(bad.carry) == structure.num_leaves else initial
 
 
-def debug_batch(agent: Agent, train_state: TrainState, carry: Carry, batch: Batch) -> list[str]:
+def debug_batch(
+    agent: Agent, train_state: TrainState, carry: Carry, batch: Batch, phase: Phase | None = None
+) -> list[str]:
     """Repeats one update operation by operation; takes minutes for a large agent.
 
     Returns lines: losses and gradients that are not finite, then what made them so, earliest first.
@@ -160,7 +168,7 @@ def debug_batch(agent: Agent, train_state: TrainState, carry: Carry, batch: Batc
     from dreamworld.training import culprit
 
     arguments = {"state": train_state, "carry": carry, "batch": batch}
-    (_, _, output), findings = culprit.find(agent.phase.update, arguments)
+    (_, _, output), findings = culprit.find((phase or agent.phase).update, arguments)
     bad = {name for name, finite in output.health.items() if not bool(finite)}
     if not bad:
         return ["repeated here, this update is finite: the failure needs other parameters or another device"]

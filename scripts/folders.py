@@ -59,7 +59,7 @@ def require_run(folder: str | os.PathLike[str]) -> RunDir:
         raise UserError(
             f"{folder}: no run here, but {words.count(len(runs), 'run')} below it; give one of them: {names}{more}"
         )
-    rundir.require()
+    rundir.require_files()
     return rundir
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.contract import Agent, longest, modules
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
+from dreamworld.parallel import MeshLayout
+from dreamworld.training.hosts import Team
 
 
 def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
@@ -33,7 +36,7 @@ def parse_init_from(text: str, modules: Sequence[str]) -> tuple[RunDir, list[str
     if unknown := sorted(set(names) - set(modules)):
         raise UserError(f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(modules)}")
     source = RunDir(path)
-    source.require()
+    source.require_files()
     return source, names
 
 
@@ -51,3 +54,28 @@ def _check_replay(config: Config, agent: Agent, num_envs: int) -> None:
         context=window.context,
         directory=RunDir.of(config).replay,
     )
+
+
+def check_team(agent: Agent, team: Team) -> None:
+    """UserError for phases that several processes can't go through together: each has a replay of its own."""
+    sweeps = [phase.name for phase in agent.phases if phase.window and phase.window.order == "sweep"]
+    if team.count > 1 and sweeps:
+        raise UserError(
+            f"phase {sweeps[0]!r} sweeps over replay, which works in one process; leave --parallel out"
+        )
+    for phase in agent.phases:
+        if phase.window:
+            team.share(phase.window.batch)
+
+
+def check_phases(agent: Agent, layout: MeshLayout) -> None:
+    """UserError for phases that have the same name, or whose batches the devices can't divide."""
+    names = [phase.name for phase in agent.phases]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two phases of this agent are called {twice[0]!r}; give each a name of its own")
+    for phase in agent.phases:
+        if phase.window and phase.window.batch % layout.mesh.shape["data"]:
+            raise UserError(
+                f"phase {phase.name!r}: {words.count(phase.window.batch, 'chunk')} can't be divided by parallel.data "
+                f"{layout.mesh.shape['data']}"
+            )

@@ -52,6 +52,8 @@ def train_in(rundir: RunDir, config: Config, source: Any = None, team: Team | No
         env = common.make_train_env(dataclasses.replace(config, seed=team.seed(config.seed)), source)
         stack.callback(env.close)
         agent = common.build_agent(config, env.obs_space, env.act_space)
+        preflight.check_team(agent, team)
+        preflight.check_phases(agent, layout)
         memory = budget.check(config, agent, directory=rundir.path)
         preflight.check(config, agent, env.num_envs)
         stack.enter_context(team.claim(rundir, config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from dreamworld import agents, parallel, presets, words
@@ -10,29 +11,37 @@ from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.datasets import DataSet
 from dreamworld.errors import UserError
+from dreamworld.lists import split_list
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
+from dreamworld.runenv import read_run_env
 from dreamworld.scripts import budget, common, preflight, session, stored
 from dreamworld.scripts.announce import announce
+from dreamworld.training import snapshot
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop
 from dreamworld.training.offline import NoEnv, fill, open_all
 from dreamworld.training.stops import Stop
+from dreamworld.types import Spaces
 
 
 def train_on_data(rundir: RunDir, config: Config, source: Any = None) -> int:
     """Trains; returns the exit code. What is wrong is said before anything is written."""
     _refuse(config, source)
-    sets = open_all(config.data, agents.find(config.agent.name).needs, config.agent.name)
+    goes_on = bool(snapshot.snapshot_steps(rundir.checkpoints))  # then replay is in the checkpoint
+    needs = agents.find(config.agent.name).needs
+    sets = [] if goes_on else open_all(config.data, needs, config.agent.name)
     devices = common.setup_jax(config)
     layout = parallel.make_layout(config.parallel, batch_size=config.run.batch_size, devices=devices)
     rundir.admit(config)
     with contextlib.ExitStack() as stack:
-        obs_space, act_space = sets[0].obs_space, sets[0].act_space
+        obs_space, act_space = _spaces(rundir, sets)
         agent = common.build_agent(config, obs_space, act_space)
-        _check_task(config, sets[0])
-        rows = sum(data.rows for data in sets)
+        preflight.check_phases(agent, layout)
+        if sets:
+            _check_task(config, sets[0])
+        rows = sum(data.rows for data in sets) or config.run.steps
         memory = budget.check(presets.replace(config, {"run.steps": rows}), agent, directory=rundir.path)
         preflight.check(config, agent, 1)
         stack.enter_context(rundir.claim(config))
@@ -62,6 +71,16 @@ def _refuse(config: Config, source: Any) -> None:
             raise UserError(
                 f"{option} does not go with --data yet; train each seed by itself (dreamworld sweep)"
             )
+
+
+def _spaces(rundir: RunDir, sets: list[DataSet]) -> tuple[Spaces, Spaces]:
+    """Those of the data sets; of a run that goes on, those that it keeps."""
+    if sets:
+        return sets[0].obs_space, sets[0].act_space
+    kept = read_run_env(rundir.spaces)
+    if kept is None:
+        raise UserError(f"{rundir}: spaces.json is missing, without which the run can't go on")
+    return kept.obs_space, kept.act_space
 
 
 def _check_task(config: Config, data: DataSet) -> None:
@@ -116,7 +135,11 @@ def _build_loop(
 
 def name_run(config: Config) -> Config:
     """The config with the data set's name as the task, where neither it was recorded there nor is it played."""
-    if not config.data or config.eval.every:
+    if not config.data:
+        return config
+    folders = [str(Path(folder).expanduser().absolute()) for folder in split_list(config.data)]
+    config = presets.replace(config, {"data": ",".join(folders)})
+    if config.eval.every or config.task.startswith("data_"):
         return config
     first = open_all(config.data, (), config.agent.name)[0]
     if config.task == first.task:

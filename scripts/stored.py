@@ -18,6 +18,7 @@ from dreamworld.envs.modules import is_in, look_in
 from dreamworld.envs.sources import name_of, names_code
 from dreamworld.envs.vector.auto import is_single
 from dreamworld.errors import UserError
+from dreamworld.limits import ACTING
 from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
@@ -87,9 +88,11 @@ def to_continue(logdir: str | os.PathLike[str], *, trusted: bool = False) -> Con
 
 def readable(config: Config) -> Config:
     """What may be taken from anybody's config; everything else as the reader's own default."""
-    values = presets.flat(config)
+    values, acting = presets.flat(config), set(presets.marked(config, ACTING)) - {"env.options"}
     taken = {
-        key: value for key, value in values.items() if any(f"{key}.".startswith(f"{name}.") for name in READ)
+        key: value
+        for key, value in values.items()
+        if key not in acting and any(f"{key}.".startswith(f"{name}.") for name in READ)
     }
     return presets.replace(presets.with_agent(Config(), config.agent.name), taken)
 

@@ -85,12 +85,16 @@ class RunDir:
 
     def require(self, *, trusted: bool = False) -> Config:
         """The config of the run found here; UserError when there is none."""
+        self.require_files()
+        return self.load_config(trusted=trusted)
+
+    def require_files(self) -> None:
+        """UserError when there is no run here; reads nothing of it."""
         if not self.exists():
             why = obstacle(self.config)
             why = f"config.yaml {why}" if why else "there is no config.yaml"
             raise UserError(f"--logdir {self.path}: no run here ({why}); give the folder of a run")
         self.check_links()
-        return self.load_config(trusted=trusted)
 
     def create(self) -> None:
         """Makes the directory and checks that it can be written to; UserError otherwise."""

@@ -265,15 +265,18 @@ class Replay:
             rows += self.sampler.random.integers(self.length - length + 1, size=batch)
             return self.gather(Draw(rows, np.ones(batch, np.uint8)), length)
 
-    def sample_episodes(self, batch: int) -> dict[str, np.ndarray]:
-        """Windows that begin with an episode, uniformly over the episodes; LookupError where there is none."""
+    def sample_episodes(self, batch: int, length: int = 0) -> dict[str, np.ndarray]:
+        """Windows of `length` rows (0: L) that begin with an episode, uniformly over the episodes.
+
+        LookupError where there is none.
+        """
         with self.lock:
             if self.episodes is None:
                 self.episodes = EpisodeStarts()
                 self.episodes.find_all(self)
             rows = self.episodes.draw(self, batch)
-            self._count(batch, self.length - self.context)
-            return self.gather(Draw(rows, np.ones(batch, np.uint8)))
+            self._count(batch, (length or self.length) - self.context)
+            return self.gather(Draw(rows, np.ones(batch, np.uint8)), length)
 
     def sweep(self, batch: int, length: int, context: int, index: int) -> dict[str, np.ndarray]:
         """Batch `index` of those that train on every stored row once; the last one is filled from the beginning."""
@@ -348,7 +351,7 @@ class Replay:
     def check_capacity(self, chunk: int) -> None:
         """Raises UserError unless the capacity holds enough rows for chunks of this length."""
         check_capacity(
-            self._capacity_rows(),
+            self.capacity_rows,
             num_envs=self.num_envs,
             length=self.length,
             chunk=chunk,
@@ -356,13 +359,15 @@ class Replay:
             row_bytes=self.layout.row_bytes if self.capacity_bytes else 0,
         )
 
-    def _capacity_rows(self) -> int:
+    @property
+    def capacity_rows(self) -> int:
+        """Rows that fit, by whichever of the two capacities is smaller."""
         rows = self.capacity_bytes // self.layout.row_bytes if self.capacity_bytes else self.capacity
         return min(rows, self.capacity)
 
     def _chunk_rows(self) -> int:
         """Rows of a chunk: as configured, or fewer where the capacity holds only few per environment."""
-        chunk = min(self.config.chunk, (self._capacity_rows() // self.num_envs - self.length) // 2)
+        chunk = min(self.config.chunk, (self.capacity_rows // self.num_envs - self.length) // 2)
         self.check_capacity(chunk)
         return chunk
 

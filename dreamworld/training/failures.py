@@ -19,7 +19,11 @@ from dreamworld.types import Batch
 
 
 def save_bad_batch(
-    directory: epath.PathLike, guard: GuardState, report: Failure, checkpoint: int | None = None
+    directory: epath.PathLike,
+    guard: GuardState,
+    report: Failure,
+    checkpoint: int | None = None,
+    phase: str = "",
 ) -> epath.Path:
     """Writes what `dreamworld debug` needs to `directory/<update>/` and returns that folder.
 
@@ -27,6 +31,7 @@ def save_bad_batch(
       directory: the run's folder of failures.
       guard: as given to `inspect`.
       report: what `inspect` returned.
+      phase: name of the phase whose update it was.
       checkpoint: step of the snapshot nearest to the failure. With policy "stop" one saved now holds exactly
         the parameters that met the batch.
     """
@@ -40,7 +45,13 @@ def save_bad_batch(
     snapshot.write_tree(
         temporary, {"batch": batch._asdict(), "carry": carry, "key": key, "step": report.step}
     )
-    summary = {**dataclasses.asdict(report), "rows": None, "text": report.text, "checkpoint": checkpoint}
+    summary = {
+        **dataclasses.asdict(report),
+        "rows": None,
+        "text": report.text,
+        "checkpoint": checkpoint,
+        "phase": phase,
+    }
     (temporary / "report.json").write_text(json.dumps(summary, indent=1))
     temporary.rename(folder)
     return folder

@@ -61,11 +61,13 @@ def phase_of(agent: Agent) -> tuple[Phase, Window]:
     stage, phase = agent.stages[0], agent.phases[0]
     window, alone = phase.window, len(agent.stages) == len(agent.phases) == 1
     if alone and stage.collect == "policy" and window is not None:
-        plain = (window.order, window.align, phase.begins, phase.at_most) == ("draw", "row", 0, None)
+        limits = (phase.begins, phase.at_most, stage.steps)
+        plain = (window.order, window.align, *limits) == ("draw", "row", 0, None, None)
         if plain:
             return phase, window
     raise UserError(
-        "--run.mode fused trains agents with one phase on drawn windows; this one has the phases "
+        "--run.mode fused trains agents with one stage of one phase on drawn windows; this one has the stages "
+        f"{', '.join(stage.name for stage in agent.stages)} with the phases "
         f"{', '.join(phase.name for phase in agent.phases)}: use --run.mode host"
     )
 
@@ -105,7 +107,7 @@ class Fused:
 
     @property
     def length(self) -> int:
-        """StepRows of a sampled window."""
+        """Rows of a sampled window."""
         return self.window.context + self.window.length
 
     @property

@@ -87,6 +87,11 @@ class FusedLearner:
         own = self.snapshot().guard
         return own if np.asarray(own.caught).any() else None
 
+    @property
+    def caught_phase(self) -> str:
+        """The only phase."""
+        return self.program.phase.name
+
     def release(self) -> None:
         """Lets go of what was caught, and goes on."""
         state = self.snapshot()
@@ -156,7 +161,7 @@ class DeviceReplayStats:
     loop: FusedLoop
 
     def stats(self) -> dict[str, float]:
-        """StepRows inserted and rows kept."""
+        """Rows inserted and rows kept."""
         num_envs, count = self.loop.env.num_envs, self.loop.counters.iteration
         return {
             "inserts": count * num_envs,

@@ -186,6 +186,11 @@ class FusedSeedView:
         whole = self._learner.snapshot().guard
         return self._learner.part(self._index, whole, True) if np.asarray(whole.caught)[self._index] else None
 
+    @property
+    def caught_phase(self) -> str:
+        """The only phase."""
+        return self.program.phase.name
+
     def release(self) -> None:
         """Lets go of what was caught of this seed."""
         state = self._learner.snapshot()

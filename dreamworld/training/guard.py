@@ -164,7 +164,10 @@ class Failure:
             parts.append(f"losses: {_list(self.losses)}")
         if self.tensors:
             parts.append(f"gradients: {_list(self.tensors)}")
-        parts.append(f"already in the batch: {_list(self.inputs)}" if self.inputs else "its batch is finite")
+        if self.inputs or self.rows is not None:
+            parts.append(
+                f"already in the batch: {_list(self.inputs)}" if self.inputs else "its batch is finite"
+            )
         if self.rows is not None:
             spans = [f"{row[0]}..{row[-1]}" for row in self.rows]
             parts.append(f"replay rows {_list(spans, 4)}")
@@ -181,8 +184,8 @@ def inspect(guard: GuardState) -> Failure | None:
     if not bool(guard.caught):
         return None
     bad = [name for name, finite in guard.health.items() if not bool(finite)]
-    batch: Batch = jax.tree.map(fetch, guard.batch)
-    rows = np.asarray(batch.extras["row"]) if "row" in batch.extras else None
+    batch: Batch | None = jax.tree.map(fetch, guard.batch)
+    rows = np.asarray(batch.extras["row"]) if batch is not None and "row" in batch.extras else None
     if rows is not None and rows.ndim == 3:  # [B, L, 2] int32: the halves of an int64
         rows = np.ascontiguousarray(rows).view(np.int64)[..., 0]
     return Failure(
@@ -207,10 +210,12 @@ def fetch(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _nonfinite_inputs(batch: Batch, carry: Any) -> list[str]:
+def _nonfinite_inputs(batch: Batch | None, carry: Any) -> list[str]:
     """`obs/speed (3 values, first in row 17 of chunk 2)` for each array that came in not finite."""
     found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path({**batch._asdict(), "carry": carry}):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        {**(batch._asdict() if batch else {}), "carry": carry}
+    ):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or (finite := np.isfinite(leaf)).all():
             continue
         name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -42,6 +42,13 @@ def to_batch(rows: dict[str, np.ndarray]) -> Batch:
     return Batch(groups["obs"], groups["action"], *(rows[key] for key in FLAGS), extras=groups["extras"])
 
 
+@jax.jit
+def _any(own: Array, others: list[Array]) -> Array:
+    for other in others:
+        own = own | other
+    return own
+
+
 @dataclasses.dataclass
 class Learning:
     """A phase on the device: its compiled update, what it hands on, and its numerical guard."""
@@ -105,9 +112,13 @@ class Learner:
         """A phase before its first update."""
         rows = phase.window.batch if phase.window else 1
         first = self._lift(lambda params: phase.initial(params, rows))
-        carry = jax.jit(first, out_shardings=self.layout.rows)(self.state.params)
+        carry = jax.jit(first, out_shardings=self._rows_of(phase))(self.state.params)
         step = in_turn(step) if self._seeds_in_turn() else self._lift(step)
         return Learning(phase, self.layout.known_to(step), carry)
+
+    def _rows_of(self, phase: Phase) -> Any:
+        """Where what leads with the rows of a phase lies; without a batch it has none."""
+        return self.layout.rows if phase.window else self.layout.replicated
 
     def learning(self, phase: str = "") -> Learning:
         """The state of a phase; without a name, of the agent's last one."""
@@ -172,6 +183,9 @@ class Learner:
         own.update = own.update or self.jit_update(phase)
         if batch is not None and own.phase.window is not None:
             self.batch, self._reported = batch, own.phase.window.context
+        others = [each.guard.frozen for each in self._learning.values() if each is not own and each.guard]
+        if others:  # what froze one phase freezes all
+            own.guard = own.guard._replace(frozen=_any(own.guard.frozen, others))
         own.guard, self.state, own.carry, output = own.update(own.guard, self.state, own.carry, batch)
         if jax.process_count() > 1:
             mesh = self.layout.local()
@@ -206,8 +220,8 @@ class Learner:
 
     def check(self) -> guard.Failure | None:
         """What the numerical guard caught since the last call; waits for the device."""
-        found = (guard.inspect(own.guard) for own in self._learning.values() if own.guard is not None)
-        return next(filter(None, found), None)
+        caught = self.caught
+        return None if caught is None else guard.inspect(caught)
 
     @property
     def learnings(self) -> list[Learning]:
@@ -216,9 +230,16 @@ class Learner:
 
     @property
     def caught(self) -> guard.GuardState | None:
-        """The guard of the first phase that caught something; None where none did."""
-        guards = [own.guard for own in self._learning.values() if own.guard is not None]
-        return next((each for each in guards if np.asarray(each.caught).any()), None)
+        """The guard that caught something, one that froze before others; None where none did."""
+        name = self.caught_phase
+        return self._learning[name].guard if name else None
+
+    @property
+    def caught_phase(self) -> str:
+        """The phase of `caught`; empty for none."""
+        guards = {name: own.guard for name, own in self._learning.items() if own.guard is not None}
+        found = [name for name, each in guards.items() if np.asarray(each.caught).any()]
+        return next((name for name in found if np.asarray(guards[name].frozen).any()), (found or [""])[0])
 
     def release(self) -> None:
         """Lets go of what was caught, and goes on."""
@@ -258,7 +279,8 @@ class Learner:
 
     def jit_update(self, phase: str = "") -> Any:
         """The jitted update, `(guard, train_state, carry, batch) -> (guard, train_state, carry, output)`."""
-        own, rows, caught = self.learning(phase), self.layout.rows, self._guard_shardings()
+        own = self.learning(phase)
+        rows, caught = self._rows_of(own.phase), self._guard_shardings(phase)
         return jax.jit(
             own.step,
             in_shardings=(caught, self.shardings, rows, rows),
@@ -294,9 +316,9 @@ class Learner:
             single = guard.init_guard(batch, health, carry)
             return jax.tree.map(lambda x: jnp.zeros((seeds, *x.shape), x.dtype) if seeds else x, single)
 
-        return jax.jit(empty, out_shardings=self._guard_shardings())()
+        return jax.jit(empty, out_shardings=self._guard_shardings(phase))()
 
-    def _guard_shardings(self) -> guard.GuardState:
-        rows: Any = self.layout.rows
+    def _guard_shardings(self, phase: str = "") -> guard.GuardState:
+        rows: Any = self._rows_of(self.learning(phase).phase)
         same: Any = self.layout.replicated
         return guard.GuardState(*[same] * (len(guard.GuardState._fields) - 2), carry=rows, batch=rows)

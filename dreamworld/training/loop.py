@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.config import Config
-from dreamworld.contract import Phase, longest
+from dreamworld.contract import Phase, Window
 from dreamworld.dream import report_context
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
@@ -84,7 +84,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.schedule = Schedule(
-            self.learner.agent.stages, self.counters, self._sweep_updates, offline=bool(self.config.data)
+            self.learner.agent.stages, self.counters, self.sweep_updates, offline=bool(self.config.data)
         )
         self.episodes = EpisodeStats(self.env.num_envs)
         self.timestep: TimeStep | None = None
@@ -151,7 +151,13 @@ class Loop:
             self.advance(*chosen)
         else:
             self.counters.step += 1
-        self.schedule.advance()
+        self.next_stage()
+
+    def next_stage(self) -> None:
+        """Goes on to the next stage where this one is over; a policy that takes over has seen nothing yet."""
+        before = self.schedule.stage.collect
+        if self.schedule.advance() and (before, self.schedule.stage.collect) == ("random", "policy"):
+            self.learner.reset_acting()
 
     def choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Actions for the current rows, and what to store with them: of random ones, latents that are zeros."""
@@ -205,22 +211,30 @@ class Loop:
             self.learned(phase, drawn, output)
 
     def draw(self, phase: Phase) -> Prefetched | None:
-        """The next batch of a phase; None for one that reads none."""
-        window = phase.window
-        if window is None:
+        """The next batch of a phase; None for one that reads none. UserError where replay holds no such window."""
+        if phase.window is None:
             return None
+        try:
+            return self._draw(phase, phase.window)
+        except LookupError as error:
+            stage = self.schedule.stage.name
+            raise UserError(
+                f"stage {stage!r}, phase {phase.name!r}: {error}; collect more rows before it"
+            ) from None
+
+    def _draw(self, phase: Phase, window: Window) -> Prefetched:
         batch, length, replay = self.team.share(window.batch), window.context + window.length, self.replay
         if window.order == "sweep":
             index = self.counters.account(phase.name).updates
             take = lambda: replay.sweep(batch, window.length, window.context, index)
             return self.pipeline.next(phase.name, take, ahead=False)
         if window.align == "episode":
-            return self.pipeline.next(phase.name, lambda: replay.sample_episodes(batch))
+            return self.pipeline.next(phase.name, lambda: replay.sample_episodes(batch, length))
         if length < replay.length:
             return self.pipeline.next(phase.name, lambda: replay.sample_part(batch, length))
         return self.pipeline.next(phase.name, lambda: replay.sample(batch))
 
-    def _sweep_updates(self, phase: Phase) -> int:
+    def sweep_updates(self, phase: Phase) -> int:
         """Updates of a sweep."""
         self.pipeline.drain()
         assert phase.window is not None
@@ -341,9 +355,19 @@ class Loop:
                 raise NumericalStop(report.text)
             self.learner.release()
             return
+        if caught.batch is None:
+            if report.frozen:
+                raise NumericalStop(report.text)
+            self.progress.message(report.text)
+            self.learner.release()
+            return
         try:
             folder = save_bad_batch(
-                self.rundir.path / "failures", caught, report, self.checkpointer.last_good()
+                self.rundir.path / "failures",
+                caught,
+                report,
+                self.checkpointer.last_good(),
+                self.learner.caught_phase,
             )
             text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
         except OSError as error:
@@ -359,9 +383,8 @@ class Loop:
             return
         with self.logger.problems.attempt(REPORTS):
             if report := self.learner.report(self.counters.step):
-                self.logger.report(
-                    self.counters.step, report, report_context(longest(self.learner.agent).length)
-                )
+                length = next(iter(report.values())).shape[1]
+                self.logger.report(self.counters.step, report, report_context(length))
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""
@@ -518,13 +541,14 @@ class Loop:
 
     def restore_counts(self, host: dict[str, Any]) -> list[str]:
         """Takes counters and averages from a checkpoint; returns what is to be said of them."""
-        phases = self.learner.agent.phases
-        self.counters = self.schedule.counters = Counters.of(host["counters"], phases[-1].name)
+        self.counters = self.schedule.counters = Counters.of(host["counters"], self.learner.agent.phase.name)
         self.metrics.restore(host["metrics"])
         iteration_steps = self.env.num_envs * self.team.count
         notes = []
-        for phase in phases:
+        for phase in self.schedule.stage.phases:
             account = self.counters.account(phase.name)
+            if phase.at_most is not None and account.updates >= phase.at_most:
+                continue
             notes += account.settle(self.counters.step, phase.ratio, phase.rows, iteration_steps)
         return notes
 
@@ -545,10 +569,9 @@ class Loop:
     def _fits(self, phase: Phase, rows: dict[str, np.ndarray]) -> bool:
         """Whether a batch that was drawn before a restart has the shape of this session's batches."""
         window = phase.window
-        length = window and (
-            self.replay.length if window.align == "episode" else window.context + window.length
-        )
-        return window is not None and rows["row"].shape == (self.team.share(window.batch), length)
+        if window is None:
+            return False
+        return rows["row"].shape == (self.team.share(window.batch), window.context + window.length)
 
 
 def make_rows(step: TimeStep, action: dict[str, np.ndarray], entries: dict[str, Any]) -> dict[str, Any]:

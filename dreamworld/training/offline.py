@@ -79,9 +79,10 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
     `share` of them is held out. Latents are zeros until the first update that trains on their rows.
     """
     rows = sum(sum(data.lengths[index] for index in data.split(share)[0]) for data in sets)
-    if rows > replay.capacity:
+    if rows > replay.capacity_rows:
         raise UserError(
-            f"--replay.capacity_steps {replay.capacity:,}: the data sets have {words.count(rows, 'row')} to train on"
+            f"--replay.capacity_steps, --replay.capacity_bytes: {replay.capacity_rows:,} rows fit, and the data sets "
+            f"have {words.count(rows, 'row')} to train on"
         )
     latents = {key: space.zeros(1) for key, space in replay.layout.latent_spaces().items()}
     count = 0

@@ -24,7 +24,8 @@ class Schedule:
         *,
         offline: bool = False,
     ):
-        self.stages, self.counters, self._sweep, self.offline = stages, counters, sweep, offline
+        self.stages, self.counters, self.sweep, self.offline = stages, counters, sweep, offline
+        self._lengths: dict[tuple[int, str], int] = {}  # of sweeps, by stage and phase
 
     @property
     def stage(self) -> Stage:
@@ -73,8 +74,15 @@ class Schedule:
         """Updates that the phase may still do."""
         most = phase.at_most
         if phase.window and phase.window.order == "sweep":
-            most = min(self._sweep(phase), most or math.inf)
+            most = min(self._length(phase), most or math.inf)
         return math.inf if most is None else most - self.counters.account(phase.name).updates
+
+    def _length(self, phase: Phase) -> int:
+        """Updates of a sweep; where nothing is collected meanwhile, they are counted once."""
+        key = (self.counters.stage, phase.name)
+        if self.collects or key not in self._lengths:
+            self._lengths[key] = self.sweep(phase)
+        return self._lengths[key]
 
     def _first_with_any(self) -> Phase | None:
         return next((phase for phase in self.stage.phases if self._left(phase) > 0), None)
@@ -91,6 +99,8 @@ class Schedule:
         else:
             over = self._first_with_any() is None
         if over:
+            for phase in stage.phases:
+                counters.account(phase.name).first_update = -1  # nothing is owed once a stage is over
             counters.stage += 1
             counters.stage_step = counters.step
         return over

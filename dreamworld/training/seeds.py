@@ -113,10 +113,20 @@ class SeedView:
     @property
     def caught(self) -> guard.GuardState | None:
         """A copy of this seed's part of the first guard that caught something of it; None where none did."""
-        for own in self._learner.learnings:
-            if own.guard is not None and np.asarray(own.guard.caught)[self._index]:
-                return jax.tree.map(lambda leaf: leaf[self._index], jax.device_get(own.guard))
-        return None
+        name = self.caught_phase
+        if not name:
+            return None
+        return jax.tree.map(
+            lambda leaf: leaf[self._index], jax.device_get(self._learner.learning(name).guard)
+        )
+
+    @property
+    def caught_phase(self) -> str:
+        """The phase of `caught`, one that froze before others; empty for none."""
+        guards = {own.phase.name: own.guard for own in self._learner.learnings if own.guard is not None}
+        found = [name for name, each in guards.items() if np.asarray(each.caught)[self._index]]
+        frozen = [name for name in found if np.asarray(guards[name].frozen)[self._index]]
+        return [*frozen, *found, ""][0]
 
     def release(self) -> None:
         """Lets go of what was caught of this seed."""
@@ -218,6 +228,7 @@ class Lockstep:
         for loop in loops:
             loop.ready = self._ready
             loop.watch = loops[0].watch  # one program for all
+            loop.schedule.sweep = self._sweep_updates
 
     @contextlib.contextmanager
     def phases(self, name: str) -> Iterator[None]:
@@ -249,7 +260,7 @@ class Lockstep:
         if not loops[0].schedule.collects:
             for loop in loops:
                 loop.counters.step += 1
-                loop.schedule.advance()
+                loop.next_stage()
             return
         with self.phases("act"):
             chosen = {key: np.asarray(value) for key, value in action.items()}
@@ -268,7 +279,11 @@ class Lockstep:
         run = self._executor.map if self._executor else map
         raise_first(list(run(advance, range(len(loops)))))
         for loop in loops:
-            loop.schedule.advance()
+            loop.next_stage()
+
+    def _sweep_updates(self, phase: Phase) -> int:
+        """Those of the seed that has the most windows: all go through it together."""
+        return max(loop.sweep_updates(phase) for loop in self.loops)
 
     def _choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Actions and entries of all seeds."""

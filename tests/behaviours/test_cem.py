@@ -17,7 +17,7 @@ MOVE = {"move": Space((2,), "float32", low=-1.0, high=1.0)}
 def world(step, reward):
     return Simulator(
         initial=lambda params, batch: jnp.zeros((batch, 2)),
-        observe=lambda *_: None,
+        observe=lambda params, state, prev_action, obs, is_first, key: state,
         imagine=lambda params, state, action, key, temperature=1.0: step(state, action, key),
         feature=lambda params, state: state,
         predict=lambda params, feature: Expected(reward(feature), jnp.ones(feature.shape[:-1])),

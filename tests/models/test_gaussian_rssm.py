@@ -59,7 +59,7 @@ def test_gates_begin_with_a_bias_of_one():
 
 def test_a_dreamt_step_is_the_prior():
     state, action, flat, _ = inputs()
-    belief, (mean, std) = prior(PARAMS, *state, flat)
+    belief, (mean, std) = prior(PARAMS, state.sample, state.belief, flat)
     dreamt = jax.jit(MODEL.imagine)(PARAMS, state, action, KEY, 0.0)
     np.testing.assert_allclose(dreamt.belief, belief, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(dreamt.sample, mean, rtol=1e-4, atol=1e-5)
@@ -92,8 +92,8 @@ def test_a_sequence_is_its_steps():
     states, (posts, _) = jax.jit(MODEL.observe_sequence)(PARAMS, state, action, embedded, first, KEY)
     keys = jax.random.split(KEY, 5)
     for t in range(5):
-        row = jax.tree.map(lambda x, t=t: x[:, t], (action, embedded, first))
-        state, (post, _) = MODEL.observe(PARAMS, state, *row, keys[t])
+        act, seen, begins = jax.tree.map(lambda x, t=t: x[:, t], (action, embedded, first))
+        state, (post, _) = MODEL.observe(PARAMS, state, act, seen, begins, keys[t])
         np.testing.assert_allclose(posts.mean[:, t], post.mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(states.sample[:, t], state.sample, rtol=1e-4, atol=1e-5)
 

@@ -89,6 +89,10 @@ def test_whole_episodes_begin_with_their_first_row():
     assert counts.min() > 20  # 400 draws of 8 beginnings
 
 
+def test_windows_of_episodes_have_the_length_that_is_asked_for():
+    assert make(43).sample_episodes(4, 3)["obs/time"].shape == (4, 3)
+
+
 def test_episodes_are_known_after_a_load_and_after_eviction(tmp_path):
     replay = make(43)
     replay.sample_episodes(1)

@@ -71,7 +71,8 @@ def phase(name, index, window, config, **limits):
         new = state._replace(
             params={"world": {"rows": {"count": count}}, "behaviour": {}}, step=state.step + 1
         )
-        metrics = {"loss/total": jnp.zeros(()), f"{name}_rows": rows}
-        return new, carry, Output(metrics, {}, None, {"loss/total": jnp.array(True)})
+        total = jnp.float32(0) if batch is not None else jnp.float32(0) / config.agent.rate
+        metrics = {"loss/total": total, f"{name}_rows": rows}
+        return new, carry, Output(metrics, {}, None, {"loss/total": jnp.isfinite(total)})
 
     return Phase(name, window, update, ratio=4.0, **limits)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_it_trains_without_an_environment_and_goes_on_to_the_same_bits(tmp_path,
     assert (whole / "report" / "10").is_dir() and RunDir(whole).load_config().task == "data_catch"
 
 
+def test_a_run_goes_on_where_the_data_set_is_gone(tmp_path):
+    data = write(tmp_path / "data")
+    config = config_for(tmp_path / "run", data, "--replay.min_starts", "1", "--replay.chunk", "16")
+    assert dreamworld.train(dataclasses.replace(config, run=dataclasses.replace(config.run, steps=10))) == 0
+    shutil.rmtree(data)
+    assert main(["train", str(tmp_path / "run"), "--run.steps", "15"]) == 0
+    assert rows_of(tmp_path / "run")[-1]["step"] == 15
+
+
 def test_it_is_evaluated_where_a_task_is_given(tmp_path, caught):
     config = config_for(
         tmp_path / "run", caught, "--task", "jax_catch", "--eval.every", "10", "--eval.video", "False"
@@ -131,7 +141,7 @@ def test_replay_holds_every_row_of_the_episodes_that_are_not_held_out(tmp_path):
 def test_what_does_not_fit_is_one_line(tmp_path):
     data = write(tmp_path / "data")
     sets = [open_dataset(data)]
-    with pytest.raises(UserError, match=r"capacity_steps 50: the data sets have 54 rows"):
+    with pytest.raises(UserError, match=r"50 rows fit, and the data sets have 54 rows"):
         fill(make_replay(sets, capacity_steps=50, chunk=4), sets, 0.0)
     with pytest.raises(UserError, match="54 rows to train on, fewer than a window of 60 rows"):
         fill(make_replay(sets, length=60), sets, 0.0)

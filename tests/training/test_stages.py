@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import dreamworld
-from dreamworld import agents, cli, presets
+from dreamworld import agents, cli, parallel, presets
+from dreamworld.__main__ import main
+from dreamworld.contract import Window
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common
+from dreamworld.scripts import common, preflight
+from dreamworld.training.hosts import Team
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +88,8 @@ def test_seeds_in_one_program_go_through_the_stages_together(tmp_path):
 
 def test_the_fused_mode_says_that_it_does_not_take_it(tmp_path):
     with pytest.raises(
-        UserError, match=r"one phase on drawn windows.*encode, short, whole, tail: use --run.mode host"
+        UserError,
+        match=r"stages random, encode, train, tail with the phases encode, short, whole, tail: use --run",
     ):
         dreamworld.train(config_for(tmp_path / "run", "--run.mode", "fused"))
     assert not (tmp_path / "run").exists()
@@ -138,6 +142,68 @@ def test_the_agent_of_somebody_else_s_run_is_not_imported(tmp_path, monkeypatch)
         presets.load_yaml(run / "config.yaml", trusted=True)
 
 
+def test_no_spelling_of_a_strangers_config_imports_code(tmp_path, monkeypatch):
+    (tmp_path / "worse.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "status.json").write_text("{}")
+    for text in (
+        "agent.name: 'worse:SPEC'",
+        "agent: {name: 'worse:SPEC'}",
+        "{'agent.name': 'worse:SPEC', seed: 1}",
+    ):
+        (run / "config.yaml").write_text(text + "\n")
+        with pytest.raises(UserError, match="nothing was imported"):
+            presets.load_yaml(run / "config.yaml")
+        with pytest.raises(UserError, match="nothing was imported"):
+            cli.parse(["--configs", str(run / "config.yaml")])
+    for command in ("eval", "train"):
+        assert main([command, str(run)]) == 2
+        with pytest.raises(SystemExit, match="it ran"):
+            main([command, str(run), "--trust", "True"])
+
+
+def test_another_agent_does_not_take_over_a_run(tmp_path):
+    assert dreamworld.train(config_for(tmp_path / "run", "--run.steps", "20")) == 0
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    other = cli.parse(["--configs", "debug", "--task", "jax_catch", "--logdir", str(tmp_path / "run")])
+    with pytest.raises(UserError, match=r"other settings: agent.name 'staged:SPEC' -> 'dreamerv3'"):
+        dreamworld.train(other)
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_a_nan_in_a_phase_that_reads_nothing_stops_with_its_name(tmp_path, capsys):
+    """`rate` 0 makes the tail's loss 0 / 0."""
+    assert dreamworld.train(config_for(tmp_path / "run", "--agent.rate", "0", "--run.progress", "True")) == 76
+    text = capsys.readouterr().err
+    assert "losses: total" in text and "no update is applied any more" in text and "Traceback" not in text
+
+
+def test_what_is_over_owes_nothing_when_a_run_goes_on(tmp_path, capsys):
+    assert dreamworld.train(config_for(tmp_path / "run", "--run.steps", "86", "--run.progress", "True")) == 0
+    assert dreamworld.train(config_for(tmp_path / "run", "--run.progress", "True")) == 0
+    assert "owed" not in capsys.readouterr().err
+
+
+def test_phases_have_names_of_their_own_and_batches_that_devices_can_divide(tmp_path):
+    config = config_for(tmp_path / "run")
+    agent = common.build_agent(config)
+    layout = parallel.make_layout(config.parallel, batch_size=16)
+    preflight.check_phases(agent, layout)
+    twice = agent._replace(stages=agent.stages[:3] + agent.stages[2:3])
+    with pytest.raises(UserError, match="two phases of this agent are called 'short'"):
+        preflight.check_phases(twice, layout)
+    with pytest.raises(UserError, match="'encode' sweeps over replay, which works in one process"):
+        preflight.check_team(agent, Team(count=2, index=0))
+
+
+@pytest.mark.parametrize("values", [{"batch": 0}, {"length": 0}, {"order": "sweep", "align": "episode"}])
+def test_a_window_that_can_not_be_is_refused(values):
+    with pytest.raises(ValueError):
+        Window(**{"batch": 1, "length": 1, **values})
+
+
 def test_a_preset_of_one_agent_over_another_is_one_line(tmp_path):
     (tmp_path / "mine.yaml").write_text("agent: {name: 'staged:SPEC', rate: 3}\n")
     assert cli.parse(["--configs", str(tmp_path / "mine.yaml")]).agent.rate == 3.0
@@ -148,8 +214,6 @@ def test_a_preset_of_one_agent_over_another_is_one_line(tmp_path):
 
 
 def test_agents_are_listed(capsys):
-    from dreamworld.__main__ import main
-
     assert main(["agents"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in agents.names()) and "arXiv:2301.04104" in text
