@@ -80,9 +80,10 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
     """
     rows = sum(sum(data.lengths[index] for index in data.split(share)[0]) for data in sets)
     if rows > replay.capacity_rows:
+        fit = words.count(replay.capacity_rows, "row")
         raise UserError(
-            f"--replay.capacity_steps, --replay.capacity_bytes: {words.count(replay.capacity_rows, 'row')} fit, and the "
-            f"data sets have {words.count(rows, 'row')} to train on"
+            f"--replay.capacity_steps, --replay.capacity_bytes: {fit} fit, and the data sets have "
+            f"{words.count(rows, 'row')} to train on"
         )
     latents = {key: space.zeros(1) for key, space in replay.layout.latent_spaces().items()}
     count = 0
