@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from dreamworld import agents, presets, streams, trust
+from dreamworld import agents, presets, streams
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import ACTING
@@ -89,8 +89,7 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
     """UserError where the config of somebody else's run says, and nobody here, what to run or where to write."""
     known = presets.flat(Config())
     for name in names:
-        folder = Path(name).expanduser().parent
-        if Path(name).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder):
+        if not presets.is_strangers(name):
             continue
         stranger = presets.load_yaml(Path(name).expanduser())
         values = presets.flat(stranger)

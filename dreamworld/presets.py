@@ -16,7 +16,7 @@ import shlex
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -208,8 +208,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "", *, trusted:
     """A copy of `config` with dotted keys replaced, each checked and converted: `{"run.steps": "2e4"}`.
 
     Another `agent.name` brings that agent's options, at their defaults; one that is `module:SPEC` is imported only if
-    `trusted`. Raises UserError for an unknown key (with the
-    nearest valid one) or a value of the wrong type.
+    `trusted`. Raises UserError for an unknown key (with the nearest valid one) or a value of the wrong type.
     """
     prefix = f"{source}: " if source else ""
     if name := values.get("agent.name"):
@@ -264,45 +263,53 @@ def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "
     return flat
 
 
+class Layer(NamedTuple):
+    """What lies over a config."""
+
+    source: str  # as messages call it
+    values: dict[str, Any]  # nested, as in the file
+    trusted: bool = True  # whether code that it names may be imported
+
+    @property
+    def agent(self) -> str:
+        """The agent that it names; empty for none."""
+        group = self.values.get("agent")
+        name = group.get("name") if isinstance(group, Mapping) else None
+        name = self.values.get("agent.name") if name is None else name
+        return str(name) if isinstance(name, str) else ""
+
+
 def layer_yaml(config: T, path: str | os.PathLike[str], *, trusted: bool = False) -> T:
     """`config` with a YAML file laid over it.
 
     Unless `trusted`, the config of somebody else's run can't name an agent whose code has to be imported.
     """
-    return _lay(config, _read_layer(path, str(path)), str(path), trusted or _trusts(path))
+    return _lay(config, _read_layer(path), trusted)
 
 
-def _read_layer(path: str | os.PathLike[str] | Any, source: str) -> dict[str, Any]:
+def _read_layer(path: str | os.PathLike[str]) -> Layer:
+    return _make_layer(str(path), reading.read_yaml(path), not is_strangers(path))
+
+
+def _make_layer(source: str, values: Any, trusted: bool = True) -> Layer:
     # Values stay text until `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
-    if isinstance(path, str | os.PathLike):
-        layer = reading.read_yaml(path)
-    else:  # a file of the package, which may lie in an archive
-        layer = reading.parse_yaml(path.read_text("utf-8"), source)
-    if layer is None:
-        return {}
-    if not isinstance(layer, dict):
-        kind = "a list" if isinstance(layer, list) else "text"
+    if values is not None and not isinstance(values, dict):
+        kind = "a list" if isinstance(values, list) else "text"
         raise UserError(f"{source}: holds {kind}, expects options such as `run: {{steps: 1e6}}`")
-    return layer
+    return Layer(source, values or {}, trusted)
 
 
-def _lay(config: T, layer: Mapping[str, Any], source: str, trusted: bool = True) -> T:
-    if name := _agent_of(layer):
-        config = with_agent(config, name, source, trusted)
-    return override(config, _flatten(layer, options(config)), source, trusted=trusted)
+def _lay(config: T, layer: Layer, trusted: bool) -> T:
+    trusted = trusted or layer.trusted
+    if layer.agent:
+        config = with_agent(config, layer.agent, layer.source, trusted)
+    return override(config, _flatten(layer.values, options(config)), layer.source, trusted=trusted)
 
 
-def _trusts(path: str | os.PathLike[str]) -> bool:
-    """Whether code that a file names may be imported: all but the configs of runs that others made."""
-    folder = Path(path).expanduser().parent
-    return Path(path).name != "config.yaml" or not trust.is_run(folder) or trust.is_own(folder)
-
-
-def _agent_of(layer: Mapping[str, Any]) -> str:
-    """The agent that a layer names; empty for none."""
-    group = layer.get("agent")
-    name = group.get("name", "") if isinstance(group, Mapping) else layer.get("agent.name", "")
-    return str(name) if isinstance(name, str) else ""
+def is_strangers(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is the config of a run that is not signed as this user's."""
+    path = Path(path).expanduser()
+    return path.name == "config.yaml" and trust.is_run(path.parent) and not trust.is_own(path.parent)
 
 
 def _preset_folder() -> Any:
@@ -330,28 +337,27 @@ def apply(
     Unless `trusted`, the config of somebody else's run can't name code.
     """
     layers = [_find_layer(name) for name in presets]
-    named = [(source, _agent_of(layer)) for source, layer in layers if _agent_of(layer)]
-    given = agent is not None
-    chosen = agent if agent is not None else named[-1][1] if named else None
-    if other := [f"{source} is for the agent {name}" for source, name in named if name != chosen]:
-        raise UserError(f"{other[0]}, {chosen} is chosen {'by --agent' if given else f'by {named[-1][0]}'}")
+    named = [layer for layer in layers if layer.agent]
+    chosen = agent if agent is not None else named[-1].agent if named else None
+    by = "--agent" if agent is not None else named[-1].source if named else ""
+    for layer in named:
+        if layer.agent != chosen:
+            raise UserError(f"{layer.source} is for the agent {layer.agent}, {chosen} is chosen by {by}")
     if chosen is not None:
-        source = "" if given else named[-1][0]
-        config = with_agent(config, chosen, source, given or trusted or _trusts(source))
-    for source, layer in layers:
-        config = _lay(config, layer, source)
+        config = with_agent(config, chosen, by, agent is not None or trusted or named[-1].trusted)
+    for layer in layers:
+        config = _lay(config, layer, trusted)
     return config
 
 
-def _find_layer(name: str) -> tuple[str, dict[str, Any]]:
-    """What a layer is called in messages, and what it holds."""
+def _find_layer(name: str) -> Layer:
+    """The layer that a name or a path means."""
     path, names = Path(name).expanduser(), preset_names()
     stem = path.stem if path.suffix in (".yaml", ".yml") else ""
     if stem and not path.exists() and stem in names:
         raise UserError(f"--configs {name}: there is no such file; the preset is --configs {stem}")
     if (name.endswith((".yaml", ".yml")) or os.sep in name) and not path.is_dir():
-        path = os.path.expanduser(name)
-        return path, _read_layer(path, path)
+        return _read_layer(os.path.expanduser(name))
     if name not in names and (hint := _meant_file(name, path)):
         raise UserError(f"--configs {name}: {hint}")
     if name not in names:
@@ -359,8 +365,8 @@ def _find_layer(name: str) -> tuple[str, dict[str, Any]]:
             f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
             f"There are: {', '.join(names)} (or give the path of a .yaml file)"
         )
-    source = f"preset {name}"
-    return source, _read_layer(_preset_folder().joinpath(f"{name}.yaml"), source)
+    source, file = f"preset {name}", _preset_folder().joinpath(f"{name}.yaml")  # which may lie in an archive
+    return _make_layer(source, reading.parse_yaml(file.read_text("utf-8"), source))
 
 
 def _meant_file(name: str, path: Path) -> str:

@@ -152,6 +152,8 @@ def test_no_spelling_of_a_strangers_config_imports_code(tmp_path, monkeypatch):
         "agent.name: 'worse:SPEC'",
         "agent: {name: 'worse:SPEC'}",
         "{'agent.name': 'worse:SPEC', seed: 1}",
+        "{agent: {precision: float32}, 'agent.name': 'worse:SPEC'}",
+        "{agent: {name: dreamerv3}, 'agent.name': 'worse:SPEC'}",
     ):
         (run / "config.yaml").write_text(text + "\n")
         with pytest.raises(UserError, match="nothing was imported"):
