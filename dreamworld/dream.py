@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamworld import rollout
+from dreamworld import nets, rollout
 from dreamworld.contract import Simulator
 from dreamworld.types import Array, Batch, Key, Params, Spaces
 
@@ -23,15 +23,8 @@ def observe_rows(simulator: Simulator, params: Params, batch: Batch, key: Key) -
 
     count, length = batch.reward.shape
     start = simulator.initial(params, count)
-    rows = (actions_before(batch), batch.obs, is_first)
+    rows = (rollout.actions_before(batch), batch.obs, is_first)
     return rollout.scan_rows(see, start, rows, jax.random.split(key, length))
-
-
-def actions_before(batch: Batch) -> dict[str, Array]:
-    """The actions that led to the rows of a batch; zeros before the first."""
-    return {
-        name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1) for name, x in batch.action.items()
-    }
 
 
 def open_loop(
@@ -44,7 +37,7 @@ def open_loop(
     observe_key, imagine_key = jax.random.split(key)
     last, seen = observe_rows(simulator, params, jax.tree.map(lambda x: x[:, :observed], batch), observe_key)
     advance = lambda state, action, key: simulator.imagine(params, state, action, key)
-    actions = {name: x[:, observed:] for name, x in actions_before(batch).items()}
+    actions = {name: x[:, observed:] for name, x in rollout.actions_before(batch).items()}
     dreamt = rollout.open_loop(advance, last, actions, imagine_key)
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, dreamt)
     return states, simulator.feature(params, states)
@@ -59,27 +52,13 @@ def report(
     """
     if simulator.decode is None:
         return {}
-    rows = cut(batch, context)
+    rows = rollout.trained_rows(batch, context)
     _, features = open_loop(simulator, params, rows, report_context(rows.reward.shape[1]), key)
     found = {}
     for name, dream in simulator.decode(params, features).items():
-        found[f"truth/{name}"] = as_decoded(spaces, name, rows.obs[name])
+        found[f"truth/{name}"] = nets.target(spaces[name], rows.obs[name]).astype(jnp.float32)
         found[f"dream/{name}"] = dream
     return found
-
-
-def cut(batch: Batch, context: int) -> Batch:
-    """The batch without its first `context` rows and without extras."""
-    part = lambda x: x[:, context:]
-    obs, action = jax.tree.map(part, (batch.obs, batch.action))
-    flags = (part(batch.reward), part(batch.is_first), part(batch.is_last), part(batch.is_terminal))
-    return Batch(obs, action, *flags, extras={})
-
-
-def as_decoded(spaces: Spaces, name: str, value: Array) -> Array:
-    """An observation as a decoder gives it: images in 0..1, everything else as it is; float32."""
-    value = jnp.asarray(value).astype(jnp.float32)
-    return value / 255 if spaces[name].is_image else value
 
 
 def report_context(length: int) -> int:

@@ -379,3 +379,8 @@ def flat_input(space: Space, value: Array, dtype: Any) -> Array:
         value, rank = value.astype(dtype), len(space.shape)
     leading = value.shape[: value.ndim - rank]
     return value.reshape((*leading, -1))
+
+
+def target(space: Space, value: Array) -> Array:
+    """What a decoder is compared with: images scaled to 0..1, everything else as it is."""
+    return value.astype(jnp.float32) / 255 if space.is_image else value

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamworld.types import Array, Key
+from dreamworld.types import Array, Batch, Key
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -17,6 +17,21 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 def time_first(tree: Any) -> Any:
     """Swaps the two leading axes of every leaf: [B, T, ...] <-> [T, B, ...]."""
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def trained_rows(batch: Batch, context: int) -> Batch:
+    """The batch without its first `context` rows and without extras."""
+    cut = lambda x: x[:, context:]
+    obs, action = jax.tree.map(cut, (batch.obs, batch.action))
+    flags = (cut(batch.reward), cut(batch.is_first), cut(batch.is_last), cut(batch.is_terminal))
+    return Batch(obs, action, *flags, extras={})
+
+
+def actions_before(batch: Batch) -> dict[str, Array]:
+    """The actions that led to the rows of a batch; zeros before the first."""
+    return {
+        name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1) for name, x in batch.action.items()
+    }
 
 
 def scan_rows(

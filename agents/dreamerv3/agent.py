@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import optim
+from dreamworld import optim, rollout
 from dreamworld.agents.dreamerv3.config import DreamerV3Config
 from dreamworld.behaviours.actor_critic import ActorCritic
 from dreamworld.config import Config
 from dreamworld.contract import Agent, Expected, Memory, Phase, Simulator, Stage, Window
 from dreamworld.errors import UserError
-from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm, trained_rows
+from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm
 from dreamworld.nets import class_count
 from dreamworld.options import LossConfig
 from dreamworld.precision import compute_dtype
@@ -166,7 +166,7 @@ def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn
         world_key, behaviour_key = jax.random.split(key)
         with jax.named_scope("world_model"):
             losses, out = world.loss(params["world"], batch, world_key)
-        rows = trained_rows(batch, world.context)
+        rows = rollout.trained_rows(batch, world.context)
         own, own_slow = params["behaviour"], slow["behaviour"]
         with jax.named_scope("behaviour"):
             more, stats, metrics = behaviour.loss(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dreamworld import nets, random
+from dreamworld import nets, random, rollout
 from dreamworld.agents.planet.config import PlaNetConfig
 from dreamworld.behaviours.cem import CEM
 from dreamworld.config import Config
@@ -153,14 +153,10 @@ class World:
         """Losses {image, vector, reward, kl: [B, T]}, and the KL before its free nats."""
         see_key, observe_key = jax.random.split(key)
         seen = self.see(batch.obs, see_key)
-        before = {
-            name: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
-            for name, x in batch.action.items()
-        }
         start = self.dynamics.initial(batch.reward.shape[0])
         embedded = self.encode(params, seen)
         states, (posterior, prior) = self.dynamics.observe_sequence(
-            params["dynamics"], start, before, embedded, batch.is_first, observe_key
+            params["dynamics"], start, rollout.actions_before(batch), embedded, batch.is_first, observe_key
         )
         features, divergence = feature(states), kl(posterior, prior)
         rank = {"image": 3, "vector": 1}

@@ -172,8 +172,3 @@ class ObservationDecoder:
     def _turned(self, feature: Array) -> Array:
         """The grouped entries last, where the reference has them."""
         return jnp.concatenate([feature[..., self.grouped :], feature[..., : self.grouped]], -1)
-
-
-def target(space: Space, value: Array) -> Array:
-    """What a decoder is compared with: images scaled to 0..1, everything else as it is."""
-    return value.astype(jnp.float32) / 255 if space.is_image else value

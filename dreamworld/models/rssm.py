@@ -223,8 +223,7 @@ class RSSM:
         The state is the one stored with the context row; without one, zeros.
         """
         if not self.context:
-            pad = lambda a: jnp.concatenate([jnp.zeros_like(a[:, :1]), a[:, :-1]], 1)
-            return self.initial(None, batch.reward.shape[0]), jax.tree.map(pad, batch.action)
+            return self.initial(None, batch.reward.shape[0]), rollout.actions_before(batch)
         row = self.context - 1
         stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], self.config.classes, dtype=jnp.float32)
         stored = Latent(batch.extras["latent/deter"][:, row].astype(self.dtype), stoch)
@@ -233,13 +232,13 @@ class RSSM:
     def loss(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], WorldOut]:
         """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
         state, prev_action = self.start(batch)
-        rows = trained_rows(batch, self.context)
+        rows = rollout.trained_rows(batch, self.context)
         states, post = self.observe_sequence(params, state, prev_action, rows.obs, rows.is_first, key)
         prior = self._prior(params, states.deter)
         features = self.feature(params, states)
         losses, metrics = self._kl_losses(post, prior)
         for name, dist in self.decode(params, features).items():
-            losses[f"obs/{name}"] = dist.loss(observations.target(self.encoder.spaces[name], rows.obs[name]))
+            losses[f"obs/{name}"] = dist.loss(nets.target(self.encoder.spaces[name], rows.obs[name]))
         reward, cont = self.predict(params, features)
         losses["reward"] = reward.loss(rows.reward)
         losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * self.discount)
@@ -352,14 +351,6 @@ def _check_blocks(config: RSSMConfig, encoding: EncoderConfig, *, images: bool) 
 def limit(action: Array) -> Array:
     """Actions [..., A] of at most 1 in size; the divisor has no gradient."""
     return action / sg(jnp.maximum(1.0, jnp.abs(action)))
-
-
-def trained_rows(batch: Batch, context: int) -> Batch:
-    """The batch without its context rows; extras keep only what is per row."""
-    cut = lambda x: x[:, context:]
-    obs, action = jax.tree.map(cut, (batch.obs, batch.action))
-    flags = (cut(batch.reward), cut(batch.is_first), cut(batch.is_last), cut(batch.is_terminal))
-    return Batch(obs, action, *flags, extras={})
 
 
 def _gumbel(key: Key, like: Array) -> Array:

@@ -19,6 +19,7 @@ from dreamworld.config import Config, EnvConfig, ReplayConfig, RunConfig
 from dreamworld.contract import modules
 from dreamworld.dream_env import DreamEnv, burn_in
 from dreamworld.envs.jax.view import GymView
+from dreamworld.rollout import trained_rows
 from dreamworld.testing import random_batch
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.learner import Learner
@@ -201,7 +202,7 @@ def test_its_world_can_be_played(built, name):
     simulator, params = agent.simulator, agent.acting(state)["world"]
     if simulator is None or simulator.predict is None:
         return
-    starts = burn_in(simulator, params, dream.cut(batch, 0), KEY)
+    starts = burn_in(simulator, params, trained_rows(batch, 0), KEY)
     for shown in ("feature", "decoded") if simulator.decode else ("feature",):
         env = DreamEnv(simulator, params, OBS, ACT, starts, horizon=3, shown=shown)
         view = GymView(env)

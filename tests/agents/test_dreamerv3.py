@@ -11,8 +11,8 @@ from dreamworld.agents import make_agent
 from dreamworld.agents.dreamerv3.agent import make_loss, make_simulator, sum_losses
 from dreamworld.contract import modules
 from dreamworld.errors import UserError
-from dreamworld.models.rssm import trained_rows
 from dreamworld.options import LossConfig
+from dreamworld.rollout import trained_rows
 from dreamworld.scripts import golden
 from dreamworld.testing import TINY, tiny_config
 from dreamworld.types import Space

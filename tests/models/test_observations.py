@@ -84,17 +84,15 @@ def test_decoder_reconstructs_every_key_in_its_own_shape():
     np.testing.assert_allclose(out["right"].reshape(20, 8, 8, 1), flat[..., 3:], rtol=1e-3)
     obs: Any = {key: np.stack([value] * 5, 1) for key, value in random_obs().items()}
     dists = decoder(params, jnp.asarray(feature))
-    losses = {key: dist.loss(observations.target(SPACES[key], obs[key])) for key, dist in dists.items()}
+    losses = {key: dist.loss(nets.target(SPACES[key], obs[key])) for key, dist in dists.items()}
     assert {loss.shape for loss in losses.values()} == {(4, 5)}
     expected = np.square(np.asarray(out["left"], np.float64) - obs["left"] / 255).sum((-3, -2, -1))
     np.testing.assert_allclose(losses["left"], expected, rtol=1e-4)
 
 
 def test_only_images_are_scaled_as_targets():
-    np.testing.assert_allclose(
-        observations.target(SPACES["left"], jnp.array([0, 51, 255], jnp.uint8)), [0, 0.2, 1]
-    )
-    np.testing.assert_array_equal(observations.target(SPACES["grid"], jnp.array([0, 51])), [0, 51])
+    np.testing.assert_allclose(nets.target(SPACES["left"], jnp.array([0, 51, 255], jnp.uint8)), [0, 0.2, 1])
+    np.testing.assert_array_equal(nets.target(SPACES["grid"], jnp.array([0, 51])), [0, 51])
 
 
 @pytest.mark.parametrize(
