@@ -7,7 +7,6 @@ builds it. Outside of this package, the same object anywhere serves: `--agent my
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -15,6 +14,7 @@ import pkgutil
 import sys
 from typing import TYPE_CHECKING, Literal
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.options import AgentConfig
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dreamworld.contract import Agent
     from dreamworld.types import Spaces
 
-BUILT_IN = {name: f"dreamworld.agents.{name}.config:SPEC" for name in ("dreamerv3", "planet")}
 GROUP = "dreamworld.agents"  # of entry points, each of which names an AgentSpec
 
 
@@ -86,9 +85,9 @@ def find(name: str, *, trusted: bool = True) -> AgentSpec:
         return dataclasses.replace(spec, config=rename(spec.config), tiny=rename(spec.tiny))
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, 0) or known
+        best = words.nearest(name, known)
         raise UserError(
-            f"no agent {name!r}; did you mean {near[0]}? There are: {', '.join(known)} (or module:SPEC)"
+            f"no agent {name!r}; did you mean {best}? There are: {', '.join(known)} (or module:SPEC)"
         )
     if name in built_in():
         return _load(built_in()[name])

@@ -7,7 +7,6 @@ Loads no JAX. A layer is a nested mapping as in `configs/*.yaml`; every key and 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import os
@@ -99,19 +98,6 @@ def check_range(spec: Any, key: str, value: Any, shown: str) -> None:
     known = ranges(spec)
     if key in known:
         known[key].check(value, shown)
-
-
-def nearest(key: str, choices: Iterable[str]) -> str:
-    """The choice that looks most like `key`; the last part of a dotted key counts on its own, too."""
-
-    key = key.lower()
-
-    def likeness(choice: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, choice).ratio()
-        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], choice.rpartition(".")[2]).ratio()
-        return max(whole, 0.95 * leaf)
-
-    return max(sorted(choices), key=likeness)
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
@@ -244,7 +230,7 @@ def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "", config
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
         return f"{dashes}{key}: got {show(value)}, but it is a group; options: {dashes}{members[0]}, …"
-    best = nearest(key, known)
+    best = words.nearest(key, known)
     whose = (
         f" of the agent {config.agent.name}" if key.startswith("agent.") and hasattr(config, "agent") else ""
     )
@@ -362,7 +348,7 @@ def _find_layer(name: str) -> Layer:
         raise UserError(f"--configs {name}: {hint}")
     if name not in names:
         raise UserError(
-            f"--configs {name}: no such preset; did you mean {nearest(name, names)}? "
+            f"--configs {name}: no such preset; did you mean {words.nearest(name, names)}? "
             f"There are: {', '.join(names)} (or give the path of a .yaml file)"
         )
     source, file = f"preset {name}", _preset_folder().joinpath(f"{name}.yaml")  # which may lie in an archive

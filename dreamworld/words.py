@@ -1,8 +1,10 @@
-"""Counts, sizes and shares in words, for every message: `1 episode`, `2 episodes`, `22.5 GB`, `57%`."""
+"""Counts, sizes, shares and near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -30,3 +32,15 @@ def percent(part: float, whole: float) -> str:
     if share >= 100:
         return "100%"
     return "<1%" if 0 < share < 1 else f"{math.floor(share)}%"
+
+
+def nearest(key: str, choices: Iterable[str]) -> str:
+    """The choice that looks most like `key`; the last part of a dotted key counts on its own, too."""
+    key = key.lower()
+
+    def likeness(choice: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, choice).ratio()
+        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], choice.rpartition(".")[2]).ratio()
+        return max(whole, 0.95 * leaf)
+
+    return max(sorted(choices), key=likeness)

@@ -6,8 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from dreamworld import words
 from dreamworld.errors import UserError
-from dreamworld.presets import nearest
 
 BENCHMARKS = {
     "update": "one full learning step on a synthetic batch",
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in BENCHMARKS:
         known = ", ".join(BENCHMARKS)
         raise UserError(
-            f"{name}: no such benchmark; did you mean {nearest(name, BENCHMARKS)}? There are: {known}"
+            f"{name}: no such benchmark; did you mean {words.nearest(name, BENCHMARKS)}? There are: {known}"
         )
     return importlib.import_module(f"dreamworld.benchmarks.{name}").main(rest)
 

@@ -53,9 +53,7 @@ def main(argv: Sequence[str]) -> int:
     command, *rest = argv
     known = {"info": info, "check": check, "import": import_, "export": export}
     if command not in known:
-        from dreamworld import presets
-
-        best = presets.nearest(command, known)
+        best = words.nearest(command, known)
         raise UserError(
             f"data {command}: no such command; did you mean data {best}? See dreamworld data --help"
         )

@@ -74,7 +74,7 @@ ALLOWED = {
     "training.step": MODEL | {"models", "behaviours"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
-    "agents": {"config", "contract", "envs", "errors", "options", "types"},
+    "agents": {"config", "contract", "envs", "errors", "options", "types", "words"},
     "agents.*.config": {"agents", "errors", "limits", "options"},
     "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }

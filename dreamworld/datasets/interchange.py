@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dreamworld import presets, text, words
+from dreamworld import text, words
 from dreamworld.datasets.formats import Source
 from dreamworld.datasets.store import DataSet, open_dataset
 from dreamworld.datasets.writer import DataWriter, require_free
@@ -83,7 +83,7 @@ def open_source(source: Path | str, format: str = "auto") -> Source:
 
 def unknown(format: str) -> UserError:
     """The error for a format that there is not."""
-    best = presets.nearest(format, FORMATS)
+    best = words.nearest(format, FORMATS)
     return UserError(
         f"--format {format}: there is no such format; did you mean {best}? There are: {', '.join(FORMATS)}"
     )

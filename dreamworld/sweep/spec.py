@@ -14,6 +14,7 @@ from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
 from dreamworld.lists import parse_seeds, split_items, split_list, split_names, split_pairs
 from dreamworld.values import Syntax, options_text
+from dreamworld.words import nearest
 
 OWN_KEYS = {"task": "tasks", "seed": "seeds"}  # options of a run that a sweep sets itself
 
@@ -119,7 +120,7 @@ def load(path: str | Path) -> dict[str, Any]:
     known = [*FLAGS, "options"]
     for key in tree:
         if key not in known:
-            best = presets.nearest(str(key), known)
+            best = nearest(str(key), known)
             raise UserError(
                 f"{path}: no such key {key!r}; did you mean {best}? There are: {', '.join(known)}"
             )

@@ -239,7 +239,7 @@ def _executor(spec: Spec, name: str = "") -> Any:
         key, _, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if key not in known:
-            raise UserError(f"slurm: no such parameter {key!r}; did you mean {presets.nearest(key, known)}?")
+            raise UserError(f"slurm: no such parameter {key!r}; did you mean {words.nearest(key, known)}?")
         parameters[key] = parameter(key, value, parameters.get(key))
     executor = Executor(folder=spec.folder / "slurm" / name, max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(**parameters)
