@@ -25,7 +25,7 @@ class WorldOut(NamedTuple):
     metrics: dict[str, Array]  # scalars
 
 
-class Prediction(Protocol):
+class HasMean(Protocol):
     """A distribution of which the mean is known."""
 
     def mean(self) -> Array: ...
@@ -68,7 +68,7 @@ class WorldModel(Protocol):
         """[..., F], what heads and behaviours see of a state."""
         ...
 
-    def predict(self, params: Params, feature: Array) -> tuple[Prediction, Prediction]:
+    def predict(self, params: Params, feature: Array) -> tuple[HasMean, HasMean]:
         """The reward that arrived with the state, and the probability that the episode goes on after it."""
         ...
 

@@ -250,9 +250,8 @@ class TrainState(NamedTuple):
 class Output(NamedTuple):
     """What one update returns beside the new state; stays on the device until somebody reads it."""
 
-    metrics: dict[str, Array]  # scalars
+    metrics: dict[str, Array]  # scalars, "loss/total" among them, on which the loop waits
     writeback: dict[str, Array]  # {"latent/<name>": [B, T, ...]}: belongs to the rows `extras["row"][:, -T:]`
     priorities: Array | None  # [B, T] signal for prioritised replay
-    health: dict[
-        str, Array
-    ]  # bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied
+    # One or more bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied.
+    health: dict[str, Array]

@@ -95,7 +95,7 @@ def build_loop(
     learner = Learner(
         agent,
         config.seed,
-        num_envs=env.num_envs,
+        num_envs=env.num_envs or 1,
         batch_size=run.batch_size,
         nan_policy=run.nan_policy,
         nan_limit=run.nan_limit,
@@ -161,7 +161,6 @@ def assemble(
         logger,
         checkpointer,
         progress,
-        config.frames_per_step,
         team=team,
         metrics=metrics or Metrics(),
         peak_flops=peak_flops(config, learner, team),
@@ -288,7 +287,7 @@ def make_evaluator(
             return None
         log = found.log | ({"cut": found.cut} if found.cut else {})
         row = loop.logger.evaluation(
-            step, step * loop.frames_per_step, config.eval.mode, found.returns, found.lengths, log
+            step, step * loop.config.frames_per_step, config.eval.mode, found.returns, found.lengths, log
         )
         if found.frames is not None:
             loop.logger.pictures.evaluation(step, found.frames)

@@ -8,7 +8,6 @@ from typing import Any
 
 from dreamworld import agents, parallel, presets, words
 from dreamworld.config import Config
-from dreamworld.contract import Agent
 from dreamworld.datasets import DataSet
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list
@@ -18,8 +17,6 @@ from dreamworld.runenv import read_run_env
 from dreamworld.scripts import budget, common, preflight, session, stored
 from dreamworld.scripts.announce import announce
 from dreamworld.training import snapshot
-from dreamworld.training.hosts import Team
-from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop
 from dreamworld.training.offline import NoEnv, fill, open_all
 from dreamworld.training.stops import Stop
@@ -53,8 +50,11 @@ def train_on_data(rundir: RunDir, config: Config, source: Any = None) -> int:
         )
         for note in notes:
             progress.message(note)
-        loop = _build_loop(rundir, config, agent, layout, progress, sets, stack)
-        announce(progress, config, rundir, agent, loop.env, loop.learner.state.params, devices, str(memory))
+        env = NoEnv(obs_space, act_space)
+        loop = session.build_loop(rundir, config, agent, env, progress, None, stack, layout=layout)
+        if loop.checkpointer.latest() is None:
+            _fill(loop, sets)
+        announce(progress, config, rundir, agent, env, loop.learner.state.params, devices, str(memory))
         loop.write_status("starting")
         return session.run_loop(loop, stack.enter_context(Stop(config.run.grace_s)))
 
@@ -93,44 +93,14 @@ def _check_task(config: Config, data: DataSet) -> None:
         raise UserError(f"--task {config.task} does not fit --data {data.path}: {difference}")
 
 
-def _build_loop(
-    rundir: RunDir,
-    config: Config,
-    agent: Agent,
-    layout: parallel.MeshLayout,
-    progress: Progress,
-    sets: list[DataSet],
-    stack: contextlib.ExitStack,
-) -> Loop:
-    """The loop, restored from its newest checkpoint when there is one; else with replay filled."""
-    run = config.run
-    learner = Learner(
-        agent,
-        config.seed,
-        num_envs=1,
-        batch_size=run.batch_size,
-        nan_policy=run.nan_policy,
-        nan_limit=run.nan_limit,
-        layout=layout,
+def _fill(loop: Loop, sets: list[DataSet]) -> None:
+    """The episodes to train on into replay."""
+    count = fill(loop.replay, sets, loop.config.replay.held_out)
+    held = sum(map(len, sets)) - count
+    loop.progress.message(
+        f"{words.count(count, 'episode')} of {', '.join(str(data.path) for data in sets)} in replay"
+        + (f", {held:,} held out" if held else "")
     )
-    env = NoEnv(agent.obs_space, agent.act_space)
-    loop = session.assemble(rundir, config, learner, env, progress, stack, Team())
-    if loop.checkpointer.latest() is not None:
-        session.resume(loop)
-    else:
-        loop.logger.begin(0)
-        count = fill(loop.replay, sets, config.replay.held_out)
-        held = sum(map(len, sets)) - count
-        progress.message(
-            f"{words.count(count, 'episode')} of {', '.join(str(data.path) for data in sets)} in replay"
-            + (f", {held:,} held out" if held else "")
-        )
-        if config.init_from:
-            learner.state = session.initialise_from(config.init_from, agent, learner.state)
-            progress.message(f"parameters taken from {config.init_from}")
-    if config.eval.every:
-        loop.evaluate = session.make_evaluator(loop, None, stack)
-    return loop
 
 
 def name_run(config: Config) -> Config:

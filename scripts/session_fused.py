@@ -202,9 +202,7 @@ def assemble(
         engine="fused",
         engine_reason="collection, replay and updates are one program",
     )
-    loop = FusedLoop(
-        config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress, config.frames_per_step
-    )
+    loop = FusedLoop(config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress)
     loop.refusals = Refusals(agent.obs_space, Failures(config.env.max_failures))
     return loop
 

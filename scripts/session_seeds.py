@@ -104,6 +104,7 @@ def _train(
     for env in envs:
         stack.callback(env.close)
     agent = common.build_agent(config, envs[0].obs_space, envs[0].act_space)
+    preflight.check_phases(agent, layout)
     memory = budget.check(config, agent, len(configs), rundirs[0].path)
     preflight.check(configs[0], agent, envs[0].num_envs)
     claim(rundirs, configs, stack)

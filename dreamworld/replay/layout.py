@@ -84,9 +84,9 @@ class RowLayout:
         self.row_bytes = self.obs_bytes + self.latent_bytes
         self._keys = frozenset(spaces)
 
-    def latent_spaces(self) -> Spaces:
-        """Spaces of what training refreshes."""
-        return {key: space for key, space in self.spaces.items() if key.startswith(LATENT)}
+    def no_latents(self, count: int) -> dict[str, np.ndarray]:
+        """Zeros [count, ...] in the place of what training refreshes; the first update on a row replaces them."""
+        return {key: space.zeros(count) for key, space in self.spaces.items() if key.startswith(LATENT)}
 
     def describe(self) -> dict[str, list]:
         """JSON-able description by which a saved replay is matched with a run: {key: [dtype, shape]}."""

@@ -215,7 +215,9 @@ class FusedLoop(Loop):
         # A first row that was refused is last, too: an episode that never began.
         ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last & ~rows.is_first)
         steps = [step + t * self.env.num_envs for t, _ in ended]
-        self.logger.episodes([(at, at * self.frames_per_step, row) for at, (_, row) in zip(steps, ended)])
+        self.logger.episodes(
+            [(at, at * self.config.frames_per_step, row) for at, (_, row) in zip(steps, ended)]
+        )
 
     def look(self, rows: StepRows) -> Exception | None:
         """Says which rows were refused; the error that ends the run if there were too many in a row."""

@@ -67,7 +67,7 @@ def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
     stored already, `priorities` by zeros, `carry` by the one before. `metrics["guard/skipped"]` counts.
 
     Args:
-      update: `agent.update`.
+      update: the `update` of a phase.
       policy: "stop" freezes after the first bad update, "skip" after more than `limit` of them.
       limit: run.nan_limit; only for "skip".
     """

@@ -72,7 +72,7 @@ class Learner:
       seed: of the run; several seeds train together, and then every array here and in the arguments and results
         of the methods leads with that axis.
       num_envs: N, of this process (and seed).
-      batch_size: B, of all processes together.
+      batch_size: chunks of a batch, of all processes together, by which the default layout is made.
       layout: where arrays lie; default one device.
     """
 
@@ -155,12 +155,10 @@ class Learner:
 
     @property
     def act_params(self) -> Any:
-        """What acting needs, on the devices that act; nothing is copied."""
-        acting = self.agent.acting(self.state)
-        if self._act_mesh is None:
-            return acting
+        """What acting needs, on the devices that act; nothing is copied. Made once for each state."""
         if self._act_params is None:
-            self._act_params = parallel.view(acting, self._act_mesh)
+            acting = self.agent.acting(self.state)
+            self._act_params = acting if self._act_mesh is None else parallel.view(acting, self._act_mesh)
         return self._act_params
 
     def act(self, step: TimeStep, iteration: int) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -35,6 +35,7 @@ from dreamworld.training import saved, tensors
 from dreamworld.training.checkpoint import Checkpointer, Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
+from dreamworld.training.guard import Failure, GuardState
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.schedule import Schedule
@@ -70,7 +71,6 @@ class Loop:
     logger: Logger
     checkpointer: Checkpointer
     progress: Progress
-    frames_per_step: int
     evaluate: Callable[[int], float | None] | None = (
         None  # step -> mean return (None: stopped), logged by itself
     )
@@ -163,15 +163,10 @@ class Loop:
         """Actions for the current rows, and what to store with them: of random ones, latents that are zeros."""
         assert self.timestep is not None
         if self.schedule.stage.collect == "random":
-            return self.random_action(), self.no_latents()
+            return self.random_action(), self.replay.layout.no_latents(self.env.num_envs)
         with self.timed("act"):
             action, entries = self.learner.act(self.timestep, self.counters.iteration)
         return action, entries
-
-    def no_latents(self) -> dict[str, np.ndarray]:
-        """Zeros in the place of latents, which the first update that trains on their rows refreshes."""
-        spaces = self.replay.layout.latent_spaces()
-        return {key: space.zeros(self.env.num_envs) for key, space in spaces.items()}
 
     def random_action(self) -> dict[str, np.ndarray]:
         """Uniformly random actions: a function of the seed and the iteration alone."""
@@ -203,9 +198,8 @@ class Loop:
         with self.phases("sample"):
             drawn = self.draw(phase)
         got = time.perf_counter()
-        with self.timed(
-            "update", phase.name
-        ):  # its dispatch; what the device does meanwhile shows in no phase
+        # Of an update, its dispatch; what the device does meanwhile shows in no phase.
+        with self.timed("update", phase.name):
             output = self.learner.update(drawn and drawn.batch, phase.name)
             self.watch.dispatched(output.metrics["loss/total"], asked, got)
             self.learned(phase, drawn, output)
@@ -259,7 +253,7 @@ class Loop:
             self.progress.message(event)
         counters = self.counters
         for row in self.episodes.add(step):
-            self.logger.episode(counters.step, counters.step * self.frames_per_step, row)
+            self.logger.episode(counters.step, counters.step * self.config.frames_per_step, row)
 
     # --- what happens every so many steps ----------------------------------------------------------------
 
@@ -319,7 +313,9 @@ class Loop:
         values = self.metrics.result()
         values |= {f"replay/{key}": value for key, value in self.replay.stats().items()}
         values |= self._speed() | {"time/seconds": counters.seconds}
-        self.logger.scalars(counters.step, counters.updates, counters.step * self.frames_per_step, values)
+        self.logger.scalars(
+            counters.step, counters.updates, counters.step * self.config.frames_per_step, values
+        )
         self.write_status("running", fps=values["fps/env"])
         problems = [self.checkpointer.poll(), *self.replay.take_problems(), *self.logger.take_problems()]
         for problem in filter(None, problems):
@@ -341,7 +337,9 @@ class Loop:
     def _speed(self) -> dict[str, float]:
         """Rates and shares of wall time since the last log row."""
         before, self._mark = self._mark, self._now()
-        return rates(before, self._mark, self.frames_per_step, self.learner.update_flops, self.peak_flops)
+        return rates(
+            before, self._mark, self.config.frames_per_step, self.learner.update_flops, self.peak_flops
+        )
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
@@ -350,32 +348,21 @@ class Loop:
             return
         if report.frozen:
             self.save_at_failure()
-        if not self.team.leads:
-            if report.frozen:
-                raise NumericalStop(report.text)
-            self.learner.release()
-            return
-        if caught.batch is None:
-            if report.frozen:
-                raise NumericalStop(report.text)
-            self.progress.message(report.text)
-            self.learner.release()
-            return
-        try:
-            folder = save_bad_batch(
-                self.rundir.path / "failures",
-                caught,
-                report,
-                self.checkpointer.last_good(),
-                self.learner.caught_phase,
-            )
-            text = f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
-        except OSError as error:
-            text = f"{report.text}. The batch could not be kept: {error}"
+        text = self.keep(report, caught) if self.team.leads and caught.batch is not None else report.text
         if report.frozen:
             raise NumericalStop(text)
-        self.progress.message(text)
+        if self.team.leads:
+            self.progress.message(text)
         self.learner.release()
+
+    def keep(self, report: Failure, caught: GuardState) -> str:
+        """Writes the batch that the guard caught under `failures/`; the text of the report and of where it is."""
+        good, phase = self.checkpointer.last_good(), self.learner.caught_phase
+        try:
+            folder = save_bad_batch(self.rundir.path / "failures", caught, report, good, phase)
+        except OSError as error:
+            return f"{report.text}. The batch could not be kept: {error}"
+        return f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
 
     def report(self) -> None:
         """Open-loop predictions as pictures; training goes on where they can't be made."""
@@ -390,7 +377,7 @@ class Loop:
         """The heartbeat that `dreamworld status` reads."""
         if not self.team.leads or self.rundir.away():
             return
-        left = max(0.0, self.config.run.steps - self.counters.step) * self.frames_per_step
+        left = max(0.0, self.config.run.steps - self.counters.step) * self.config.frames_per_step
         row = {
             "task": self.config.task,
             "seed": self.config.seed,

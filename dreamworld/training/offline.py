@@ -12,7 +12,7 @@ from dreamworld.datasets import DataSet, open_dataset
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.replay.replay import Replay
-from dreamworld.types import FLAGS, Spaces, TimeStep
+from dreamworld.types import Spaces, TimeStep
 
 
 class NoEnv:
@@ -85,7 +85,7 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
             f"--replay.capacity_steps, --replay.capacity_bytes: {fit} fit, and the data sets have "
             f"{words.count(rows, 'row')} to train on"
         )
-    latents = {key: space.zeros(1) for key, space in replay.layout.latent_spaces().items()}
+    latents = replay.layout.no_latents(1)
     count = 0
     for data in sets:
         for episode in data.iterate(data.split(share)[0]):
@@ -101,11 +101,12 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
 
 
 def _rows(replay: Replay, episode: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Rows [1, ...] of the columns that replay has."""
-    wanted = [key for key in replay.layout.spaces if not key.startswith("latent/")]
+    """Rows [1, ...] of the columns that replay has; zeros where the data set lacks one."""
     length = len(episode["is_first"])
-    absent = {key: replay.layout.spaces[key].zeros(length) for key in wanted if key not in episode}
-    columns = {key: episode[key] if key in episode else absent[key] for key in wanted}
-    assert set(FLAGS) <= set(columns)
+    columns = {
+        key: episode[key] if key in episode else space.zeros(length)
+        for key, space in replay.layout.spaces.items()
+        if not key.startswith("latent/")
+    }
     for index in range(length):
         yield {key: column[index : index + 1] for key, column in columns.items()}
