@@ -32,7 +32,8 @@ from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
 from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
-from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
+from dreamworld.training.loop import Loop
+from dreamworld.training.run import NumericalStop, SaveFailed
 from dreamworld.training.stops import Exit, Stop
 from dreamworld.types import VectorEnv
 
@@ -152,15 +153,15 @@ def assemble(
     if team.leads:
         logger = stack.enter_context(Logger(rundir, config, begin=False))
     return Loop(
-        config,
-        learner,
-        env,
-        replay,
-        pipeline,
-        rundir,
-        logger,
-        checkpointer,
-        progress,
+        config=config,
+        learner=learner,
+        env=env,
+        replay=replay,
+        pipeline=pipeline,
+        rundir=rundir,
+        logger=logger,
+        checkpointer=checkpointer,
+        progress=progress,
         team=team,
         metrics=metrics or Metrics(),
         peak_flops=peak_flops(config, learner, team),
@@ -286,9 +287,7 @@ def make_evaluator(
             loop.progress.message(f"evaluation at step {step:,} was stopped; it comes when the run goes on")
             return None
         log = found.log | ({"cut": found.cut} if found.cut else {})
-        row = loop.logger.evaluation(
-            step, step * loop.config.frames_per_step, config.eval.mode, found.returns, found.lengths, log
-        )
+        row = loop.logger.evaluation(step, loop.frames, config.eval.mode, found.returns, found.lengths, log)
         if found.frames is not None:
             loop.logger.pictures.evaluation(step, found.frames)
         if found.unfilmed:

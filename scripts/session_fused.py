@@ -25,7 +25,7 @@ from dreamworld.scripts import budget, common, preflight, session, session_seeds
 from dreamworld.scripts.announce import announce
 from dreamworld.training import group
 from dreamworld.training.checkpoint import Checkpointer
-from dreamworld.training.fused_loop import FusedLearner, FusedLoop, NoPipeline
+from dreamworld.training.fused_loop import FusedLearner, FusedLoop
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
 from dreamworld.training.refusals import Refusals
 from dreamworld.training.stops import Stop
@@ -119,8 +119,8 @@ def build_fused_seeds(
         for note in notes:
             voice.message(note)
         views.append(FusedSeedView(learner, index))
-        loops.append(assemble(rundir, each, views[-1], voice, stack, also_keep))
-        loops[-1].group = tuple(config.seed for config in configs)
+        seeds = tuple(config.seed for config in configs)
+        loops.append(assemble(rundir, each, views[-1], voice, stack, also_keep, seeds))
     for loop, view in zip(loops, views):
         if step is not None:
             session.resume(loop, step)
@@ -180,6 +180,7 @@ def assemble(
     progress: Any,
     stack: contextlib.ExitStack,
     also_keep: Callable[[], Iterable[int]] = tuple,
+    group: tuple[int, ...] = (),
 ) -> FusedLoop:
     """Checkpoints, logger and the loop over them, as new."""
     run, agent = config.run, learner.agent
@@ -193,8 +194,6 @@ def assemble(
         )
     )
     logger = stack.enter_context(Logger(rundir, config, begin=False))
-    none: Any = None
-    pipeline: Any = NoPipeline()
     shell: Any = SimpleNamespace(
         num_envs=config.env.num,
         obs_space=agent.obs_space,
@@ -202,9 +201,17 @@ def assemble(
         engine="fused",
         engine_reason="collection, replay and updates are one program",
     )
-    loop = FusedLoop(config, learner, shell, none, pipeline, rundir, logger, checkpointer, progress)
-    loop.refusals = Refusals(agent.obs_space, Failures(config.env.max_failures))
-    return loop
+    return FusedLoop(
+        config=config,
+        learner=learner,
+        env=shell,
+        rundir=rundir,
+        logger=logger,
+        checkpointer=checkpointer,
+        progress=progress,
+        refusals=Refusals(agent.obs_space, Failures(config.env.max_failures)),
+        group=group,
+    )
 
 
 def jax_environment(config: Config, source: Any) -> Any:

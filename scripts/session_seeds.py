@@ -30,7 +30,7 @@ from dreamworld.training.group import (
 )
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
-from dreamworld.training.loop import NumericalStop, SaveFailed
+from dreamworld.training.run import NumericalStop, SaveFailed
 from dreamworld.training.seeds import (
     PARALLEL_ENGINES,
     Lockstep,

@@ -25,7 +25,7 @@ from dreamworld.training import snapshot
 from dreamworld.training.evaluate import Evaluation
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
-from dreamworld.training.loop import SaveFailed
+from dreamworld.training.run import SaveFailed
 from dreamworld.training.stops import Stop
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--eval.every", "0"]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld.contract import Window
 from dreamworld.replay.replay import Replay
 
 
@@ -106,6 +107,21 @@ class Pipeline:
             self._outstanding[name] -= 1
             self.batches += 1
             return self._done[name].popleft()
+
+    def draw(self, name: str, window: Window, batch: int, index: int) -> Prefetched:
+        """The next batch of the phase `name`: `batch` windows as it asks for, of a sweep those number `index`.
+
+        Raises LookupError where replay holds no such window.
+        """
+        replay, length = self.replay, window.context + window.length
+        if window.order == "sweep":
+            take = lambda: replay.sweep(batch, window.length, window.context, index)
+            return self.next(name, take, ahead=False)
+        if window.align == "episode":
+            return self.next(name, lambda: replay.sample_episodes(batch, length))
+        if length < replay.length:
+            return self.next(name, lambda: replay.sample_part(batch, length))
+        return self.next(name, lambda: replay.sample(batch))
 
     def drain(self) -> None:
         """Waits until everything enqueued is done, so that a snapshot of replay is exact."""

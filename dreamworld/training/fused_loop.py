@@ -13,16 +13,15 @@ import numpy as np
 
 from dreamworld import dream
 from dreamworld.contract import Agent
-from dreamworld.presets import dump_yaml
 from dreamworld.replay import device
 from dreamworld.training import guard, saved, tensors
 from dreamworld.training.checkpoint import Restored
 from dreamworld.training.fused import Fused, FusedState, Played, StepRows, phase_of, schedule
 from dreamworld.training.learner import REPORT_STREAM
-from dreamworld.training.loop import Loop
 from dreamworld.training.refusals import Refusals
+from dreamworld.training.run import Run
 from dreamworld.training.stops import Stop, raise_first
-from dreamworld.types import Spaces, TimeStep
+from dreamworld.types import Spaces
 
 SHOWN = 5  # refused rows of a chunk that are described
 
@@ -147,62 +146,26 @@ def keys_of(config: Any) -> tuple[Any, Any]:
     return jax.random.PRNGKey(config.seed), jax.random.fold_in(jax.random.PRNGKey(base), 1)
 
 
-class NoPipeline:
-    """There is no thread to wait for."""
+@dataclasses.dataclass(kw_only=True)
+class FusedLoop(Run):
+    """One run whose iterations are chunks of the fused program."""
 
-    def drain(self) -> None:
-        """Everything is done already."""
-
-
-@dataclasses.dataclass
-class DeviceReplayStats:
-    """What the log says about the replay on the device, which holds a row for each vector step."""
-
-    loop: FusedLoop
-
-    def stats(self) -> dict[str, float]:
-        """Rows inserted and rows kept."""
-        num_envs, count = self.loop.env.num_envs, self.loop.counters.iteration
-        return {
-            "inserts": count * num_envs,
-            "size_steps": min(count, self.loop.learner.program.capacity) * num_envs,
-        }
-
-    def take_problems(self) -> list[str]:
-        """Nothing on the device gets lost."""
-        return []
-
-
-class FusedLoop(Loop):
-    """`Loop` whose iterations are chunks of the fused program."""
-
-    learner: Any  # a FusedLearner, or a view of one seed
-    refusals: Refusals | None = None  # None: nobody is told of rows that were refused
+    refusals: Refusals
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.timestep = empty_step(self.env.num_envs)  # the program has the first rows already
-        self.replay = DeviceReplayStats(self)  # type: ignore[assignment]
         self.chunks = Chunks(self.learner, [self])
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint is complete when this returns."""
         self.chunks.stop = self.stop = stop
         self.begin()
+        self.chunks.fill()
         while self.chunks.go_on:
             previous = self.counters.step
-            self.iterate()
+            self.chunks.iterate()
             self.attend(previous)
         self.end()
-
-    def begin(self) -> None:
-        """Starts the session's clock, and collects until replay holds enough windows."""
-        super().begin()
-        self.chunks.fill()
-
-    def iterate(self) -> None:
-        """One chunk."""
-        self.chunks.iterate()
 
     def passed(self, rows: StepRows, updates: int = 0) -> None:
         """Counts rows and updates."""
@@ -221,8 +184,6 @@ class FusedLoop(Loop):
 
     def look(self, rows: StepRows) -> Exception | None:
         """Says which rows were refused; the error that ends the run if there were too many in a row."""
-        if self.refusals is None:
-            return None
         # `refused` is of the row that follows, which is the first of an episode where this one was last.
         events, error = self.refusals.look(rows.refused, rows.is_last)
         for event in events[:SHOWN]:
@@ -242,24 +203,21 @@ class FusedLoop(Loop):
         if not self.learner.running:
             super().check()
 
+    def replay_stats(self) -> dict[str, float]:
+        """Rows inserted and rows kept; the replay on the device has a row for each vector step."""
+        num_envs, count = self.env.num_envs, self.counters.iteration
+        return {
+            "inserts": count * num_envs,
+            "size_steps": min(count, self.learner.program.capacity) * num_envs,
+        }
+
     def save(self, block: bool = False) -> None:
         """Snapshots the whole state, replay included, as arrays of the device."""
         self.keep_files()
         if away := self.rundir.away():
             self.save_failed(away, block)
             return
-        host = {
-            "counters": self.counters.state(),
-            "metrics": self.metrics.state(),
-            "episodes": self.episodes.state(),
-        }
-        meta = {"config": dump_yaml(self.config), "processes": 1}
-        meta |= {"group": list(self.group)} if self.group else {}
-        self.checkpointer.save(
-            self.counters.step, self.learner.snapshot(), host, meta, score=self.score, block=block
-        )
-        if block and self.checkpointer.problem:
-            self.save_failed(self.checkpointer.problem, block)
+        self.commit(self.learner.snapshot(), {}, {}, block)
 
     def restore(self, step: int | None = None) -> list[str]:
         """Goes on from the newest intact checkpoint, or that of `step`, to the same bits.
@@ -268,7 +226,7 @@ class FusedLoop(Loop):
         """
         fresh: FusedState = self.learner.snapshot()
         agent, host, _, self.score = self.checkpointer.restore(
-            step, functools.partial(stored_like, fresh), check=self.check_saved
+            step, functools.partial(stored_like, fresh), check=self._check_saved
         )
         stored, capacity = agent.replay.capacity, self.learner.program.capacity
         if stored != capacity:
@@ -278,9 +236,9 @@ class FusedLoop(Loop):
         self.episodes.restore(host["episodes"])
         return notes
 
-    def check_saved(self, restored: Restored) -> None:
-        """As `Loop.check_saved`; everything but the counts lies on the device."""
-        host_file = self._saved_in(restored.meta) / "host_0" / "tree.json"
+    def _check_saved(self, restored: Restored) -> None:
+        """Raises BadFile where the counts are not those of such a run; everything else lies on the device."""
+        host_file = self.saved_in(restored.meta) / "host_0" / "tree.json"
         saved.check_counts(restored.host, host_file, self.env.num_envs, restored.meta["step"])
 
 
@@ -372,9 +330,3 @@ class Chunks:
         with self.loops[0].timed("device", "update"):
             started = self.learner.start(rounds)
         self.loops[0].watch.dispatched(started, now, now)
-
-
-def empty_step(num_envs: int) -> TimeStep:
-    """A time step without observations, for statistics."""
-    no = np.zeros(num_envs, bool)
-    return TimeStep({}, np.zeros(num_envs, np.float32), no, no, no)

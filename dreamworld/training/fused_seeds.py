@@ -19,7 +19,6 @@ from dreamworld.replay.device import DeviceReplay
 from dreamworld.training import guard
 from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_loop import Chunks, FusedLearner, FusedLoop, keys_of
-from dreamworld.training.loop import Loop
 from dreamworld.training.seeds import Lockstep, release_seed
 from dreamworld.training.stops import Stop
 from dreamworld.types import Spaces, TrainState
@@ -211,10 +210,10 @@ class FusedLockstep(Lockstep):
         self.chunks.stop = stop
         for loop in self.loops:
             loop.stop = stop
-        self._each(Loop.begin)
+        self._each(lambda loop: loop.begin())
         self.chunks.fill()
         while self.chunks.go_on:
             previous = self.loops[0].counters.step
             self.chunks.iterate()
-            self._each(functools.partial(Loop.attend, previous=previous))
-        self._each(Loop.end)
+            self._each(lambda loop, previous=previous: loop.attend(previous))
+        self._each(lambda loop: loop.end())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -19,7 +18,8 @@ from dreamworld.logging.metrics import Metrics
 from dreamworld.parallel import MeshLayout
 from dreamworld.training import guard
 from dreamworld.training.learner import Learner, to_batch
-from dreamworld.training.loop import Loop, NumericalStop, SaveFailed
+from dreamworld.training.loop import Loop
+from dreamworld.training.run import NumericalStop, Run, SaveFailed
 from dreamworld.training.stops import Stop, raise_first
 from dreamworld.types import Batch, Output, TimeStep, TrainState
 
@@ -242,12 +242,12 @@ class Lockstep:
         """Trains; a checkpoint of every seed is complete when this returns, also by NumericalStop."""
         for loop in self.loops:
             loop.stop = stop
-        self._each(Loop.begin)
+        self._each(lambda loop: loop.begin())
         while not self.loops[0].finished and not stop.requested:
             previous = self.loops[0].counters.step
             self.iterate()
-            self._each(functools.partial(Loop.attend, previous=previous))
-        self._each(Loop.end)
+            self._each(lambda loop, previous=previous: loop.attend(previous))
+        self._each(lambda loop: loop.end())
 
     def iterate(self) -> None:
         """One row of every environment of every seed, and the updates owed for it."""
@@ -319,7 +319,7 @@ class Lockstep:
     def _ready(self) -> bool:
         return all(loop.pipeline.ready for loop in self.loops)
 
-    def _each(self, call: Callable[[Loop], None]) -> None:
+    def _each(self, call: Callable[[Run], None]) -> None:
         """Calls for every seed, also when one fails; after a numerical stop all are saved before it is raised."""
         stopped: NumericalStop | SaveFailed | None = None
         for loop in self.loops:

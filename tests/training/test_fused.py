@@ -20,7 +20,7 @@ from dreamworld.replay import device
 from dreamworld.scripts import session_fused
 from dreamworld.training import fused
 from dreamworld.training.fused_loop import FusedLoop
-from dreamworld.training.loop import NumericalStop
+from dreamworld.training.run import NumericalStop
 from dreamworld.training.stops import Stop
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--run.mode", "fused", "--eval.every", "0"]

@@ -14,7 +14,7 @@ from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import common, session
-from dreamworld.training import snapshot, tensors
+from dreamworld.training import saving, snapshot, tensors
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.stops import Stop
 
@@ -103,7 +103,10 @@ def assert_older_one_is_taken(loop, run, caplog, words):
     usual, loop.checkpointer = loop.checkpointer, Checkpointer(checkpoints)
     try:
         like = lambda stored: tensors.as_stored(loop.learner.snapshot(), stored, "carry")
-        assert loop.checkpointer.restore(None, like, check=loop.check_saved).meta["step"] == older
+        assert (
+            loop.checkpointer.restore(None, like, check=lambda found: saving.check(loop, found)).meta["step"]
+            == older
+        )
     finally:
         loop.checkpointer = usual
     (line,) = [record.getMessage() for record in caplog.records if record.name == "dreamworld"]

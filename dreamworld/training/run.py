@@ -1,0 +1,186 @@
+"""What the host loop and the fused loop have in common: what happens every so many steps, stopping, and saving."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from dreamworld.contract import Phase
+from dreamworld.presets import dump_yaml
+from dreamworld.training.counters import Counters
+from dreamworld.training.failures import save_bad_batch
+from dreamworld.training.guard import Failure, GuardState
+from dreamworld.training.record import Record
+from dreamworld.training.schedule import Schedule
+
+
+class NumericalStop(RuntimeError):
+    """Training can't go on: updates are not finite. A checkpoint of the last finite state is complete."""
+
+
+class SaveFailed(OSError):
+    """The last save of a session failed. The text says why, and what there is to go on from."""
+
+
+def describe_newest(step: int | None) -> str:
+    """What a run whose last save failed can go on from."""
+    return "There is no checkpoint" if step is None else f"The newest checkpoint is that of step {step:,}"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run(Record):
+    """A training in a run directory. Subclasses step and learn (`iterate`), and know what to save."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages, offline = self.learner.agent.stages, bool(self.config.data)
+        self.schedule = Schedule(stages, self.counters, self.sweep_updates, offline=offline)
+
+    # --- what subclasses do ------------------------------------------------------------------------------
+
+    def save(self, block: bool = False) -> None:
+        """Snapshots everything that the run changes, at this point of the logical clock.
+
+        A disk that fails is shouted about and tried again at the next save; with `block` it raises SaveFailed.
+        """
+        raise NotImplementedError
+
+    def sweep_updates(self, phase: Phase) -> int:
+        """Updates in which a phase sees every row once."""
+        raise NotImplementedError
+
+    # --- a session ---------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or all stages."""
+        return self.counters.step >= self.config.run.steps or self.schedule.finished
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.stop is not None and self.stop.requested
+
+    def begin(self) -> None:
+        """Starts the session's clock, and makes up for an evaluation that a stop interrupted."""
+        counters = self.counters
+        self._began = time.monotonic() - counters.seconds
+        self._mark = self._now()
+        run, every = self.config.run, self.config.eval.every if self.evaluate else 0
+        self.progress.speed.expect({"evaluation": every, "report": run.report_every, "save": run.save_every})
+        if counters.evaluation_due:
+            counters.evaluation_due = 0
+            self.run_evaluation()
+            if self.score is not None and not counters.evaluation_due:  # as where nothing interrupted it
+                self.checkpointer.add_score(counters.step, self.score)
+
+    def end(self) -> None:
+        """After the last iteration of a session: a complete checkpoint."""
+        # A run that is stopped keeps its averages for the log row that is due after it goes on.
+        if self.finished and self.counters.step > self._mark.step:
+            self.log()
+        self.save(block=True)
+        self.watch.close()
+
+    def attend(self, previous: int) -> None:
+        """Logs, reports, evaluates and saves when a multiple of their period was passed since `previous`."""
+        run, step = self.config.run, self.counters.step
+        self.counters.seconds = time.monotonic() - self._began
+        due = lambda every: every > 0 and step // every > previous // every
+        self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
+        if due(run.log_every):
+            with self.phases("log"):
+                self.log()
+        if due(run.report_every):
+            with self.pause("report", "report"):
+                self.report()
+        if self.evaluate and due(self.config.eval.every):
+            self.run_evaluation()
+        if due(run.save_every):
+            with self.pause("save", "save"):
+                self.save()
+
+    def log(self) -> None:
+        """A log row; here, and only here, a run waits for the device."""
+        self.write_row()
+        self.check()
+
+    def check(self) -> None:
+        """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
+        report, caught = self.learner.check(), self.learner.caught
+        if report is None or caught is None:
+            return
+        if report.frozen:
+            self.save_at_failure()
+        text = self.keep(report, caught) if self.team.leads and caught.batch is not None else report.text
+        if report.frozen:
+            raise NumericalStop(text)
+        if self.team.leads:
+            self.progress.message(text)
+        self.learner.release()
+
+    def keep(self, report: Failure, caught: GuardState) -> str:
+        """Writes the batch that the guard caught under `failures/`; the text of the report and of where it is."""
+        good, phase = self.checkpointer.last_good(), self.learner.caught_phase
+        try:
+            folder = save_bad_batch(self.rundir.path / "failures", caught, report, good, phase)
+        except OSError as error:
+            return f"{report.text}. The batch could not be kept: {error}"
+        return f"{report.text}. Kept in {folder}: dreamworld debug {self.rundir}"
+
+    # --- saving ------------------------------------------------------------------------------------------
+
+    def save_at_failure(self) -> None:
+        """The last save of a session that ends for another reason: that it failed is said."""
+        try:
+            self.save(block=True)
+        except SaveFailed as error:
+            self.progress.message(str(error))
+
+    def save_failed(self, problem: str, block: bool) -> None:
+        """Says that nothing was saved, or raises SaveFailed where this was the last time."""
+        text = f"SAVE FAILED at step {self.counters.step:,}: {problem}"
+        if block:
+            newest = describe_newest(self.checkpointer.last_good())
+            raise SaveFailed(f"{text}. {newest}; once this is mended, the same command goes on from there.")
+        self.progress.message(f"{text}. Training goes on; tried again later.")
+
+    def keep_files(self) -> None:
+        """Makes again what somebody removed while the run goes on, where its directory is in its place."""
+        if not self.team.leads or self.rundir.away():
+            return
+        with self.logger.told(str(self.rundir.config)):
+            self.rundir.keep_config(self.config)
+        with self.logger.told(str(self.rundir.path / ".lock")):
+            self.rundir.keep_lock()
+
+    def commit(self, tree: Any, host: dict[str, Any], meta: dict[str, Any], block: bool) -> None:
+        """Hands a snapshot to the checkpointer: device arrays, host arrays, and what is JSON, beside what all have."""
+        host = {
+            "counters": self.counters.state(),
+            "metrics": self.metrics.state(),
+            "episodes": self.episodes.state(),
+        } | host
+        meta = {"config": dump_yaml(self.config), "processes": self.team.count} | meta
+        meta |= {"group": list(self.group)} if self.group else {}
+        self.checkpointer.save(self.counters.step, tree, host, meta, score=self.score, block=block)
+        if block and self.checkpointer.problem:
+            self.save_failed(self.checkpointer.problem, block)
+
+    def saved_in(self, meta: dict[str, Any]) -> Any:
+        """The folder of a snapshot."""
+        return self.checkpointer.directory / str(meta["step"])
+
+    def restore_counts(self, host: dict[str, Any]) -> list[str]:
+        """Takes counters and averages from a checkpoint; returns what is to be said of them."""
+        self.counters = self.schedule.counters = Counters.of(host["counters"], self.learner.agent.phase.name)
+        self.metrics.restore(host["metrics"])
+        iteration_steps = self.env.num_envs * self.team.count
+        notes = []
+        for phase in self.schedule.stage.phases:
+            account = self.counters.account(phase.name)
+            if phase.at_most is not None and account.updates >= phase.at_most:
+                continue
+            notes += account.settle(self.counters.step, phase.ratio, phase.rows, iteration_steps)
+        return notes
