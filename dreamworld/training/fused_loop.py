@@ -5,145 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from dreamworld import dream
-from dreamworld.contract import Agent
+from dreamworld.contract import Phase
 from dreamworld.replay import device
-from dreamworld.training import guard, saved, tensors
+from dreamworld.training import guard, rounds, saved, tensors
 from dreamworld.training.checkpoint import Restored
-from dreamworld.training.fused import Fused, FusedState, Played, StepRows, phase_of, schedule
-from dreamworld.training.learner import REPORT_STREAM
+from dreamworld.training.fused import FusedState, Played, StepRows
+from dreamworld.training.fused_learner import FusedLearner
 from dreamworld.training.refusals import Refusals
+from dreamworld.training.rounds import Round
 from dreamworld.training.run import Run
 from dreamworld.training.stops import Stop, raise_first
-from dreamworld.types import Spaces
 
 SHOWN = 5  # refused rows of a chunk that are described
-
-
-class FusedLearner:
-    """The fused program and its state, where the host loop has a learner, environments and replay.
-
-    Between `start` and `finish` of a chunk the state is that after it: it belongs to nobody but the device.
-    """
-
-    update_flops = 0  # not counted: updates have no time of their own in a chunk
-
-    def __init__(self, agent: Agent, env: Any, spaces: Spaces, config: Any, *, capacity: int):
-        self.agent, self.config = agent, config
-        self.rounds = schedule(phase_of(agent)[0], config.env.num)
-        self.program = Fused(agent, env, spaces, config.run, config.env.num, capacity)
-        self._root, env_key = self._keys()
-        init, self._collect, self._train = self._compile()
-        self._state: FusedState = init(self._root, env_key)
-        self._report = jax.jit(self._report_fn)
-        self._chunk: Played | None = None
-
-    def _report_fn(self, params: Any, replay: device.DeviceReplay, key: Any) -> dict[str, Any]:
-        agent, batch = self.agent, self.program.sample(replay, key)[0]
-        if agent.simulator is None:
-            return {}
-        context = self.program.window.context
-        return dream.report(agent.simulator, agent.obs_space, params["world"], batch, context, key)
-
-    def _keys(self) -> tuple[Any, Any]:
-        """The root key of the run, and that of its environments."""
-        return keys_of(self.config)
-
-    def _compile(self) -> tuple[Any, Any, Any]:
-        """`init`, `collect` and `train`, jitted; the last two take the number of steps or rounds as third."""
-        program = self.program
-        collect = jax.jit(program.collect, static_argnums=2, donate_argnums=0)
-        return jax.jit(program.init), collect, jax.jit(program.train, static_argnums=2, donate_argnums=0)
-
-    @property
-    def running(self) -> bool:
-        """Whether a chunk was started that is not finished."""
-        return self._chunk is not None
-
-    @property
-    def state(self) -> Any:
-        """The train state; settable, for `--init_from`."""
-        return self._state.train
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self._state = self.snapshot()._replace(train=value)
-
-    @property
-    def act_params(self) -> Any:
-        """What acting needs."""
-        return self.agent.acting(self.snapshot().train)
-
-    @property
-    def caught(self) -> guard.GuardState | None:
-        """The numerical guard, where it caught something; None where not."""
-        own = self.snapshot().guard
-        return own if np.asarray(own.caught).any() else None
-
-    @property
-    def caught_phase(self) -> str:
-        """The only phase."""
-        return self.program.phase.name
-
-    def release(self) -> None:
-        """Lets go of what was caught, and goes on."""
-        state = self.snapshot()
-        self._state = state._replace(guard=guard.release(state.guard))
-
-    def collect(self, steps: int) -> list[StepRows]:
-        """Vector steps without learning; rows [steps, N] on the host, of each seed."""
-        self._state, rows = self._collect(self.snapshot(), self._root, steps)
-        return [jax.device_get(rows)]
-
-    def start(self, rounds: int) -> Any:
-        """Dispatches rounds of vector steps and updates; returns an array that is there when they are done."""
-        self._state, chunk = self._train(self.snapshot(), self._root, rounds)
-        self._chunk = chunk
-        return chunk.caught
-
-    def finish(self) -> list[Played]:
-        """Waits for what was started; rows and flags on the host, metrics on the device, of each seed."""
-        return [self._take_chunk()]
-
-    def _take_chunk(self) -> Played:
-        assert self._chunk is not None, "nothing was started"
-        chunk, self._chunk = self._chunk, None
-        rows, caught = jax.device_get((chunk.rows, chunk.caught))
-        return Played(rows, chunk.metrics, caught)
-
-    def report(self, step: int) -> dict[str, np.ndarray]:
-        """Open-loop predictions on a fresh batch."""
-        return self.report_on(self.snapshot(), self._root, step)
-
-    def report_on(self, state: FusedState, root: Any, step: int) -> dict[str, np.ndarray]:
-        """`report` with the state and root key of one seed given."""
-        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
-        return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))
-
-    def check(self) -> guard.Failure | None:
-        """What the numerical guard caught; waits for the device."""
-        return guard.inspect(self.snapshot().guard)
-
-    def snapshot(self) -> FusedState:
-        """The whole run, replay included."""
-        assert not self.running, "the state between two chunks is gone once the second one is started"
-        return self._state
-
-    def load(self, tree: FusedState) -> None:
-        """Takes a `snapshot` back."""
-        self._state = tree
-
-
-def keys_of(config: Any) -> tuple[Any, Any]:
-    """The root key of a run, and that of its environments."""
-    base = config.env.seed if config.env.seed >= 0 else config.seed
-    return jax.random.PRNGKey(config.seed), jax.random.fold_in(jax.random.PRNGKey(base), 1)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -160,18 +38,28 @@ class FusedLoop(Run):
         """Trains; a checkpoint is complete when this returns."""
         self.chunks.stop = self.stop = stop
         self.begin()
-        self.chunks.fill()
         while self.chunks.go_on:
             previous = self.counters.step
             self.chunks.iterate()
             self.attend(previous)
         self.end()
 
-    def passed(self, rows: StepRows, updates: int = 0) -> None:
-        """Counts rows and updates."""
-        self.counters.iteration += len(rows.reward)
-        self.counters.step += rows.reward.size
-        self.counters.did(self.learner.program.phase.name, updates)
+    def passed(self, played: Played, what: Round, times: int) -> None:
+        """Counts what was played; without collection a step is an update."""
+        counters, begun = self.counters, self.counters.step
+        counters.iteration += len(played.rows.reward)
+        counters.step += played.rows.reward.size if what.steps else times
+        for name, updates in what.updates:
+            account, phase = counters.account(name), self.learner.program.phase(name)
+            if account.waiting and what.steps:
+                account.open(begun, phase.ratio, phase.rows)
+            counters.did(name, updates * times)
+            self.add_metrics(name, played.metrics[name])
+
+    def next_stage(self) -> bool:
+        """Goes on to the next stage where this one is over; whether a policy takes over that has seen nothing yet."""
+        before = self.schedule.stage.collect
+        return self.schedule.advance() and (before, self.schedule.stage.collect) == ("random", "policy")
 
     def tell(self, rows: StepRows, step: int) -> None:
         """Writes the episodes that ended in rows, the first of which came at `step`."""
@@ -219,19 +107,24 @@ class FusedLoop(Run):
             return
         self.commit(self.learner.snapshot(), {}, {}, block)
 
+    def sweep_updates(self, phase: Phase) -> int:
+        """None: the replay on the device has no order to sweep in, and `rounds.check` refused such an agent."""
+        return 0
+
     def restore(self, step: int | None = None) -> list[str]:
         """Goes on from the newest intact checkpoint, or that of `step`, to the same bits.
 
         Replay may have had another capacity, as `run.steps` is one of its limits.
         """
         fresh: FusedState = self.learner.snapshot()
-        agent, host, _, self.score = self.checkpointer.restore(
+        tree, host, _, self.score = self.checkpointer.restore(
             step, functools.partial(stored_like, fresh), check=self._check_saved
         )
-        stored, capacity = agent.replay.capacity, self.learner.program.capacity
+        state = from_stored(tree, fresh)
+        stored, capacity = state.replay.capacity, self.learner.program.capacity
         if stored != capacity:
-            agent = agent._replace(replay=jax.jit(device.resize, static_argnums=1)(agent.replay, capacity))
-        self.learner.load(take_batch_size(agent, fresh))
+            state = state._replace(replay=jax.jit(device.resize, static_argnums=1)(state.replay, capacity))
+        self.learner.load(take_batch_size(state, fresh))
         notes = self.restore_counts(host)
         self.episodes.restore(host["episodes"])
         return notes
@@ -242,23 +135,42 @@ class FusedLoop(Run):
         saved.check_counts(restored.host, host_file, self.env.num_envs, restored.meta["step"])
 
 
-def stored_like(like: FusedState, stored: tensors.Table) -> FusedState:
-    """`like` with the replay capacity and the batch of a checkpoint."""
+def stored_like(like: FusedState, stored: tensors.Table) -> dict[str, Any]:
+    """`like`, by field, with the replay capacity and the batches of a checkpoint. 0.1 knew one phase only."""
     rows = stored.get("replay/rows/reward")
     capacity = rows[0][1] if rows and len(rows[0]) > 1 and rows[0][1] > 0 else like.replay.capacity
     shape = lambda leaf: (leaf.shape[0], capacity, *leaf.shape[2:])
     struct = lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=leaf.sharding)
     replay = like.replay._replace(rows=jax.tree.map(struct, like.replay.rows))
-    return tensors.as_stored(like._replace(replay=replay), stored, "carry", "guard/carry", "guard/batch")
+    tree: dict[str, Any] = like._replace(replay=replay)._asdict()
+    if "guard/frozen" in stored:
+        (name,) = list(like.guard)[-1:]
+        tree |= {"guard": like.guard[name], "carry": like.carry[name]}
+        del tree["draws"]
+        parts = ["carry", "guard/carry", "guard/batch"]
+    else:
+        parts = ["carry", *(f"guard/{name}/{part}" for name in like.guard for part in ("carry", "batch"))]
+    return tensors.as_stored(tree, stored, *parts)
+
+
+def from_stored(tree: dict[str, Any], fresh: FusedState) -> FusedState:
+    """The state of what `stored_like` described."""
+    if isinstance(tree["guard"], guard.GuardState):
+        (name,) = list(fresh.guard)[-1:]
+        tree = tree | {"guard": {name: tree["guard"]}, "carry": {name: tree["carry"]}, "draws": fresh.draws}
+    return FusedState(**tree)
 
 
 def take_batch_size(state: FusedState, fresh: FusedState) -> FusedState:
-    """`state` with the batch of this session: a new carry, and a guard that lets go of a failure it still held."""
+    """`state` with the batches of this session: a new carry, and a guard that lets go of a failure it still held."""
     shapes = lambda tree: [leaf.shape for leaf in jax.tree.leaves(tree)]
-    if shapes((state.carry, state.guard)) == shapes((fresh.carry, fresh.guard)):
-        return state
-    empty = guard.release(state.guard)._replace(carry=fresh.guard.carry, batch=fresh.guard.batch)
-    return state._replace(carry=tensors.fresh_where_other(state.carry, fresh.carry), guard=empty)
+    carries, guards = dict(state.carry), dict(state.guard)
+    for name, own in state.guard.items():
+        if shapes((carries[name], own)) != shapes((fresh.carry[name], fresh.guard[name])):
+            carries[name] = tensors.fresh_where_other(carries[name], fresh.carry[name])
+            empty = fresh.guard[name]
+            guards[name] = guard.release(own)._replace(carry=empty.carry, batch=empty.batch)
+    return state._replace(carry=carries, guard=guards)
 
 
 @dataclasses.dataclass
@@ -272,6 +184,7 @@ class Chunks:
     learner: FusedLearner
     loops: Sequence[FusedLoop]
     stop: Stop | None = None
+    _running: tuple[Round, int] = (Round("none", 0), 0)
 
     @property
     def stopping(self) -> bool:
@@ -284,49 +197,53 @@ class Chunks:
         return self.learner.running or not (self.loops[0].finished or self.stopping)
 
     def fill(self) -> None:
-        """Collects until replay holds enough windows."""
-        first = self.loops[0]
-        need = (
-            self.learner.program.length - 1 - (-max(1, first.config.replay.min_starts) // first.env.num_envs)
-        )
-        if first.counters.iteration >= need:
+        """Collects until replay holds enough windows for a stage that learns."""
+        first, program = self.loops[0], self.learner.program
+        stage = first.schedule.stage
+        need = program.length - 1 - (-max(1, first.config.replay.min_starts) // first.env.num_envs)
+        need -= first.counters.iteration
+        if need <= 0 or not stage.phases or not first.schedule.collects:
             return
-        with first.timed("device", "collect"):
-            collected = self.learner.collect(need - first.counters.iteration)
-        for loop, rows in zip(self.loops, collected):
-            loop.tell(rows, loop.counters.step)
-            loop.passed(rows)
-            counters, phase = loop.counters, self.learner.program.phase
-            counters.account(phase.name).open(counters.step, phase.ratio, phase.rows)
-        raise_first([loop.look(rows) for loop, rows in zip(self.loops, collected)])
+        if stage.steps is not None:
+            need = min(need, -(-stage.steps // first.env.num_envs))
+        self._start(Round(stage.collect, 1), need)
+        self._finish()
 
     def iterate(self) -> None:
         """One chunk: as many rounds as fit between two log rows, one at least."""
-        first = self.loops[0]
-        steps, updates = self.learner.rounds
-        rounds = max(1, int(first.config.run.log_every) // (steps * first.env.num_envs))
         if not self.learner.running:
-            self._start(rounds)
+            self.fill()
+            self._start(*self._plan())
+        previous = self.loops[0].counters.step
+        self._finish(lambda: any(loop.needs_state(previous) for loop in self.loops))
+
+    def _plan(self) -> tuple[Round, int]:
+        first = self.loops[0]
+        return rounds.plan(first.schedule, first.env.num_envs, int(first.config.run.log_every))
+
+    def _start(self, what: Round, times: int) -> None:
+        now = time.perf_counter()
+        with self.loops[0].timed("device", f"{what} {times}"):
+            started = self.learner.start(what, times)
+        self._running = (what, times)
+        self.loops[0].watch.dispatched(started, now, now)
+
+    def _finish(self, needs_state: Callable[[], bool] = lambda: True) -> None:
+        """Takes what was played; starts the next chunk at once where nothing needs the state before it."""
+        first, (what, times) = self.loops[0], self._running
         with first.phases("device"):
             chunks = self.learner.finish()
-        previous = first.counters.step
-        for loop, chunk in zip(self.loops, chunks):
-            loop.passed(chunk.rows, rounds * updates)
-            names = {key: key if "/" in key else f"train/{key}" for key in chunk.metrics}
-            loop.metrics.add({names[key]: value for key, value in chunk.metrics.items()})
-        caught = any(chunk.caught for chunk in chunks)
-        broken = [loop.look(chunk.rows) for loop, chunk in zip(self.loops, chunks)]
-        if not (
-            caught or any(broken) or self.stopping or any(loop.needs_state(previous) for loop in self.loops)
-        ):
-            self._start(rounds)
+        begun = first.counters.step
+        for loop, played in zip(self.loops, chunks):
+            loop.passed(played, what, times)
+        broken = [loop.look(played.rows) for loop, played in zip(self.loops, chunks)]
+        fresh = [loop.next_stage() for loop in self.loops]
+        if any(fresh):
+            self.learner.reset_acting()
+        wait = needs_state() or self.stopping or any(broken) or any(played.caught for played in chunks)
+        if not wait and not first.finished:
+            self._start(*self._plan())
         with first.phases("rows"):
-            for loop, chunk in zip(self.loops, chunks):
-                loop.tell(chunk.rows, previous)
+            for loop, played in zip(self.loops, chunks):
+                loop.tell(played.rows, begun)
         raise_first(broken)
-
-    def _start(self, rounds: int) -> None:
-        now = time.perf_counter()
-        with self.loops[0].timed("device", "update"):
-            started = self.learner.start(rounds)
-        self.loops[0].watch.dispatched(started, now, now)

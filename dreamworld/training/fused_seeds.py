@@ -18,13 +18,15 @@ from dreamworld.parallel import MeshLayout
 from dreamworld.replay.device import DeviceReplay
 from dreamworld.training import guard
 from dreamworld.training.fused import FusedState, Played, StepRows
-from dreamworld.training.fused_loop import Chunks, FusedLearner, FusedLoop, keys_of
+from dreamworld.training.fused_learner import FusedLearner, keys_of
+from dreamworld.training.fused_loop import Chunks, FusedLoop
+from dreamworld.training.rounds import Round
 from dreamworld.training.seeds import Lockstep, release_seed
 from dreamworld.training.stops import Stop
 from dreamworld.types import Spaces, TrainState
 
 # What has a leading seed axis. Counts are the same for all seeds: with one of their own, writing a row would scatter.
-SEEDED = FusedState(True, True, True, True, True, True, DeviceReplay(True, False), False)  # type: ignore[arg-type]
+SEEDED = FusedState(True, True, True, True, True, True, DeviceReplay(True, False), False, False)  # type: ignore[arg-type]
 AXES = jax.tree.map(lambda seeded: 0 if seeded else None, SEEDED)
 
 
@@ -63,20 +65,13 @@ class FusedSeeds(FusedLearner):
             specs = {"in_specs": _specs(axes), "out_specs": _specs(out_axes)}
             return jax.shard_map(vmapped, mesh=mesh, check_vma=False, **specs)
 
-        def looped(function: Callable[..., Any]) -> Any:
-            def run(state: FusedState, roots: Any, count: int) -> Any:
-                once = lambda state, root: function(state, root, count)
-                return lift(once, (AXES, 0), (AXES, 0))(state, roots)
+        def train(state: FusedState, roots: Any, what: Round, rounds: int) -> Any:
+            once = lambda state, root: program.train(state, root, what, rounds)
+            return lift(once, (AXES, 0), (AXES, 0))(state, roots)
 
-            return jax.jit(run, static_argnums=2, donate_argnums=0)
-
-        return jax.jit(lift(program.init, (0, 0), AXES)), looped(program.collect), looped(program.train)
-
-    def collect(self, steps: int) -> list[StepRows]:
-        """Vector steps without learning; rows [steps, N] on the host, of each seed."""
-        self._state, rows = self._collect(self.snapshot(), self._root, steps)
-        rows = jax.device_get(rows)
-        return [StepRows(*(part[index] for part in rows)) for index in range(len(self._configs))]
+        init = jax.jit(lift(program.init, (0, 0), AXES))
+        reset = jax.jit(lift(program.reset_acting, (AXES,), AXES), donate_argnums=0)
+        return init, jax.jit(train, static_argnums=(2, 3), donate_argnums=0), reset
 
     def finish(self) -> list[Played]:
         """Waits for what was started; rows and flags on the host, metrics on the device, of each seed."""
@@ -181,19 +176,20 @@ class FusedSeedView:
 
     @property
     def caught(self) -> guard.GuardState | None:
-        """A copy of this seed's guard, where it caught something; None where not."""
-        whole = self._learner.snapshot().guard
-        return self._learner.part(self._index, whole, True) if np.asarray(whole.caught)[self._index] else None
+        """A copy of this seed's part of the first guard that caught something of it; None where none did."""
+        name = self.caught_phase
+        return self._learner.part(self._index, self._learner.snapshot().guard[name], True) if name else None
 
     @property
     def caught_phase(self) -> str:
-        """The only phase."""
-        return self.program.phase.name
+        """The phase of `caught`; empty for none."""
+        return guard.first_caught(self._learner.snapshot().guard, self._index)
 
     def release(self) -> None:
         """Lets go of what was caught of this seed."""
         state = self._learner.snapshot()
-        self._learner.load(state._replace(guard=release_seed(state.guard, self._index)))
+        guards = {name: release_seed(own, self._index) for name, own in state.guard.items()}
+        self._learner.load(state._replace(guard=guards))
 
 
 class FusedLockstep(Lockstep):
@@ -211,7 +207,6 @@ class FusedLockstep(Lockstep):
         for loop in self.loops:
             loop.stop = stop
         self._each(lambda loop: loop.begin())
-        self.chunks.fill()
         while self.chunks.go_on:
             previous = self.loops[0].counters.step
             self.chunks.iterate()

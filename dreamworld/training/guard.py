@@ -8,7 +8,7 @@ no more bad updates are allowed, so that the host finds the last finite state at
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -102,6 +102,14 @@ def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
         return new_guard, _select(applied, new_state, state), _select(applied, new_carry, carry), output
 
     return step
+
+
+def first_caught(guards: Mapping[str, GuardState | None], seed: int | None = None) -> str:
+    """The phase whose guard caught something, one that froze before others; of one seed. Empty for none."""
+    own = lambda flag: bool(np.asarray(flag).any() if seed is None else np.asarray(flag)[seed])
+    found = [name for name, each in guards.items() if each is not None and own(each.caught)]
+    frozen = [name for name in found if (each := guards[name]) is not None and own(each.frozen)]
+    return [*frozen, *found, ""][0]
 
 
 def release(guard: GuardState) -> GuardState:

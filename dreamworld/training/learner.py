@@ -235,9 +235,7 @@ class Learner:
     @property
     def caught_phase(self) -> str:
         """The phase of `caught`; empty for none."""
-        guards = {name: own.guard for name, own in self._learning.items() if own.guard is not None}
-        found = [name for name, each in guards.items() if np.asarray(each.caught).any()]
-        return next((name for name in found if np.asarray(guards[name].frozen).any()), (found or [""])[0])
+        return guard.first_caught({name: own.guard for name, own in self._learning.items()})
 
     def release(self) -> None:
         """Lets go of what was caught, and goes on."""

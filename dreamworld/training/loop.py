@@ -143,9 +143,7 @@ class Loop(Run):
             self.pipeline.write_back(rows, output.writeback)
             if output.priorities is not None and self.config.replay.prioritized:
                 self.pipeline.update_priorities(rows, output.priorities)
-        self.metrics.add(
-            {key if "/" in key else f"train/{key}": value for key, value in output.metrics.items()}
-        )
+        self.add_metrics(phase.name, output.metrics)
         self.counters.did(phase.name)
 
     def next_stage(self) -> None:

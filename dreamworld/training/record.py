@@ -65,6 +65,16 @@ class Record:
         """Steps of the environment so far, action repeat included."""
         return self.counters.step * self.config.frames_per_step
 
+    def named(self, phase: str, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Metrics of a phase by the names that they have in the log: where there are several, those of each apart."""
+        several = len(self.learner.agent.phases) > 1
+        name = lambda key: key if "/" in key else f"train/{key}"
+        return {f"{phase}/{key}" if several else name(key): value for key, value in metrics.items()}
+
+    def add_metrics(self, phase: str, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of an update, or means over some, into the averages of the next log row."""
+        self.metrics.add(self.named(phase, metrics))
+
     def write_row(self) -> None:
         """Averages since the last log row; waits for the device."""
         counters = self.counters

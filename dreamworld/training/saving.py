@@ -78,7 +78,7 @@ def restore(loop: Loop, step: int | None) -> list[str]:
         loop.counters.wait_again()
     if not resized:
         loop.pipeline.restore_pending(_pending_of(loop, host["pending"]))
-    return notes + problems + _restore_env(loop, host)
+    return notes + problems + restore_env(loop, host)
 
 
 def check(loop: Loop, restored: Restored) -> None:
@@ -93,7 +93,7 @@ def check(loop: Loop, restored: Restored) -> None:
         loop.replay.check(replay_folder(loop), meta.get("replay"), folder / COMMIT)
 
 
-def _restore_env(loop: Loop, host: dict[str, Any]) -> list[str]:
+def restore_env(loop: Loop, host: dict[str, Any]) -> list[str]:
     """Environments go on where they were; new episodes begin where their state was not saved or is none."""
     notes = []
     if host["env"]:

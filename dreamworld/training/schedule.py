@@ -49,9 +49,9 @@ class Schedule:
 
     def _owed(self, phase: Phase, ready: Callable[[], bool]) -> int:
         counters, account = self.counters, self.counters.account(phase.name)
-        left = self._left(phase)
+        left = self.left(phase)
         if self.stage.collect == "none":
-            return int(left > 0 and phase is self._first_with_any())
+            return int(left > 0 and phase is self.current())
         if self.offline:
             return int(min(self._share(phase), left))
         if phase.ratio == 0 or left <= 0:
@@ -70,7 +70,7 @@ class Schedule:
         pace = _pace(phase) / fastest
         return math.floor((time + 1) * pace + 1e-9) - math.floor(time * pace + 1e-9)
 
-    def _left(self, phase: Phase) -> float:
+    def left(self, phase: Phase) -> float:
         """Updates that the phase may still do."""
         most = phase.at_most
         if phase.window and phase.window.order == "sweep":
@@ -84,8 +84,8 @@ class Schedule:
             self._lengths[key] = self.sweep(phase)
         return self._lengths[key]
 
-    def _first_with_any(self) -> Phase | None:
-        return next((phase for phase in self.stage.phases if self._left(phase) > 0), None)
+    def current(self) -> Phase | None:
+        return next((phase for phase in self.stage.phases if self.left(phase) > 0), None)
 
     def advance(self) -> bool:
         """Goes on to the next stage where this one is over; whether it did."""
@@ -97,7 +97,7 @@ class Schedule:
         elif stage.collect != "none":
             over = stage.steps is not None and counters.step - counters.stage_step >= stage.steps
         else:
-            over = self._first_with_any() is None
+            over = self.current() is None
         if over:
             for phase in stage.phases:
                 counters.account(phase.name).first_update = -1  # nothing is owed once a stage is over

@@ -123,10 +123,8 @@ class SeedView:
     @property
     def caught_phase(self) -> str:
         """The phase of `caught`, one that froze before others; empty for none."""
-        guards = {own.phase.name: own.guard for own in self._learner.learnings if own.guard is not None}
-        found = [name for name, each in guards.items() if np.asarray(each.caught)[self._index]]
-        frozen = [name for name in found if np.asarray(guards[name].frozen)[self._index]]
-        return [*frozen, *found, ""][0]
+        guards = {own.phase.name: own.guard for own in self._learner.learnings}
+        return guard.first_caught(guards, self._index)
 
     def release(self) -> None:
         """Lets go of what was caught of this seed."""
@@ -196,7 +194,7 @@ class _Sums:
             target.fetch = self._fetch
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """Adds those of one update."""
+        """Adds those of one update, by the names under which they are logged."""
         if tuple(metrics) != self._names:
             self._fetch()
             self._names = tuple(metrics)
@@ -207,9 +205,8 @@ class _Sums:
         if self._count == 0:
             return
         columns = np.asarray(self._sums, np.float64).T
-        names = [name if "/" in name else f"train/{name}" for name in self._names]
         for target, column in zip(self._targets, columns):
-            target.add_sums(dict(zip(names, column.tolist())), self._count)
+            target.add_sums(dict(zip(self._names, column.tolist())), self._count)
         self._sums, self._count = None, 0
 
 
@@ -310,7 +307,7 @@ class Lockstep:
             batch = parallel.join(batches, self.learner.layout) if batches else None
             output = self.learner.update(batch, phase.name)
             self.loops[0].watch.dispatched(output.metrics["loss/total"], asked, got)
-            self._sums.add(output.metrics)
+            self._sums.add(self.loops[0].named(phase.name, output.metrics))
         for index, (loop, item) in enumerate(zip(self.loops, drawn)):
             writeback = {key: Part(value, index) for key, value in output.writeback.items()}
             priorities: Any = None if output.priorities is None else Part(output.priorities, index)

@@ -18,6 +18,7 @@ from dreamworld.logging.progress import Progress  # noqa: E402
 from dreamworld.logging.rundir import RunDir  # noqa: E402
 from dreamworld.scripts import session_fused, session_seeds  # noqa: E402
 from dreamworld.training.group import Meeting  # noqa: E402
+from dreamworld.training.rounds import Round  # noqa: E402
 from dreamworld.training.stops import Stop  # noqa: E402
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--run.mode", "fused", "--eval.every", "0"]
@@ -31,6 +32,9 @@ WORDS += [
     "--logger.tensorboard",
     "False",
 ]
+
+
+ROUND = Round("policy", 1, (("update", 2),))
 
 
 @contextlib.contextmanager
@@ -78,7 +82,6 @@ def main(folder):
     report = {}
     chunks = 3
     with open_seeds(folder / "four", "0:4", 4) as group:
-        group.chunks.fill()
         for _ in range(chunks):
             group.chunks.iterate()
         if group.chunks.learner.running:
@@ -87,14 +90,14 @@ def main(folder):
         leaves = jax.tree.leaves(learner.snapshot().replay.rows)
         report["devices"] = [len(leaf.sharding.device_set) for leaf in leaves]
         report["shards"] = [leaf.addressable_shards[0].data.shape[0] for leaf in leaves]
-        text = learner._train.lower(learner.snapshot(), learner._root, 1).compile().as_text()
+        text = learner._train.lower(learner.snapshot(), learner._root, ROUND, 1).compile().as_text()
         report["collectives"] = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute)", text)
         states = [jax.device_get(loop.learner.snapshot()) for loop in group.loops]
         group.run(Stop(30))
     with open_alone(folder / "alone", 2) as loop:
         loop.chunks.fill()
         while loop.counters.iteration < states[2].iteration:
-            loop.learner.start(4)
+            loop.learner.start(ROUND, 4)
             loop.learner.finish()
             loop.counters.iteration += 4
         report["2"] = compare(states[2], jax.device_get(loop.learner.snapshot()))

@@ -18,6 +18,8 @@ class StagedConfig(AgentConfig):
     name: str = "staged"
     rate: float = 1.0
     """What an update adds."""
+    plain: bool = False
+    """Whether all phases draw their windows anywhere, as the fused mode needs it."""
 
 
 SPEC = AgentSpec(StagedConfig(), StagedConfig(), "staged:make", "none", "any", "any", "actor")
@@ -37,12 +39,12 @@ def make(config, obs_space, act_space):
         act=act_of(act_space),
         stages=(
             Stage("random", (), collect="random", steps=40),
-            Stage("encode", (phase("encode", 0, Window(2, 4, order="sweep"), config),), collect="none"),
+            Stage("encode", (encode(config),), collect="none"),
             Stage(
                 "train",
                 (
                     phase("short", 1, Window(4, 4), config),
-                    phase("whole", 2, Window(2, 6, align="episode"), config),
+                    phase("whole", 2, Window(2, 6, align="row" if config.agent.plain else "episode"), config),
                 ),
                 steps=40,
             ),
@@ -51,6 +53,12 @@ def make(config, obs_space, act_space):
         simulator=None,
         assignment={},
     )
+
+
+def encode(config):
+    if config.agent.plain:
+        return phase("encode", 0, Window(2, 4), config, at_most=5)
+    return phase("encode", 0, Window(2, 4, order="sweep"), config)
 
 
 def act_of(act_space):

@@ -18,8 +18,9 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.replay import device
 from dreamworld.scripts import session_fused
-from dreamworld.training import fused
+from dreamworld.training import fused, rounds
 from dreamworld.training.fused_loop import FusedLoop
+from dreamworld.training.rounds import Round
 from dreamworld.training.run import NumericalStop
 from dreamworld.training.stops import Stop
 
@@ -155,16 +156,19 @@ def test_replay_holds_the_rows_that_the_environment_gave_for_the_actions_stored(
 def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp_path):
     with open_fused(tmp_path / "run") as loop:
         loop.begin()
+        loop.chunks.fill()
         before = jax.device_get(loop.learner.snapshot())
-        agent = loop.learner.agent
-        steps, updates = loop.learner.rounds
-        assert (steps, updates) == (1, 2)
-        loop.learner.start(1)
+        agent, updates = loop.learner.agent, 2
+        what = Round("policy", 1, ((agent.phase.name, updates),))
+        assert rounds.plan(loop.schedule, 2, 2) == (what, 1)
+        loop.learner.start(what, 1)
         loop.learner.finish()
         after = jax.device_get(loop.learner.snapshot())
     root = jax.random.PRNGKey(0)
     key = jax.random.fold_in(jax.random.fold_in(root, fused.SAMPLE_STREAM), before.iteration + 1)
-    replay, train_state, carry = jax.tree.map(jnp.asarray, (after.replay, before.train, before.carry))
+    replay, train_state, carry = jax.tree.map(
+        jnp.asarray, (after.replay, before.train, before.carry[agent.phase.name])
+    )
     # Only latents changed since the first draw: put those of the rows before back.
     latents = {name: value for name, value in before.replay.rows.items() if name.startswith("latent/")}
     at = int(before.replay.count) % before.replay.capacity
@@ -174,7 +178,7 @@ def test_a_round_of_updates_equals_the_agents_own_update_on_the_same_windows(tmp
     replay = replay._replace(rows={**replay.rows, **latents})
     update = jax.jit(agent.phase.update)
     for one in jax.random.split(key, updates):
-        batch, place = loop.learner.program.sample(replay, one)
+        batch, place = loop.learner.program.sample(agent.phase, replay, one)
         train_state, carry, output = update(train_state, carry, batch)
         replay = device.write_back(replay, place, output.writeback)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -191,12 +195,12 @@ def make_phase(ratio):
     [(32, 2, (1, 2)), (8, 2, (2, 1)), (16, 2, (1, 1)), (1024, 16, (1, 512)), (0, 2, (1, 0))],
 )
 def test_the_schedule_is_train_ratio_in_whole_numbers(ratio, num_envs, want):
-    assert fused.schedule(make_phase(ratio), num_envs) == want
+    assert rounds.pace(make_phase(ratio), num_envs) == want
 
 
 def test_a_train_ratio_that_is_no_whole_number_is_refused_with_one_that_is():
     with pytest.raises(UserError, match="32 would do"):
-        fused.schedule(make_phase(36), 2)
+        rounds.pace(make_phase(36), 2)
 
 
 def test_without_a_train_ratio_it_collects_only_and_another_ratio_and_batch_count_from_there(tmp_path):
@@ -210,5 +214,5 @@ def test_without_a_train_ratio_it_collects_only_and_another_ratio_and_batch_coun
         begun = loop.counters.step
         loop.run(StopAt(loop, begun + 64))
         assert loop.counters.updates * 128 == (loop.counters.step - begun) * 32 > 0
-        assert loop.learner.snapshot().guard.batch.reward.shape == (8, 17)
+        assert loop.learner.snapshot().guard["update"].batch.reward.shape == (8, 17)
     assert np.isfinite(read_jsonl(logdir / "metrics.jsonl")[-1]["loss/total"])

@@ -215,6 +215,6 @@ class Clumsy:
 
 def test_a_state_that_environments_can_not_take_begins_new_episodes(loop, monkeypatch):
     monkeypatch.setattr(loop, "env", Clumsy())
-    (line,) = loop._restore_env({"env": {"leaf/0": np.zeros(3)}, "act": []})
+    (line,) = saving.restore_env(loop, {"env": {"leaf/0": np.zeros(3)}, "act": []})
     assert "new episodes begin" in line and "KeyError" in line and line.isprintable()
     assert loop.timestep is None

@@ -59,7 +59,7 @@ def test_every_stage_does_its_part(tmp_path):
     short, whole = 1 + 38 * 4 // 16, 1 + 38 * 4 // 12
     assert trained == short * 16 and tail == whole * 12 + 3
     assert step == 40 + 5 + 40 + 3
-    assert sum(row.get("train/encode_rows", 0) > 0 for row in rows) >= 1
+    assert sum(row.get("encode/encode_rows", 0) > 0 for row in rows) >= 1
 
 
 def test_a_run_that_is_stopped_in_a_stage_goes_on_in_it(tmp_path):
@@ -86,12 +86,36 @@ def test_seeds_in_one_program_go_through_the_stages_together(tmp_path):
     assert one[:2] == two[:2]
 
 
-def test_the_fused_mode_says_that_it_does_not_take_it(tmp_path):
-    with pytest.raises(
-        UserError,
-        match=r"stages random, encode, train, tail with the phases encode, short, whole, tail: use --run",
-    ):
+FUSED = ["--run.mode", "fused", "--agent.plain", "True", "--env.num", "1"]
+
+
+def test_the_fused_mode_goes_through_every_stage_stops_in_any_and_goes_on_to_the_same_end(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert dreamworld.train(config_for(whole, *FUSED)) == 0
+    # One environment: 5 updates of 8 rows; then an update of 16 rows each 4 steps and one of 12 each 3; then 3 of none.
+    (encoded, short, rest), step, rows = counted(whole)
+    assert (encoded, short, rest) == (5 * 8, 48 // 4 * 16, 48 // 3 * 12 + 3)
+    assert step == 40 + 5 + 48 + 3  # a stage of 40 steps ends with the round of 12 in which they are done
+    assert {name for row in rows for name in row if name.endswith("_rows")} == {
+        f"{phase}/{phase}_rows" for phase in ("encode", "short", "whole", "tail")
+    }
+    for steps in (20, 42, 60, 1000):
+        config = config_for(parts, *FUSED)
+        run = dataclasses.replace(config.run, steps=steps)
+        assert dreamworld.train(dataclasses.replace(config, run=run)) == 0
+    assert counted(parts)[:2] == ([encoded, short, rest], step)
+    words = [*FUSED, "--seeds", "0:2"]
+    assert dreamworld.train(config_for(tmp_path / "seeds", *words)) == 0
+    for seed in (0, 1):
+        assert counted(tmp_path / "seeds" / f"seed{seed}")[:2] == ([encoded, short, rest], step)
+
+
+def test_the_fused_mode_says_which_phase_it_can_not_serve(tmp_path):
+    with pytest.raises(UserError, match=r"phase 'encode' sweeps over replay, which --run.mode host can do"):
         dreamworld.train(config_for(tmp_path / "run", "--run.mode", "fused"))
+    with pytest.raises(UserError, match=r"ratio 4 of phase 'short' is 1.75 updates per step of 7 environments"):
+        words = ["--run.mode", "fused", "--agent.plain", "True", "--env.num", "7"]
+        dreamworld.train(config_for(tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
 
 
