@@ -193,7 +193,7 @@ def random_actions(spaces: Spaces, key: Key, count: int) -> dict[str, Array]:
     for name, own in zip(sorted(spaces), jax.random.split(key, len(spaces))):
         space = spaces[name]
         shape, dtype = (count, *space.shape), jnp.dtype(space.dtype)
-        if space.discrete:
+        if space.classes is not None:
             actions[name] = jax.random.randint(own, shape, 0, space.classes, jnp.int32).astype(dtype)
         else:
             low, high = (
