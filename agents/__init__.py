@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamworld import words
 from dreamworld.errors import UserError
+from dreamworld.limits import show
 from dreamworld.options import AgentConfig
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def find(name: str, *, trusted: bool = True) -> AgentSpec:
     if name not in known:
         best = words.nearest(name, known)
         raise UserError(
-            f"no agent {name!r}; did you mean {best}? There are: {', '.join(known)} (or module:SPEC)"
+            f"no agent {show(name)}; did you mean {best}? There are: {', '.join(known)} (or module:SPEC)"
         )
     if name in built_in():
         return _load(built_in()[name])
@@ -104,17 +105,19 @@ def find(name: str, *, trusted: bool = True) -> AgentSpec:
 def _load(path: str) -> AgentSpec:
     """The spec that `module:SPEC` names."""
     from dreamworld.envs.modules import import_user_module
+    from dreamworld.envs.spelling import require_module
 
     module, _, attribute = path.partition(":")
     if not module or not attribute.isidentifier():
         raise UserError(f"agent {path!r}: write module:SPEC, such as my_agent:SPEC")
+    require_module(module, attribute, f"agent {path!r}")
     found = import_user_module(module, f"agent {path!r}")
     if not hasattr(found, attribute):
         raise UserError(f"agent {path!r}: {module} has no {attribute!r}; write module:SPEC")
     spec = getattr(found, attribute)
     if not isinstance(spec, AgentSpec):
         raise UserError(
-            f"agent {path!r} is a {type(spec).__name__}, no AgentSpec (dreamworld.agents.AgentSpec)"
+            f"agent {path!r} is {words.type_of(spec)}, no AgentSpec (dreamworld.agents.AgentSpec)"
         )
     return spec
 

@@ -84,7 +84,7 @@ class Player:
         """
         if not isinstance(state, PlayerState):
             raise UserError(
-                f"act: the state is a {type(state).__name__}; give what `initial` or the last `act` returned"
+                f"act: the state is {words.type_of(state)}; give what `initial` or the last `act` returned"
             )
         rows, batched = read_observation(obs, self._used, self.obs_space, state)
         carry, action = self._act(

@@ -7,6 +7,7 @@ from typing import Any
 
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.factory import wrap
+from dreamworld.envs.pictures import Reading
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.player import Player, PlayerState
@@ -34,7 +35,7 @@ class Policy:
         if not (hasattr(env, "observation_space") and hasattr(env, "action_space")):
             raise UserError(f"policy: got {type(env).__name__!r}; expected a gymnasium environment")
         config = player.env_config
-        codec = make_obs_codec(env.observation_space)
+        codec = make_obs_codec(env.observation_space, Reading.of(config))
         self._encode, self._action_codec = codec.encode, make_act_codec(env.action_space)
         self._shown = _Shown(codec.spaces)
         self._view = wrap(

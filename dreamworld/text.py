@@ -7,9 +7,11 @@ characters. The two joiners, which words in Persian or Hindi need, are letters.
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from typing import Any
 
+from dreamworld import words
 from dreamworld.errors import UserError
 
 CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories
@@ -57,6 +59,14 @@ def check(name: str, value: Any) -> None:
             f"{printable(name)}: got '{shown}', which holds the control character {_escaped(bad)}; "
             "expects text without newlines, escapes and invisible characters"
         )
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raises UserError where `value` is no path, or an empty one, as of a shell variable that is not set."""
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{printable(name)}: got {words.type_of(value)}; expects the path of a folder")
+    if not str(value).strip():
+        raise UserError(f"{printable(name)}: is empty; expects the path of a folder (. is the current one)")
 
 
 def cell(value: Any) -> Any:

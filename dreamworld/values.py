@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.limits import shorten
 
@@ -169,7 +170,7 @@ def value_text(value: Any) -> str:
     if hasattr(value, "tolist"):  # numpy's own
         return value_text(value.tolist())
     raise UserError(
-        f"a {type(value).__name__} can't be kept in a config: numbers, text, bools, None, lists and mappings can"
+        f"{words.type_of(value)} can't be kept in a config: numbers, text, bools, None, lists and mappings can"
     )
 
 

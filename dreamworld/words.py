@@ -15,6 +15,12 @@ def count(number: float, noun: str, plural: str = "") -> str:
     return f"{shown} {noun if number == 1 else plural or noun + 's'}"
 
 
+def type_of(value: object) -> str:
+    """The type of a value with its article: `a list`, `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def size(number: float) -> str:
     """Bytes in decimal units, three digits of them: `0 B`, `512 B`, `12.3 kB`, `61.4 GB`."""
     for unit in UNITS[:-1]:

@@ -1,4 +1,4 @@
-"""Refuses values that are not finite: one NaN in a row would stay in replay and in the agent's latents."""
+"""Refuses values that nothing can be learned from: one NaN in a row would stay in replay and in the agent's latents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.envs.scalars import Misfit
+from dreamworld.types import Space
 
 REWARD_MAX = float(np.finfo(np.float32).max)
 
@@ -26,6 +27,18 @@ def check_reward(reward: Any) -> None:
     """NotFinite for a reward that is no finite number in float32."""
     if not abs(reward) <= REWARD_MAX:  # "not <=", as comparisons with a NaN are false
         raise NotFinite(f"reward is {reward}")
+
+
+def check_class(key: str, value: np.ndarray, space: Space) -> None:
+    """Misfit if the observation `key` is of classes, and a value is none of them: it has no one-hot code."""
+    if space.classes is None or not value.size:
+        return
+    low, high = value.min(), value.max()
+    if low < 0 or high >= space.classes:
+        raise Misfit(
+            f"observation {key!r} holds the class {low if low < 0 else high}, counted from 0; "
+            f"its space has {words.count(space.classes, 'class', 'classes')}"
+        )
 
 
 def as_finite(key: str, value: Any, dtype: str) -> np.ndarray:

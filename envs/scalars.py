@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.notices import say_once
 from dreamworld.errors import UserError
 
@@ -21,11 +23,19 @@ class Misfit(UserError):
 def number(what: str, value: Any) -> float:
     """One number: of Python, numpy, JAX or torch, also in an array or list of size 1. Misfit for anything else."""
     if type(value) is float or isinstance(value, int | np.floating):
-        return float(value)
+        return _as_float(value)
     found = _single(value)
     if found is None:
         raise Misfit(f"{what} is {describe_value(value)}, not one number")
     return found
+
+
+def _as_float(value: Any) -> float:
+    """A whole number that is larger than any float is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def flag(what: str, value: Any) -> bool:
@@ -33,7 +43,7 @@ def flag(what: str, value: Any) -> bool:
     if isinstance(value, bool | np.bool_ | None):
         return bool(value)
     found = _single(value)
-    if found is None:
+    if found is None or math.isnan(found):
         raise Misfit(f"{what} is {describe_value(value)}, not True or False")
     return found != 0
 
@@ -85,8 +95,8 @@ def kind_of(value: Any) -> str:
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {tuple(shape)}"
     if isinstance(value, list | tuple | Mapping):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+        return f"{words.type_of(value)} of {len(value)}"
+    return words.type_of(value)
 
 
 def describe_value(value: Any) -> str:

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from dreamworld import words
 from dreamworld.envs.families import find_family
 from dreamworld.errors import UserError
 from dreamworld.runenv import CUSTOM
@@ -75,7 +76,7 @@ def check_factory(value: Any, name: str) -> None:
         call = getattr(type(made), "__call__", None)  # noqa: B004  looked up, not asked for
         allowed = isinstance(call, types.FunctionType) and not _of_python_itself(type(made).__module__)
     if not allowed:
-        kind = f"the class {made.__qualname__}" if isinstance(made, type) else f"a {type(made).__name__}"
+        kind = f"the class {made.__qualname__}" if isinstance(made, type) else words.type_of(made)
         raise UserError(
             f"environment {name!r} is {kind} that makes no environment, and is not called; give a class with step "
             "and reset, or a Python function that makes one"

@@ -232,6 +232,8 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
         return _decoder(key, _classes(tuple(space.shape), 2, 0, space.dtype), out)
     if isinstance(space, spaces.MultiDiscrete):
         return _class_decoder(key, space.nvec, space.start, space.dtype, out)
+    if isinstance(space, spaces.Box) and space.dtype == bool:
+        return _decoder(key, _classes(tuple(space.shape), 2, 0, space.dtype), out)
     if isinstance(space, spaces.Box):
         return _box_decoder(key, space, out)
     raise _unsupported("action", space, prefix)

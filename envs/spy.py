@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.base import Env
 from dreamworld.envs.findings import Findings
 from dreamworld.envs.wrappers import Wrapper
@@ -85,7 +86,7 @@ class Spy:
     def _look_at_flags(self, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, (bool, np.bool_)):
-                self.notes.add(f"{name} is a {type(flag).__name__}, not a bool")
+                self.notes.add(f"{name} is {words.type_of(flag)}, not a bool")
         if np.ndim(reward) or not np.issubdtype(np.asarray(reward).dtype, np.number):
             self.problems.add(f"reward is {_kind(reward)}, not a number")
         if terminated and isinstance(info, dict) and info.get("TimeLimit.truncated"):
@@ -232,4 +233,4 @@ def _arrays(value: Any) -> list[Any]:
 
 def _kind(value: Any) -> str:
     size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
-    return f"a {type(value).__name__}{size}"
+    return f"{words.type_of(value)}{size}"

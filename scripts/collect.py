@@ -136,6 +136,7 @@ def _open_runs(policies: Sequence[str], trusted: bool) -> dict[str, Stored]:
     for name in policies:
         text.check("--policy", name)
         if known.is_run(name):
+            known.check_name(name)
             folders.require_run(name)
             found[name] = stored.open_run(name, trusted=trusted)
     return found

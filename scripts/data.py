@@ -160,6 +160,7 @@ def split(argv: Sequence[str], command: str, wanted: str) -> tuple[list[str], li
             f"data {command}: got {found} before the options; expected dreamworld data {command} {wanted}"
         )
     for name, value in zip(names, argv):
+        text.check_path(f"data {command}: {name}", value)
         text.check(name, value)
     return list(argv[:first]), list(argv[first:])
 

@@ -30,6 +30,8 @@ def split(argv: Sequence[str], command: str) -> tuple[str, list[str]]:
             f"give one folder: dreamworld {command} DIR"
         )
     folder = argv[0] if first else ""
+    if first:
+        text.check_path(f"{command} DIR", folder)
     text.check("DIR", folder)
     return folder, list(argv[first:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
+from dreamworld.envs.spelling import require_module
 from dreamworld.errors import UserError
 from dreamworld.spaces import describe_space, describe_spaces
 from dreamworld.types import Mode, Space, Spaces, TimeStep
@@ -25,6 +27,12 @@ RANDOM = "random"
 def is_run(name: str) -> bool:
     """Whether a policy is named by a folder."""
     return name != RANDOM and (os.path.isdir(os.path.expanduser(name)) or ":" not in name)
+
+
+def check_name(name: str) -> None:
+    """UserError for what is neither a folder nor looks like the path of one: it was meant for `random`."""
+    if not os.path.exists(os.path.expanduser(name)) and difflib.get_close_matches(name.lower(), [RANDOM]):
+        raise UserError(f"policy {name!r}: there is no such folder; did you mean {RANDOM}?")
 
 
 def random_policy(act_space: Spaces, num_envs: int, seed: int) -> Act:
@@ -56,8 +64,9 @@ def load_function(name: str) -> Callable[..., Any]:
     """The function `fn` of `module:fn`; UserError that says what is there instead."""
     module_name, _, attribute = name.partition(":")
     label = f"policy {name!r}"
-    if not attribute or not module_name.replace(".", "").isidentifier():
+    if not attribute.isidentifier() or not module_name:
         raise UserError(f"{label}: expected random, the folder of a run, or module:function")
+    require_module(module_name, attribute, label)
     module = import_user_module(module_name, label)
     function = getattr(module, attribute, None)
     if not callable(function):

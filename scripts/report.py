@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
     first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
     sources = list(argv[:first])
     flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
+    for source in sources:
+        text.check_path("report DIR", source)
     text.check("DIR", sources)
     if not sources:
         raise UserError("report: which runs? Give directories: dreamworld report DIR…")

@@ -108,6 +108,8 @@ def name_run(config: Config) -> Config:
     if not config.data:
         return config
     folders = [str(Path(folder).expanduser().absolute()) for folder in split_list(config.data)]
+    if not folders:  # a comma alone; without folders it would be a training in the environment
+        open_all(config.data, (), config.agent.name)
     config = presets.replace(config, {"data": ",".join(folders)})
     if config.eval.every or config.task.startswith("data_"):
         return config

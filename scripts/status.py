@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld status DIR", description=DESCRIPTION)
     if first != 1:
         raise UserError("status: give one directory: dreamworld status DIR")
+    text.check_path("status DIR", argv[0])
     text.check("DIR", argv[0])
     root = Path(argv[0]).expanduser()
     if flags.json:

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
-from dreamworld import presets, trust
+from dreamworld import presets, trust, words
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.envs.adapters.custom import load_object
@@ -192,7 +192,7 @@ def _source_of_run(config: Config) -> Any:
 def _refuse_single(config: Config, env: Any) -> None:
     if not is_single(env):
         return
-    what = f"a {type(env).__name__} is one environment"
+    what = f"{words.type_of(env)} is one environment"
     if config.seeds:
         raise UserError(f"{what}, and --seeds {config.seeds} needs one per seed: pass its class or a factory")
     if config.eval.every:

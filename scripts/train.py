@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
@@ -91,7 +92,7 @@ def _train(config: Config, env: Any) -> int:
 
     if not isinstance(config, Config):
         raise UserError(
-            f"train: the config is a {type(config).__name__}; give dreamworld.parse([...]), as of a command line"
+            f"train: the config is {words.type_of(config)}; give dreamworld.parse([...]), as of a command line"
         )
     config, env = stored.name_task(session_data.name_run(config), env)
     if said := finished_already(config):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import words
+from dreamworld import text, words
 from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, check_episode
 from dreamworld.datasets.headers import HEADER, LENGTH, POLICY, TERMINAL, Header, read_headers
 from dreamworld.datasets.split import split
@@ -192,6 +192,7 @@ def _check_memory(path: Path, need: int) -> None:
 
 def open_dataset(folder: Path | str) -> DataSet:
     """The data set in a folder; UserError that says what is there instead. Reads the header only."""
+    text.check_path("data set", folder)
     path = Path(folder).expanduser()
     if not path.is_dir():
         what = "is a file" if path.exists() else "there is no such folder"

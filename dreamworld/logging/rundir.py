@@ -40,9 +40,10 @@ PARTS = (
 
 
 class RunDir:
-    """Paths and files of one run directory. Creating the object touches nothing."""
+    """Paths and files of one run directory. Creating the object touches nothing; UserError for an empty path."""
 
     def __init__(self, path: str | os.PathLike[str]):
+        text.check_path("--logdir", path)
         self.path = Path(os.path.expanduser(path)).absolute()
         self.config = self.path / "config.yaml"
         self.spaces = self.path / "spaces.json"
@@ -162,7 +163,12 @@ class RunDir:
             )
 
     def check_apart(self) -> None:
-        """Raises UserError where a new run would lie within another, or hide others: only the outer one is listed."""
+        """Raises UserError where a new run would lie within another or in a data set, or hide others.
+
+        Of runs within each other only the outer one is listed; a data set has files of the same names.
+        """
+        from dreamworld.datasets.headers import HEADER
+
         what = f"--logdir {self.path}: a new run"
         for outer in map(RunDir, self.path.parents):
             if outer.exists() and any(
@@ -170,6 +176,11 @@ class RunDir:
             ):
                 raise UserError(
                     f"{what} can't lie in the folder of another one, {outer}; choose another folder"
+                )
+        for folder in (self.path, *self.path.parents):
+            if (folder / HEADER).is_file():
+                raise UserError(
+                    f"{what} can't lie in the folder of a data set, {folder}; choose another folder"
                 )
         inner = [self.path / "sweep.json", *self.path.glob("seed[0-9]*/config.yaml")]
         if found := [path for path in inner if path.is_file()]:

@@ -57,9 +57,11 @@ def open_all(paths: str, needs: Sequence[str], agent: str) -> list[DataSet]:
     folders = split_list(paths)
     if not folders:
         raise UserError(
-            "--data: give the folder of a data set (dreamworld collect and dreamworld data make them)"
+            f"--data {paths}: give the folder of a data set (dreamworld collect and dreamworld data make them)"
         )
     found = [open_dataset(folder) for folder in folders]
+    if twice := next((data for data in found if [other.path for other in found].count(data.path) > 1), None):
+        raise UserError(f"--data: {twice.path} is given twice")
     first = found[0]
     for data in found:
         lacks = [name for name, has in (("reward", data.has_reward), ("action", data.has_action)) if not has]

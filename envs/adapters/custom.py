@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from dreamworld import words
 from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv
 from dreamworld.envs.adapters.kinds import ACCEPTED, recognise, why_foreign
@@ -96,7 +97,7 @@ def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[st
     if not is_object(value):
         if not callable(value):
             raise UserError(
-                f"environment {name!r} is a {type(value).__name__}; expected {ACCEPTED}, or a factory of one"
+                f"environment {name!r} is {words.type_of(value)}; expected {ACCEPTED}, or a factory of one"
             )
         check_factory(value, name)
         check_call(value, name, args, options)

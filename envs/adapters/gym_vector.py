@@ -9,13 +9,13 @@ import numpy as np
 
 from dreamworld.envs.adapters.gym import close_quietly, log_candidates
 from dreamworld.envs.adapters.shown import why_not
-from dreamworld.envs.finite import NotFinite, check_finite, check_reward
-from dreamworld.envs.scalars import fit, log_entries
+from dreamworld.envs.finite import check_class, check_finite, check_reward
+from dreamworld.envs.scalars import Misfit, fit, log_entries
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
 from dreamworld.frames import as_picture
-from dreamworld.types import TimeStep
+from dreamworld.types import Spaces, TimeStep
 
 MODES = ("NextStep", "SameStep", "Disabled")
 
@@ -102,7 +102,7 @@ class GymVectorEnv:
         events = []
         self._refused = np.zeros(self.num_envs, bool)
         for i in range(self.num_envs):
-            while problem := _problem(rows[i], reward[i]):
+            while problem := _problem(rows[i], reward[i], self.obs_space):
                 events.append(self._record(i, problem))
                 if first[i]:
                     rows[i] = self._reset_some(np.arange(self.num_envs) == i)[i]
@@ -176,13 +176,14 @@ class GymVectorEnv:
         return TimeStep(obs, reward, first.copy(), last.copy(), terminal.copy(), log, events)
 
 
-def _problem(row: dict[str, np.ndarray], reward: float) -> str:
-    """What of a row is not finite; empty if it is."""
+def _problem(row: dict[str, np.ndarray], reward: float, spaces: Spaces) -> str:
+    """What of a row is not finite, or no class; empty if nothing is."""
     try:
         check_reward(reward)
         for key, value in row.items():
             check_finite(key, value)
-    except NotFinite as error:
+            check_class(key, value, spaces[key])
+    except Misfit as error:
         return str(error)
     return ""
 

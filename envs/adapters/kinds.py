@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from dreamworld import words
 from dreamworld.envs.scalars import kind_of
 
 Kind = Literal["gymnasium", "own", "jax", "gymnax", "dm_env", "foreign"]
@@ -23,7 +24,7 @@ OLD_GYM = (
 
 def recognise(env: Any) -> Kind:
     """The API of an environment object; "foreign" for one that is not supported, and `why_foreign` says why."""
-    if _is_vector(env):
+    if _is_vector(env) or isinstance(env, type):
         return "foreign"
     if _are_gymnasium(getattr(env, "observation_space", None), getattr(env, "action_space", None)):
         return "gymnasium"
@@ -54,6 +55,8 @@ def makes_jax(made: type) -> bool:
 
 def why_foreign(env: Any) -> str:
     """What an environment is that is not supported, and the way out; the sentence begins with its name."""
+    if isinstance(env, type):
+        return f"made the class {env.__name__}: return an environment, {env.__name__}(), or give the class itself"
     if _is_vector(env):
         return VECTOR
     if _is_multi_agent(env):
@@ -62,7 +65,7 @@ def why_foreign(env: Any) -> str:
     if isinstance(env, list | tuple) and env and _steps(env[0]):
         return f"made {kind_of(env)}: return the environment alone, not {type(env).__name__}(environment, …)"
     if not _steps(env):
-        return f"made a {type(env).__name__}; expected {ACCEPTED}"
+        return f"made {words.type_of(env)}; expected {ACCEPTED}"
     if (way := _other_library(env)) is not None:
         return way
     for name in ("observation_space", "action_space"):
@@ -72,9 +75,16 @@ def why_foreign(env: Any) -> str:
     if callable(space):
         return "has a method observation_space(), but does not step as gymnax does; give the spaces as attributes"
     if space is not None and hasattr(env, "action_space"):
-        wrong: Any = space if not _are_gymnasium(space) else getattr(env, "action_space", None)
+        name, wrong = next(
+            (name, found)
+            for name in ("observation_space", "action_space")
+            if not _are_gymnasium(found := getattr(env, name))
+        )
+        if isinstance(wrong, Mapping | list | tuple):
+            way = "gymnasium.spaces.Dict" if isinstance(wrong, Mapping) else "gymnasium.spaces.Tuple"
+            return f"has a plain {type(wrong).__name__} as {name}: write {way}(…) around it"
         return OLD_GYM.format(f"{type(wrong).__module__}.{type(wrong).__name__}")
-    return f"made a {type(env).__name__}; expected {ACCEPTED}"
+    return f"made {words.type_of(env)}; expected {ACCEPTED}"
 
 
 def _is_gymnasium(env: Any) -> bool:

@@ -248,7 +248,7 @@ def is_single(target: Any) -> bool:
 
 
 def _refuse_many(target: Any, engine: str, num: int) -> None:
-    what = f"a {type(target).__name__} is one environment"
+    what = f"{words.type_of(target)} is one environment"
     if num > 1:
         raise UserError(f"{what}, and {num} are needed: pass its class or a factory, or use env.num 1")
     if engine == "process":

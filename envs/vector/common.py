@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from dreamworld import words
-from dreamworld.envs.finite import as_finite, check_reward
+from dreamworld.envs.finite import as_finite, check_class, check_reward
 from dreamworld.envs.scalars import Misfit, number
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Spaces, TimeStep
@@ -55,7 +55,7 @@ class RowArrays:
         self.reward, self.is_first, self.is_last, self.is_terminal = (arrays[key] for key in FLAGS)
 
     def write(self, index: int, obs: dict[str, np.ndarray], reward, first, last, terminal) -> None:
-        """Writes one row; Misfit and nothing written if a value has not its space's shape, or is not finite."""
+        """Writes one row; Misfit and nothing written if a value is not finite, or not in its space."""
         values = {}
         for key, space in self.spaces.items():
             if np.shape(obs[key]) != space.shape:
@@ -63,6 +63,7 @@ class RowArrays:
                     f"observation {key!r} has the shape {np.shape(obs[key])}, its space {space.shape}"
                 )
             values[key] = as_finite(key, obs[key], space.dtype)
+            check_class(key, values[key], space)
         reward = number("reward", reward)
         check_reward(reward)
         for key, array in self.obs.items():

@@ -137,7 +137,7 @@ def test_what_can_not_be_taken_names_what_it_was(returns, text):
             (2, 1.0, False, {}),
             r"step\(\) returned a tuple of 4; gymnasium wants .*the old gym API is not",
         ),
-        (2, (2, 1.0, False, False, {}), r"reset\(\) returned a int; gymnasium wants \(obs, info\)"),
+        (2, (2, 1.0, False, False, {}), r"reset\(\) returned an int; gymnasium wants \(obs, info\)"),
         ({"a": 1, "b": 2}, None, r"reset\(\) returned a dict of 2; gymnasium wants"),
         ((2, {}), None, r"step\(\) returned None"),
     ],
