@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from dreamworld import agents, presets, streams
+from dreamworld import agents, presets, streams, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.limits import ACTING
+from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
 from dreamworld.text import printable, printable_lines
@@ -125,7 +125,7 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()  # what was printed may fail only now
         return status
     except UserError as error:
-        print(f"error: {printable_lines(error)}", file=sys.stderr)
+        print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -166,18 +166,16 @@ def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
 def _require_words(argv: Any) -> None:
     """UserError for what is no list of texts: in Python, a command line may be anything."""
     if not isinstance(argv, Sequence) or isinstance(argv, str | bytes):
-        words = argv.split() if isinstance(argv, str) else ["--configs", "debug"]
-        raise UserError(f"the command line is of type {type(argv).__name__}: give a list of words: {words!r}")
+        example = argv.split() if isinstance(argv, str) else ["--configs", "debug"]
+        raise UserError(
+            f"the command line is of type {type(argv).__name__}: give a list of words: {example!r}"
+        )
     for number, word in enumerate(argv, 1):
         if not isinstance(word, str):
             shown, kind = printable(" ".join(str(word).split()))[:60], type(word).__name__
             raise UserError(
-                f"word {number} is {shown}, which is {_article(kind)} and no text: write {shown!r}"
+                f"word {number} is {shown}, which is {words.with_article(kind)} and no text: write {shown!r}"
             )
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dict[str, Any]]:
@@ -190,7 +188,10 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
         if key == "help":
             continue
         if key not in known:
-            raise UserError(presets.unknown(key, " ".join(values), known, "--", specs[0]))
+            own = [
+                name for name in presets.options(specs[-1]) if key in name.split("_")
+            ]  # as `steps` for check_steps
+            raise UserError(presets.unknown(key, " ".join(values), own or known, "--", specs[0]))
         index, hint = known[key]
         if key == "data" and isinstance(specs[index], Config):  # given several times, it means all of them
             values = [value for other, found in lines if other == key for value in found]

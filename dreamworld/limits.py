@@ -96,6 +96,11 @@ def show(value: Any) -> str:
     return shorten(repr(value))
 
 
+def shorten_words(text: str, most: int = 500) -> str:
+    """`text` with its words of more than `most` characters cut short: nobody reads such a name in a message."""
+    return re.sub(rf"\S{{{most},}}", lambda word: shorten(word[0]), text)
+
+
 def shorten(text: str, most: int = SHOWN) -> str:
     """`text`, with its middle left out where it is longer than `most` characters."""
     if len(text) <= most:

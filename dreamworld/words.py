@@ -17,8 +17,12 @@ def count(number: float, noun: str, plural: str = "") -> str:
 
 def type_of(value: object) -> str:
     """The type of a value with its article: `a list`, `an int`."""
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return with_article(type(value).__name__)
+
+
+def with_article(noun: str) -> str:
+    """`a list`, `an int`."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def size(number: float) -> str:

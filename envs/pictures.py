@@ -10,12 +10,13 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.config import EnvConfig
+from dreamworld.envs.notices import say_once
 from dreamworld.errors import UserError
-from dreamworld.types import Spaces
+from dreamworld.types import Space, Spaces
 
 MIN_IMAGE_SIDE = 16  # smaller pictures are symbols, not scenery: they become vectors
 MAX_CHANNELS = 16
-LARGE = 1024  # values of an unbounded vector that may have been meant as a picture
+LARGE = 1024  # values of a vector that may have been meant as a picture
 KNOWN_BOUNDS = {(0, 1), (0, 255), (-1, 1)}  # of floats and wide integers; a uint8 picture may have any
 
 ToImage = Callable[[Any], Any]
@@ -116,7 +117,9 @@ def asked_bounds(key: str, low: Any, high: Any) -> tuple[Any, Any]:
     return (float(low.flat[0]), float(high.flat[0])) if uniform else (low, high)
 
 
-def pixels(layout: ToImage, black: Any, white: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
+def pixels(
+    layout: ToImage, black: Any, white: Any, dtype: Any, key: str
+) -> Callable[[np.ndarray], np.ndarray]:
     """Scales [black, white] to the bytes 0 to 255 and lays them out; bytes of the full range stay as they are."""
     span = np.where(np.asarray(white) > np.asarray(black), np.subtract(white, black), 1)
     factor = 255.0 / span if np.ndim(span) else 255.0 / float(span)
@@ -126,20 +129,29 @@ def pixels(layout: ToImage, black: Any, white: Any, dtype: Any) -> Callable[[np.
     def convert(x: np.ndarray) -> np.ndarray:
         if x.dtype == np.uint8 and (full or (not is_bytes and (x > white).any())):
             return np.array(layout(x), np.uint8, order="C")  # bytes, whatever a float space says
+        if is_bytes and x.dtype.kind == "f" and (x != np.rint(x)).any():
+            say_once(
+                f"observation {key!r} holds fractions, and its space says uint8: they are rounded; give a picture "
+                "of values from 0 to 1 a float space with these bounds"
+            )
         return np.array(layout(np.rint(np.clip((x - black) * factor, 0, 255))), np.uint8, order="C")
 
     return convert
 
 
-def notes_on(spaces: Spaces) -> list[str]:
-    """Observations that were probably meant as pictures."""
+def notes_on(spaces: Spaces, reading: Reading = AUTO) -> list[str]:
+    """Observations that may have been meant as pictures, and that `reading` does not call vectors."""
     return [
-        f"observation {key!r} is a vector of {words.count(space.size, 'value')} without bounds; if it is a "
-        f"picture, give its space "
-        "finite bounds (0 to 255, or 0 to 1)"
+        f"observation {key!r} is a vector of {words.count(space.size, 'value')}{_way_to_picture(key, space)}"
         for key, space in spaces.items()
-        if space.dtype == "float32" and space.size >= LARGE and not np.isfinite([space.low, space.high]).all()
+        if space.dtype == "float32" and space.size >= LARGE and reading.is_image(key) is None
     ]
+
+
+def _way_to_picture(key: str, space: Space) -> str:
+    if np.isfinite([space.low, space.high]).all():
+        return f"; if it is a picture, say --env.image_keys {key}"
+    return " without bounds; if it is a picture, give its space finite bounds (0 to 255, or 0 to 1)"
 
 
 def _is_free(pattern: str) -> bool:

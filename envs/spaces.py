@@ -204,7 +204,8 @@ def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) 
         layout, bounds = image_layout(shape), black_and_white(space.dtype, space.low, space.high)
     if layout and bounds and asked is not False:
         image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
-        return _Leaf(_safe_key(prefix or "image"), path, shape, image, pixels(layout, *bounds, space.dtype))
+        key = _safe_key(prefix or "image")
+        return _Leaf(key, path, shape, image, pixels(layout, *bounds, space.dtype, key))
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
     flat_shape = shape if len(shape) <= 2 else (int(np.prod(shape)),)
     flat = Space(flat_shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
@@ -228,12 +229,10 @@ def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
         raise UserError(f"action {key!r} holds no elements ({space}); leave it out of the action space")
     if isinstance(space, spaces.Discrete):
         return _decoder(key, _classes((), space.n, space.start, space.dtype), out)
-    if isinstance(space, spaces.MultiBinary):
-        return _decoder(key, _classes(tuple(space.shape), 2, 0, space.dtype), out)
+    if isinstance(space, spaces.MultiBinary) or (isinstance(space, spaces.Box) and space.dtype == bool):
+        return _decoder(key, _classes(tuple(space.shape or ()), 2, 0, space.dtype), out)
     if isinstance(space, spaces.MultiDiscrete):
         return _class_decoder(key, space.nvec, space.start, space.dtype, out)
-    if isinstance(space, spaces.Box) and space.dtype == bool:
-        return _decoder(key, _classes(tuple(space.shape), 2, 0, space.dtype), out)
     if isinstance(space, spaces.Box):
         return _box_decoder(key, space, out)
     raise _unsupported("action", space, prefix)

@@ -9,7 +9,7 @@ import jax
 from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.contract import Agent, modules
-from dreamworld.envs.pictures import notes_on
+from dreamworld.envs.pictures import Reading, notes_on
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.precision import precision_name
@@ -68,7 +68,7 @@ def describe(
                 f"{key}: {describe_space(space)} -> {agent.assignment.get(key, 'not used')} encoder",
             )
         )
-    rows += [("note", text) for text in notes_on(env.obs_space)]
+    rows += [("note", text) for text in notes_on(env.obs_space, Reading.of(config.env))]
     for key, space in sorted(env.act_space.items()):
         rows.append(("action", f"{key}: {describe_space(space)}"))
     counts = count_parameters(params)

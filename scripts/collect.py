@@ -146,7 +146,7 @@ def record(job: Job) -> str:
     """Plays all policies and writes their episodes; returns the signal that ended it early, "" for none."""
     from dreamworld.datasets import DataWriter, open_dataset
     from dreamworld.datasets.collect import collect, make_schema
-    from dreamworld.datasets.writer import require_free
+    from dreamworld.datasets.writer import require_free, require_writable
     from dreamworld.scripts import common
     from dreamworld.training.stops import Stop
 
@@ -154,6 +154,7 @@ def record(job: Job) -> str:
     path = Path(flags.data).expanduser().absolute()
     if not flags.append or not path.exists():
         require_free(path)
+    require_writable(path)
     common.setup_jax(config)
     env = common.make_train_env(config, job.source)
     try:

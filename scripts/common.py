@@ -116,7 +116,7 @@ def load(
     from dreamworld.scripts import stored
     from dreamworld.scripts.eval import checked
 
-    flags = checked(str(logdir), {"step": step, "mode": mode, "seed": seed, "trust": trust})
+    flags = checked(logdir, {"step": step, "mode": mode, "seed": seed, "trust": trust})
     run = stored.open_run(logdir, trusted=flags.trust)
     setup_jax(run.config)
     agent = stored.build_agent(run, env)

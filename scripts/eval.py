@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dreamworld import words
+from dreamworld import text, words
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
 from dreamworld.types import Mode
@@ -153,29 +153,30 @@ def evaluate(
     `step` is the checkpoint, None or -1 for the newest. Raises UserError for what the command would refuse.
     """
     values = {"episodes": episodes, "mode": mode, "step": step, "seed": seed, "max_steps": max_steps}
-    flags = checked(str(logdir), {**values, "video": video, "trust": trust})
+    flags = checked(logdir, {**values, "video": video, "trust": trust})
     return evaluate_run(flags, env)
 
 
-def checked(logdir: str, values: Mapping[str, Any]) -> Flags:
+def checked(logdir: str | Path, values: Mapping[str, Any]) -> Flags:
     """Options that were given in Python, in the ranges of those of the command; UserError for any other value."""
     from dreamworld import presets
 
+    text.check_path("logdir", logdir)
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
     given = {key: value for key, value in plain.items() if value is not None}
-    return dataclasses.replace(presets.override(Flags(), given), logdir=logdir)
+    return dataclasses.replace(presets.override(Flags(), given), logdir=str(logdir))
 
 
 def describe(row: dict) -> str:
     """What a person reads."""
     returns = ", ".join(f"{value:.4g}" for value in row["returns"])
-    text = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
+    line = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
     cut = (
         f", {row['cut']} of them cut at {words.count(max(row['lengths']), 'step')} (--max_steps)"
         if "cut" in row
         else ""
     )
-    return f"{text} over {words.count(len(row['returns']), 'episode')}{cut}\nreturns: {returns}" + (
+    return f"{line} over {words.count(len(row['returns']), 'episode')}{cut}\nreturns: {returns}" + (
         f"\nvideo: {row['video']}" if "video" in row else ""
     )
 

@@ -297,6 +297,18 @@ def test_a_policy_shows_and_repeats_as_training_did():
         Player(agent, player.params, env=plain).policy(env)
 
 
+def test_a_policy_reads_pictures_and_tables_as_training_did():
+    config = EnvConfig(vector_keys="image", size=(16, 16))
+    env = box_env(spaces.Box(0, 255, (32, 40), np.uint8), spaces.Discrete(2))
+    agent = make_agent(
+        testing.tiny_config(),
+        {"vector": Space((32, 40), "float32", low=0, high=255)},
+        make_act_codec(env.action_space).spaces,
+    )
+    player = Player(agent, agent.init(jax.random.PRNGKey(0)).params, env=config)
+    assert player.policy(env)(env.observation_space.sample()) in (0, 1)
+
+
 @pytest.mark.parametrize(
     ("env", "text"),
     [

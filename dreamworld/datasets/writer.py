@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,24 @@ def require_free(path: Path) -> None:
             raise UserError(f"{path}: {what}, and nothing in it is overwritten; give a new folder")
     elif path.is_symlink() or path.exists():
         raise UserError(f"{path}: is there already, and is no folder; give a new folder")
+
+
+def require_writable(path: Path) -> None:
+    """UserError unless a folder can be made at `path`, or the one that is there written to; leaves nothing."""
+    made = []
+    try:
+        for folder in reversed((path, *path.parents)):
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        if not os.access(path, os.W_OK):
+            raise OSError("no permission to write there")
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _header_to_continue(path: Path, schema: Schema) -> Header | None:

@@ -156,6 +156,19 @@ class SpacesAsMethods(OldGym):
     def action_space(self): ...  # type: ignore[override]
 
 
+class PlainSpaces(gymnasium.Env):
+    observation_space: Any = {"a": BOX}  # noqa: RUF012
+    action_space: Any = DISCRETE
+
+    def reset(self, *, seed=None, options=None): ...
+    def step(self, action): ...
+
+
+class PlainActions(PlainSpaces):
+    observation_space: Any = BOX
+    action_space: Any = (DISCRETE, BOX)
+
+
 class NoSpaces:
     def reset(self): ...
     def step(self, action): ...
@@ -181,6 +194,12 @@ FOREIGN = [
     (SpacesAsMethods, "has a method observation_space(), but does not step as gymnax does"),
     (NoSpaces, "made a NoSpaces; expected a gymnasium.Env"),
     (lambda: (toys.Counter(), {}), "made a tuple of 2: return the environment alone"),
+    (
+        lambda: toys.Counter,
+        "made the class Counter: return an environment, Counter(), or give the class itself",
+    ),
+    (PlainSpaces, "has a plain dict as observation_space: write gymnasium.spaces.Dict(…) around it"),
+    (PlainActions, "has a plain tuple as action_space: write gymnasium.spaces.Tuple(…) around it"),
     (lambda: None, "made a NoneType; expected a gymnasium.Env"),
 ]
 
@@ -252,6 +271,6 @@ def test_one_attribute_of_another_library_changes_nothing(env, kind):
 
 def test_a_reason_is_given_for_whatever_is_foreign():
     for value in (object(), 3, [], (), "text", np.zeros(3), Functional):
-        assert (recognise(value) == "foreign" and "made a" in why_foreign(value)) or "JAX" in why_foreign(
+        assert (recognise(value) == "foreign" and "made " in why_foreign(value)) or "JAX" in why_foreign(
             value
         )

@@ -178,7 +178,21 @@ def test_a_large_vector_without_bounds_gets_a_note():
     (note,) = (text for text in report.notes if "picture, give" in text)
     assert note.startswith("observation 'vector' is a vector of 12,288 values without bounds")
     assert notes_on(make_obs_codec(spaces.Box(-np.inf, np.inf, (300,))).spaces) == []
-    assert notes_on(make_obs_codec(spaces.Box(0.0, 9.0, (64, 64, 3))).spaces) == []
+    depth = make_obs_codec(spaces.Box(0, 65535, (64, 64, 1), np.uint16)).spaces
+    assert notes_on(depth) == [
+        "observation 'vector' is a vector of 4,096 values; if it is a picture, say --env.image_keys vector"
+    ]
+    assert notes_on(depth, Reading(vector_keys="vector")) == []
+
+
+def test_fractions_in_a_picture_of_bytes_are_said_once(capfd):
+    codec = make_obs_codec(spaces.Dict(view=spaces.Box(0, 255, (32, 32, 3), np.uint8)))
+    for value in (3.0, 0.25, 0.75):
+        codec.encode({"view": np.full((32, 32, 3), value, np.float32)})
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(
+        "note: observation 'view' holds fractions, and its space says uint8: they are rounded"
+    )
 
 
 class JaxBox(NamedTuple):

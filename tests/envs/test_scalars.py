@@ -73,6 +73,13 @@ def test_what_is_not_one_number_is_named_in_one_line(value):
             flag("truncated", value)
 
 
+def test_a_nan_is_no_flag_and_a_number_beyond_all_floats_is_infinite():
+    for nan in (float("nan"), np.float32("nan"), np.array([np.nan])):
+        with pytest.raises(Misfit, match=r"^terminated is .*nan.*, not True or False$"):
+            flag("terminated", nan)
+    assert (number("reward", 10**400), number("reward", -(10**400))) == (np.inf, -np.inf)
+
+
 def test_none_is_a_flag_that_is_not_set_and_a_fraction_no_whole():
     assert flag("truncated", None) is False
     with pytest.raises(Misfit, match=r"x is 1\.5, not a whole number"):

@@ -186,6 +186,13 @@ def test_encoded_arrays_do_not_alias_the_environments_buffers():
         np.testing.assert_array_equal(encoded, before)
 
 
+def test_boxes_of_booleans_are_acted_on_as_two_classes():
+    codec = make_act_codec(spaces.Box(0, 1, (3,), bool))
+    assert codec.spaces["action"].shape == (3,) and codec.spaces["action"].classes == 2
+    found = codec.decode({"action": np.array([0, 1, 0], np.int32)})
+    assert found.dtype == bool and found.tolist() == [False, True, False]
+
+
 def test_unsupported_spaces_are_named_with_what_is_supported():
     with pytest.raises(UserError, match=r"'mission'.*Text.*supported are Box, Discrete"):
         make_obs_codec(spaces.Dict(mission=spaces.Text(10), x=spaces.Discrete(2)))

@@ -7,7 +7,7 @@ import pytest
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import train
+from dreamworld.scripts import collect, train
 
 DEBUG = ["--configs", "debug", "--run.progress", "False"]
 JAX = ["--task", "jax_catch", "--run.mode", "fused"]
@@ -125,6 +125,25 @@ def test_no_run_begins_around_others(inner, tmp_path):
     with pytest.raises(UserError, match="would hide those that are there"):
         train.train(cli.parse([*DEBUG, "--logdir", str(tmp_path / "outer")]))
     assert not (tmp_path / "outer" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("inner", ["", "runs/one"])
+def test_no_run_begins_in_a_data_set(inner, tmp_path):
+    words = ["--policy", "random", "--task", "jax_catch", "--steps", "20", "--run.progress", "False"]
+    assert collect.main([*words, "--data", str(tmp_path)]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    data = ["--data", str(tmp_path), "--eval.every", "0", "--logdir", str(tmp_path / inner)]
+    with pytest.raises(UserError, match="can't lie in the folder of a data set"):
+        train.train(cli.parse([*DEBUG, *data]))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("words", [["--logdir", ""], ["--logdir= "]], ids=str)
+def test_an_empty_folder_is_not_this_one(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^--logdir: is empty; expects the path of a folder"):
+        train.train(cli.parse([*DEBUG, *words]))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_config_of_another_program_above_is_no_run(tmp_path):

@@ -172,6 +172,9 @@ def test_append_to_other_spaces_is_refused(capsys):
 BAD = {
     "no such folder": (["--policy", "runs/none"], "there is no such folder"),
     "no run": (["--policy", "."], "no run here"),
+    "mistyped": (["--policy", "rndom"], "did you mean random?"),
+    "path": (["--policy", "../mine.py:lean"], "write it as mine:lean, and start in the folder .."),
+    "unwritable": (["--data", "/proc/none/data"], "/proc/none/data can't be written"),
     "no module": (["--policy", "nothere:fn"], "no module named 'nothere'"),
     "no function": (["--policy", "mine:leam"], "did you mean lean?"),
     "no callable": (["--policy", "mine:number"], "mine has no function 'number'"),

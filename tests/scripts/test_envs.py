@@ -49,6 +49,8 @@ def test_a_check_takes_presets_and_overrides_and_exits_with_1_on_problems(capsys
         (["check"], "give the name of an environment"),
         (["check", "atari_pongg"], "did you mean atari_pong"),
         (["check", "atari_pong", "--env.sise", "3"], "env.size"),
+        (["check", "atari_pong", "--steps", "3"], "did you mean --check_steps?"),
+        (["check", "atari_pong" + "x" * 9000], "(9,013 characters)"),
         (["chekc", "x"], "not understood"),
     ],
 )

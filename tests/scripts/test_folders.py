@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 
+import dreamworld
 from dreamworld import cli, presets
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv
-from dreamworld.scripts import debug, ending, folders, train
+from dreamworld.scripts import debug, ending, folders, report, status, train
 from dreamworld.scripts import eval as eval_script
 from dreamworld.training import snapshot
 from dreamworld.training.group import seed_configs
@@ -81,6 +82,19 @@ def test_two_different_folders_are_refused(read, tmp_path):
         lambda: read(["run", "--logdir", "other"])
     )
     assert "one folder" in line_of(lambda: read(["run", "other"]))
+
+
+@pytest.mark.parametrize("main", [train.main, eval_script.main, status.main, report.main])
+def test_an_empty_folder_is_one_line(main, tmp_path):
+    """As of a shell variable that is not set."""
+    assert "is empty; expects the path of a folder" in line_of(lambda: main([""]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", [None, 3, b"run", ""], ids=repr)
+def test_what_is_no_folder_in_python_is_one_line(place):
+    for call in (dreamworld.load, dreamworld.evaluate):
+        assert "the path of a folder" in line_of(lambda call=call: call(place))
 
 
 def test_eval_needs_a_folder(capsys):

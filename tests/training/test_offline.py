@@ -182,6 +182,15 @@ def test_what_does_not_go_with_data_is_one_line_and_writes_no_run(tmp_path, caug
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("words", [",", " , ", "{data},{data}"])
+def test_a_list_of_no_data_set_or_of_one_twice_is_refused(tmp_path, caught, words):
+    """Without a data set it would be a training in the environment."""
+    config = config_for(tmp_path / "run", words.format(data=caught))
+    with pytest.raises(UserError, match=r"give the folder of a data set|is given twice"):
+        dreamworld.train(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_several_folders_can_be_given_in_several_ways(tmp_path):
     for words in (
         ["--data", "a", "b"],

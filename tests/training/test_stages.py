@@ -133,6 +133,7 @@ def test_its_options_are_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("../agents/mine.py:SPEC", "write it as mine:SPEC, and start in the folder"),
         ("dreamerv4", "no agent 'dreamerv4'; did you mean dreamerv3"),
         ("nothing:SPEC", "agent 'nothing:SPEC': no module named 'nothing'"),
         ("staged:NOTHING", "staged has no 'NOTHING'"),

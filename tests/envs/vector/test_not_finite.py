@@ -93,6 +93,53 @@ def test_a_first_row_that_is_not_finite_is_drawn_again(tmp_path):
     check_finite(rows)
 
 
+class Classes(gymnasium.Env):
+    """The third row holds a value that its space has not."""
+
+    observation_space = spaces.Dict(
+        one=spaces.Discrete(3, start=1), many=spaces.MultiDiscrete([2, 4]), lamps=spaces.MultiBinary(2)
+    )
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, key="one", value: object = 7):
+        self.key, self.value = key, value
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.obs(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.obs(), 1.0, False, False, {}
+
+    def obs(self):
+        good = {"one": 3, "many": [1, 3], "lamps": [1, 0]}
+        return {**good, self.key: self.value} if self.time == 2 else good
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("one", 7, "observation 'one' holds the class 6, counted from 0; its space has 3 classes"),
+        ("one", 0, "observation 'one' holds the class -1, counted from 0"),
+        ("many", [1, 4], "observation 'many/1' holds the class 4, counted from 0; its space has 4 classes"),
+        ("lamps", [0, 2], "observation 'lamps' holds the class 2, counted from 0; its space has 2 classes"),
+    ],
+)
+def test_a_class_that_its_space_has_not_closes_the_episode(key, value, text):
+    """It would be a one-hot code of zeros, and a loss that is not finite."""
+    make = functools.partial(Classes, key, value)
+    for env in (
+        toys.make_vector_env(make, EnvConfig(engine="inprocess"), seed=0, num=1),
+        GymVectorEnv(SyncVectorEnv([make], autoreset_mode=AutoresetMode.NEXT_STEP)),
+    ):
+        rows = [env.reset(0)] + [env.step({"action": np.zeros(1, np.int32)}) for _ in range(3)]
+        assert rows[2].is_last[0] and not rows[2].is_terminal[0] and rows[3].is_first[0]
+        assert text in rows[2].events[0] and env.failures == 1
+        env.close()
+
+
 class Drift:
     """JAX: rows count; noise below `share` is a NaN (`where` an observation, or "reward"), also in first rows."""
 
