@@ -47,13 +47,15 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
         label, path = _split(argument)
         runs, bad, others = _read_runs(path, source)
         if not runs and bad:
-            raise UserError(f"{path}: none of its {words.count(len(bad), 'run')} can be read: {bad[0]}")
+            which = f"none of its {len(bad):,} runs can" if len(bad) > 1 else "its only run can't"
+            raise UserError(f"{path}: {which} be read: {bad[0]}")
         if not runs:
             why = "; ".join(others) or "a run is a folder with config.yaml and episodes.jsonl"
             raise UserError(f"{path} holds no runs: {why}")
         if not any(len(run.frames) for run in runs):
             what = "evaluation" if source == "eval" else "finished episode"
-            raise UserError(f"{path}: none of its {words.count(len(runs), 'run')} has a {what} yet")
+            which = f"none of its {len(runs):,} runs has a" if len(runs) > 1 else "its only run has no"
+            raise UserError(f"{path}: {which} {what} yet")
         plan, wrong = _read_plan(path)
         divided = _divide(label, path, runs, plan, group_by, alone=len(sources) == 1)
         groups += [dataclasses.replace(divided[0], bad=(*bad, *others, *wrong)), *divided[1:]]
