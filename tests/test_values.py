@@ -114,7 +114,7 @@ def test_quotes_in_a_yaml_file_make_text():
 
 
 def test_what_a_config_can_not_hold_is_named():
-    with pytest.raises(UserError, match="a object can't be kept in a config"):
+    with pytest.raises(UserError, match="an object can't be kept in a config"):
         options_text({"a": object()})
 
 
