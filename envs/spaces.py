@@ -194,17 +194,14 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
 
 
 def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> _Leaf:
-    shape, asked = tuple(space.shape), reading.is_image(prefix)
+    shape, asked, name = tuple(space.shape), reading.is_image(prefix), prefix or "image"
     if asked:
-        layout, bounds = (
-            asked_layout(prefix or "image", shape),
-            asked_bounds(prefix or "image", space.low, space.high),
-        )
+        layout, bounds = asked_layout(name, shape), asked_bounds(name, space.low, space.high)
     else:
         layout, bounds = image_layout(shape), black_and_white(space.dtype, space.low, space.high)
     if layout and bounds and asked is not False:
         image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
-        key = _safe_key(prefix or "image")
+        key = _safe_key(name)
         return _Leaf(key, path, shape, image, pixels(layout, *bounds, space.dtype, key))
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
     flat_shape = shape if len(shape) <= 2 else (int(np.prod(shape)),)

@@ -187,7 +187,7 @@ def test_encoded_arrays_do_not_alias_the_environments_buffers():
 
 
 def test_boxes_of_booleans_are_acted_on_as_two_classes():
-    codec = make_act_codec(spaces.Box(0, 1, (3,), bool))
+    codec = make_act_codec(spaces.Box(0, 1, (3,), bool))  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert codec.spaces["action"].shape == (3,) and codec.spaces["action"].classes == 2
     found = codec.decode({"action": np.array([0, 1, 0], np.int32)})
     assert found.dtype == bool and found.tolist() == [False, True, False]
