@@ -113,7 +113,9 @@ def test_the_fused_mode_goes_through_every_stage_stops_in_any_and_goes_on_to_the
 def test_the_fused_mode_says_which_phase_it_can_not_serve(tmp_path):
     with pytest.raises(UserError, match=r"phase 'encode' sweeps over replay, which --run.mode host can do"):
         dreamworld.train(config_for(tmp_path / "run", "--run.mode", "fused"))
-    with pytest.raises(UserError, match=r"ratio 4 of phase 'short' is 1.75 updates per step of 7 environments"):
+    with pytest.raises(
+        UserError, match=r"ratio 4 of phase 'short' is 1.75 updates per step of 7 environments"
+    ):
         words = ["--run.mode", "fused", "--agent.plain", "True", "--env.num", "7"]
         dreamworld.train(config_for(tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
