@@ -124,5 +124,8 @@ def _load(path: str) -> AgentSpec:
 
 def make_agent(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """The agent of `config.agent.name` for these spaces; UserError for spaces that it can't take."""
+    for key, space in act_space.items():
+        if not space.size:
+            raise UserError(f"action {key!r} has the shape {space.shape}: there is nothing to choose in it")
     module, _, function = find(config.agent.name).make.partition(":")
     return getattr(importlib.import_module(module), function)(config, obs_space, act_space)

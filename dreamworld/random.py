@@ -25,6 +25,11 @@ def draw(sample: Callable[..., Array], key: Key, shape: tuple[int, ...]) -> Arra
     return sample(jax.random.wrap_key_data(key, impl=_THREEFRY), (math.prod(shape),)).reshape(shape)
 
 
+def as_uint32(count: int) -> np.uint32:
+    """A count as keys take it in `fold_in`; after 2^32 it begins again at 0."""
+    return np.uint32(count & 0xFFFFFFFF)
+
+
 def threefry(key: Key, counts: Array) -> Array:
     """32 bits for each of the uint32 counters: Threefry-2x32 of (0, count), both words combined by xor.
 

@@ -76,6 +76,8 @@ def open_file(path: PathLike) -> BinaryIO:
         raise MissingFile(path, "is missing (No such file)") from None
     except OSError as error:
         raise BlockedFile(path, error) from None
+    except BadFile:
+        raise
     except ValueError as error:  # a NUL in the name
         raise BadFile(path, str(error)) from None
     try:
@@ -89,6 +91,12 @@ def open_file(path: PathLike) -> BinaryIO:
 def _require_regular(path: PathLike, mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise BadFile(path, f"is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def file_size(path: PathLike) -> int:
+    """Length of a regular file in bytes."""
+    with open_file(path) as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def read_bytes(path: PathLike, limit: int = MAX_JSON) -> bytes:

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
 from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
@@ -13,7 +15,7 @@ from dreamworld.reading import BadFile, is_number
 from dreamworld.types import DTYPES, Native, Space, Spaces
 
 MAX_RANK = 32
-MAX_SIZE = 1 << 30  # elements, or classes
+MAX_SIZE = 1 << 30  # classes, or bytes of a row
 
 
 def describe_space(space: Space) -> str:
@@ -80,7 +82,10 @@ def from_fields(spaces: Fields, what: str) -> Spaces:
     rows = spaces.fields(what)
     if not rows.row:
         raise BadFile(spaces.path, f"{spaces.name(what)} must be a mapping of spaces, and is empty")
-    return {key: _space(rows.fields(key)) for key in rows}
+    found = {key: _space(rows.fields(key)) for key in rows}
+    if sum(math.prod(space.shape) * _itemsize(space.dtype) for space in found.values()) > MAX_SIZE:
+        raise spaces.bad(what, f"spaces of which a row has at most {words.size(MAX_SIZE)}")
+    return found
 
 
 def _space(row: Fields) -> Space:
@@ -88,9 +93,9 @@ def _space(row: Fields) -> Space:
     if (
         len(shape) > MAX_RANK
         or any(type(side) is not int or side < 0 for side in shape)
-        or math.prod(shape) > MAX_SIZE
+        or math.prod(shape) * _itemsize(_dtype(row)) > MAX_SIZE
     ):
-        raise row.bad("shape", f"a list of whole numbers, of at most {MAX_SIZE} elements")
+        raise row.bad("shape", f"a list of whole numbers, of at most {words.size(MAX_SIZE)}")
     classes = None if row.get("classes") is None else row.integer("classes", 1, MAX_SIZE)
     low = -math.inf if row.get("low") is None else row.number("low")
     high = math.inf if row.get("high") is None else row.number("high")
@@ -111,6 +116,10 @@ def _dtype(row: Fields) -> str:
     if row.text("dtype") not in DTYPES:
         raise row.bad("dtype", f"one of {', '.join(DTYPES)}")
     return row.text("dtype")
+
+
+def _itemsize(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _native_bounds(row: Fields, name: str, space: Space) -> tuple[Any, ...]:

@@ -42,3 +42,14 @@ def test_a_key_that_draws_is_not_split():
 
     with pytest.raises(TypeError, match="only draws"):
         random.draw(sample, KEY, (3,))
+
+
+@pytest.mark.parametrize("count", [0, 7, (1 << 32) - 1])
+def test_counts_of_32_bits_make_the_keys_of_jax(count):
+    np.testing.assert_array_equal(
+        jax.random.fold_in(KEY, random.as_uint32(count)), jax.random.fold_in(KEY, count)
+    )
+
+
+def test_larger_counts_begin_again():
+    assert random.as_uint32((1 << 32) + 7) == 7 and random.as_uint32(10**13) < 1 << 32

@@ -60,6 +60,7 @@ def test_only_regular_files_are_opened(tmp_path, reader, kind):
     with pytest.raises(BadFile) as caught:
         READERS[reader](path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).count(str(path)) == 1
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "jsonl"])

@@ -15,7 +15,7 @@ from dreamworld import text, words, writing
 from dreamworld.datasets.episodes import Schema
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
-from dreamworld.reading import BadFile, is_number
+from dreamworld.reading import BadFile, inside, is_number
 from dreamworld.replay.manifest import ROWS, read_names
 from dreamworld.spaces import from_fields, to_plain
 
@@ -24,6 +24,7 @@ HEADER, SPACES = "dataset.json", "spaces.json"
 MAX_BYTES = 256 << 20  # of dataset.json: 40 bytes an episode
 LENGTH, POLICY, FILE, TERMINAL = range(4)  # columns of `episodes`
 MAX_ROWS = 1 << 40  # of an episode
+MAX_RETURN = 1e51  # of 2^40 rewards that fit float32
 FORMAT = "dreamworld data set"
 
 
@@ -97,14 +98,14 @@ def write_header(path: Path, header: Header, schema: Schema) -> None:
 
 def read_headers(folder: Path) -> tuple[Header, Schema]:
     """What the two files hold; BadFile that names file and field where they hold anything else."""
-    row = read_fields(folder / HEADER, MAX_BYTES)
+    row = read_fields(inside(folder, HEADER), MAX_BYTES)
     if row.get("format", None) != FORMAT:
         raise BadFile(row.path, f"is not the header of a data set (its format must be {FORMAT!r})")
     if row.get("version") != VERSION:
         raise BadFile(
             row.path, f"has the format version {row.get('version')!r:.40}; this one reads {VERSION}"
         )
-    schema = schema_from_fields(read_fields(folder / SPACES), row.items("absent"))
+    schema = schema_from_fields(read_fields(inside(folder, SPACES)), row.items("absent"))
     header = Header(
         _check_text(row, "source", row.text("source")),
         _check_text(row, "task", row.text("task")),
@@ -135,8 +136,8 @@ def _check_header(row: Fields, header: Header, schema: Schema) -> None:
 
 def _numbers(row: Fields, key: str) -> tuple[float, ...]:
     values = row.items(key)
-    if not all(map(is_number, values)):
-        raise row.bad(key, "a list of finite numbers")
+    if not all(is_number(value) and abs(value) <= MAX_RETURN for value in values):
+        raise row.bad(key, f"a list of finite numbers, up to {MAX_RETURN:g}")
     return tuple(map(float, values))
 
 

@@ -64,7 +64,7 @@ def summary(data: DataSet) -> dict[str, Any]:
         "least_return": min(data.returns, default=None),
         "greatest_return": max(data.returns, default=None),
         "policies": {name: share(row) for name, row in by_policy(data).items()},
-        "bytes": sum((data.path / name).stat().st_size for name in data.header.files),
+        "bytes": data.packed_bytes,
     }
 
 

@@ -152,10 +152,7 @@ def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = 
 def _require_space(data: DataSet, target: Path | str, format: str) -> None:
     """UserError where the disk is too full. The HDF5 library may crash a process whose files can't be written."""
     row_bytes = sum(space.zeros(1).nbytes for space in data.schema.row_spaces().values())
-    packed = sum(
-        (data.path / name).stat().st_size for name in data.header.files if (data.path / name).exists()
-    )
-    need = data.rows * row_bytes if format == "minari" else 2 * packed  # Minari does not compress
+    need = data.rows * row_bytes if format == "minari" else 2 * data.packed_bytes  # Minari does not compress
     place = _module(format).root() if format == "minari" else Path(target).expanduser().absolute().parent
     while not place.exists():
         place = place.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,20 +13,18 @@ import numpy as np
 from dreamworld import text, words
 from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, check_episode
 from dreamworld.datasets.headers import HEADER, LENGTH, POLICY, TERMINAL, Header, read_headers
+from dreamworld.datasets.memory import require_memory
 from dreamworld.datasets.split import split
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
-from dreamworld.reading import BadFile, inside
+from dreamworld.reading import BadFile, file_size, inside
 from dreamworld.replay import patience
 from dreamworld.replay.chunks import decode_blocks
 from dreamworld.replay.files import Damaged, read_section, read_table
 from dreamworld.replay.layout import make_columns, unpack
 from dreamworld.replay.manifest import read_records
-from dreamworld.replay.memory import USABLE, available_memory
 from dreamworld.spaces import difference
 from dreamworld.types import Spaces
-
-SMALL = 64 << 20  # bytes that fit everywhere
 
 Records = dict[int, list[Fields]]  # by number of the episode, which is its stream
 
@@ -92,6 +91,11 @@ class DataSet:
         return self.header.episodes[:, LENGTH].tolist()
 
     @property
+    def packed_bytes(self) -> int:
+        """Length of its files of rows together; BadFile where one of them is missing or is none."""
+        return sum(file_size(inside(self.path, name)) for name in self.header.files)
+
+    @property
     def returns(self) -> list[float]:
         """Sum of the rewards of each episode; empty without rewards."""
         return list(self.header.returns)
@@ -148,7 +152,7 @@ class DataSet:
         ends = [record.integer("start") + record.integer("rows") for record in records]
         if [*starts, length] != [0, *ends] or any(record.integer("first") for record in records):
             raise Damaged(f"does not hold the {words.count(length, 'row')} of episode {index}")
-        _check_memory(path, length * sum(column.nbytes for column in self._columns))
+        require_memory(path, length * sum(column.nbytes for column in self._columns))
         packed = [np.empty((length, column.nbytes), np.uint8) for column in self._columns]
         with patience.open_data(path) as file:
             for record, start, end in zip(records, starts, ends):
@@ -179,17 +183,6 @@ class DataSet:
                 raise Damaged(f"has rows that can't be decoded ({error})") from None
 
 
-def _check_memory(path: Path, need: int) -> None:
-    """A header of a few bytes may claim an episode of any length."""
-    if need < SMALL:
-        return
-    free, _ = patience.read(available_memory, Path("/proc/meminfo"))
-    if need > USABLE * free:
-        raise BadFile(
-            path, f"claims an episode of {words.size(need)}; {words.size(free)} of memory are available"
-        )
-
-
 def open_dataset(folder: Path | str) -> DataSet:
     """The data set in a folder; UserError that says what is there instead. Reads the header only."""
     text.check_path("data set", folder)
@@ -197,7 +190,7 @@ def open_dataset(folder: Path | str) -> DataSet:
     if not path.is_dir():
         what = "is a file" if path.exists() else "there is no such folder"
         raise UserError(f"{folder}: {what}; give the folder of a data set")
-    if not (path / HEADER).is_file():
+    if not os.path.lexists(path / HEADER):
         run = (path / "config.yaml").exists()
         hint = (
             f"record one: dreamworld collect --policy {folder} --data NEW"

@@ -34,6 +34,8 @@ def assign(spaces: Spaces, config: EncoderConfig) -> dict[str, str]:
 
 
 def _choose(key: str, space: Space, config: EncoderConfig) -> str:
+    if not space.size:
+        return ""  # there is nothing to learn from
     patterns = {"vector": config.vector_keys, "image": config.image_keys}
     for name, pattern in patterns.items():
         if pattern not in ("auto", "") and re.fullmatch(pattern, key):

@@ -55,7 +55,7 @@ def read_manifest(found: Fields, version: int) -> Manifest:
     counts = found.fields("counts")
     chunk = found.integer("chunk", 1, MAX_CHUNK)
     manifest = Manifest(
-        {key: layout.items(key) for key in layout},
+        {key: _read_layout(layout, key) for key in layout},
         chunk,
         read_names(found, "files", ROWS),
         read_names(found, "journals", LATENTS),
@@ -71,6 +71,15 @@ def read_manifest(found: Fields, version: int) -> Manifest:
     _check_chunks(found, manifest)
     _check_sampler(manifest)
     return manifest
+
+
+def _read_layout(layout: Fields, key: str) -> list[Any]:
+    """Dtype and shape of a column."""
+    spec = layout.items(key)
+    sides = spec[1] if len(spec) == 2 and isinstance(spec[0], str) else None
+    if not isinstance(sides, list) or not all(type(side) is int and 0 <= side < INT64 for side in sides):
+        raise layout.bad(key, "a dtype and a shape of whole numbers")
+    return spec
 
 
 def read_names(found: Fields, key: str, pattern: re.Pattern[str]) -> list[str]:

@@ -11,14 +11,18 @@ from typing import Any
 
 from dreamworld import reading
 from dreamworld.fields import Fields
-from dreamworld.reading import BadFile, MissingFile, inside, is_number
+from dreamworld.limits import MAX_STEP
+from dreamworld.reading import INT64, BadFile, MissingFile, inside, is_number
 from dreamworld.text import printable
 
-NUMBERS = ("step", "steps", "fps", "return", "eta_s", "updated", "updates", "pid", "seed", "frames")
+NUMBERS = ("fps", "return", "eta_s", "updated")
 TEXTS = ("state", "host", "error", "task", "device")
 MAX_RUNS = 100_000  # of a sweep
 MAX_ERROR = 4000  # characters
 LARGE = 1e30  # returns and frames beyond are none
+COUNTS = {"step": MAX_STEP, "steps": MAX_STEP, "updates": 1 << 53, "frames": 1 << 53} | dict.fromkeys(
+    ("pid", "seed"), INT64 - 1
+)  # and the largest that each can be
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -31,14 +35,13 @@ def read_status(path: Path) -> dict[str, Any]:
     status: dict[str, Any] = {}
     for key in found:
         value = found.get(key)
-        if key in NUMBERS and value is not None:
+        if key in COUNTS and value is not None:
+            status[key] = found.integer(key, 0, COUNTS[key])
+        elif key in NUMBERS and value is not None:
             status[key] = found.number(key)
         elif key in TEXTS and value is not None:
             lines = found.text(key)[-MAX_ERROR:].strip().splitlines()
             status[key] = "\n".join(map(printable, lines)) if key == "error" else printable(" ".join(lines))
-    for key in ("pid", "seed"):
-        if key in status:
-            found.integer(key)
     return status
 
 
@@ -65,7 +68,7 @@ def _printable(value: Any) -> Any:
 def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
     """Rows of a log with a number as `step`; None for each line that is none."""
     for row in reading.read_rows(inside(path.parent, path.name)):
-        yield row if row is not None and is_number(row.get("step")) and row["step"] >= 0 else None
+        yield row if row is not None and is_number(row.get("step")) and 0 <= row["step"] <= MAX_STEP else None
 
 
 def is_sane(value: Any) -> bool:

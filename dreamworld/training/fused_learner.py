@@ -9,6 +9,7 @@ import numpy as np
 
 from dreamworld import dream
 from dreamworld.contract import Agent
+from dreamworld.random import as_uint32
 from dreamworld.replay import device
 from dreamworld.training import guard, rounds
 from dreamworld.training.fused import Fused, FusedState, Played
@@ -114,7 +115,7 @@ class FusedLearner:
 
     def report_on(self, state: FusedState, root: Any, step: int) -> dict[str, np.ndarray]:
         """`report` with the state and root key of one seed given."""
-        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
+        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), as_uint32(step))
         return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))
 
     def check(self) -> guard.Failure | None:

@@ -15,6 +15,7 @@ from dreamworld import dream, flops, parallel
 from dreamworld.config import ParallelConfig
 from dreamworld.contract import Agent, Phase
 from dreamworld.parallel import MeshLayout
+from dreamworld.random import as_uint32
 from dreamworld.training import guard
 from dreamworld.types import FLAGS, Array, Batch, Mode, Output, TimeStep, TrainState
 
@@ -165,7 +166,7 @@ class Learner:
         """Actions and latents {key: [N, ...]} for the current rows."""
         obs = {**step.obs, "is_first": step.is_first}
         self.act_carry, action, entries = self._act(
-            self.act_params, self.act_carry, obs, self._act_root, np.uint32(iteration), mode="sample"
+            self.act_params, self.act_carry, obs, self._act_root, as_uint32(iteration), mode="sample"
         )
         return action, entries
 
@@ -213,7 +214,7 @@ class Learner:
             return {}
         if self._act_mesh is not None:
             batch = parallel.view(batch, self.layout.acting())
-        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), step)
+        key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), as_uint32(step))
         return jax.device_get(self._report(params, batch, key, self._reported))
 
     def check(self) -> guard.Failure | None:

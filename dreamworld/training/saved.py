@@ -18,7 +18,7 @@ from dreamworld.training.counters import Account, Counters
 from dreamworld.types import Spaces
 
 MOST = float(1 << 53)  # of a counter
-LAST_ITERATION = (1 << 32) - 1  # folded into random keys
+MAX_SECONDS = 1e10  # three centuries
 WINDOW = 10_000  # returns of episodes
 
 
@@ -57,8 +57,10 @@ def _check_counters(counters: Fields, step: int) -> None:
     at = _numbers(counters, known)
     if at["step"] != step:
         raise counters.bad("step", f"{step}, that of the snapshot")
-    if at["iteration"] > min(step, LAST_ITERATION):
-        raise counters.bad("iteration", "a number of at most the steps, of 32 bits")
+    if at["iteration"] > step:
+        raise counters.bad("iteration", "a number of at most the steps")
+    if at["seconds"] > MAX_SECONDS:
+        raise counters.bad("seconds", f"a number of at most {MAX_SECONDS:.0f}")
     if at["stage_step"] > step:
         raise counters.bad("stage_step", "a step that was reached")
     accounts = counters.fields("accounts") if "accounts" in counters else None

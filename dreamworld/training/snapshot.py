@@ -25,6 +25,7 @@ from etils import epath
 
 from dreamworld import reading, system, words
 from dreamworld.fields import Fields
+from dreamworld.limits import MAX_STEP
 from dreamworld.reading import INT64, BadFile, BlockedFile
 from dreamworld.replay import patience
 
@@ -32,7 +33,7 @@ COMMIT = "snapshot.json"
 FORMAT = 2  # 1: until 0.1, see `upgrade`
 BLOCK = 1 << 22  # bytes read at a time while checking
 PEER_TIMEOUT_S = 300.0  # how long one process waits for the files of another
-STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a snapshot's folder
+STEP = re.compile(r"0|[1-9][0-9]{0,12}")  # the name of a snapshot's folder, up to `MAX_STEP`
 MAX_TREE_DEPTH = reading.MAX_DEPTH // 2 - 2  # of a host tree: each of its levels is two of JSON
 MAX_FOLDERS = 20  # that lie in each other: Orbax makes fewer
 # What an error of the system has to be to speak of the data. EIO is none of them: a server may be gone for a while,
@@ -307,10 +308,10 @@ def read_commit(directory: epath.Path) -> dict[str, Any]:
 
 def _check_body(body: Fields) -> None:
     """Raises BadFile unless every field is there and of its type, whatever the checksum says."""
-    body.integer("step", default=0)
+    body.integer("step", 0, MAX_STEP, default=0)
     body.integer("processes", low=1)
     score = body.get("score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+    if score is not None and not (isinstance(score, float) or reading.is_number(score)):
         raise body.bad("score", "a number or null")
     files, tensors, meta = body.fields("files"), body.fields("tensors"), body.fields("meta")
     for name in files:

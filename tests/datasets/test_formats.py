@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from random import Random
 
@@ -193,6 +194,15 @@ def test_an_npz_that_claims_more_than_it_holds_takes_no_memory(tmp_path):
     assert "truncated" in line_of(lambda: import_data(tmp_path / "npz", tmp_path / "data"))
 
 
+def test_an_npz_that_would_not_fit_into_memory_is_not_unpacked(tmp_path, monkeypatch):
+    folder = write_dreamer(tmp_path / "npz", more=np.zeros((6, 6 << 20), np.uint8))
+    monkeypatch.setattr("dreamworld.datasets.memory.available_memory", lambda: (50 << 20, "a test"))
+    tracemalloc.start()
+    assert "of memory are available" in line_of(lambda: import_data(folder, tmp_path / "data"))
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
 def write_hdf5(path, **changes):
     """One file as others write it: NaN as the last action of an episode, no description."""
     action = np.linspace(-1, 1, 18, dtype=np.float32).reshape(9, 2)
@@ -240,6 +250,16 @@ def test_an_hdf5_that_holds_no_episodes_is_one_line_and_leaves_nothing(tmp_path,
     line = line_of(lambda: import_data(path, tmp_path / "data", tell=lambda note: None))
     assert words in line
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
+
+
+@pytest.mark.parametrize("names", [["ep_offset"], ["ep_len", "ep_offset"]])
+def test_an_hdf5_index_that_is_not_there_takes_no_memory(tmp_path, names):
+    path = write_hdf5(tmp_path / "a.h5", **dict.fromkeys(names))
+    with h5py.File(path, "a") as file:
+        for name in names:
+            file.create_dataset(name, (10**12,), np.int64, chunks=(1024,))
+    line = line_of(lambda: import_data(path, tmp_path / "data", tell=lambda note: None))
+    assert ("1,000,000,000,000 offsets" if len(names) == 1 else "claims 96 TB") in line
 
 
 @pytest.mark.parametrize("cut", [0, 7, 100, 5000])

@@ -13,7 +13,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import made
 
 from dreamworld.config import ReplayConfig
-from dreamworld.datasets import BadEpisode, DataWriter, Schema, is_held_out, make_episode, open_dataset, split
+from dreamworld.datasets import (
+    BadEpisode,
+    DataWriter,
+    Schema,
+    inspect,
+    is_held_out,
+    make_episode,
+    open_dataset,
+    split,
+)
 from dreamworld.errors import UserError
 from dreamworld.replay import Replay, files
 from dreamworld.types import Space
@@ -212,6 +221,7 @@ HEADERS = {
     "episodes": ([[6, 0, 0, 0]], "steps must be the 5 steps"),
     "steps": (7, "steps must be"),
     "returns": ([1, "2", 3], "returns must be a list of finite numbers"),
+    "returns of floats only": ([1e308] * 3, "returns must be a list of finite numbers, up to 1e+51"),
     "policies": (["random", "e\x1bvil"], "control character"),
     "absent": (["action"], "contradict"),
     "task": (7, "task must be text"),
@@ -222,8 +232,39 @@ HEADERS = {
 def test_a_header_that_is_none_is_one_line(data, key):
     value, words = HEADERS[key]
     path = data.path / "dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key.split()[0]: value}))
     assert words in line_of(lambda: open_dataset(data.path))
+
+
+FLOATS = {"dtype": "float32", "classes": None, "low": None, "high": None}
+LARGE = {
+    "one": {"vector": FLOATS | {"shape": [1 << 30]}},
+    "bytes": {"vector": FLOATS | {"shape": [1 << 29]}},
+    "together": {str(index): FLOATS | {"shape": [1 << 25]} for index in range(9)},
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_spaces_of_which_no_row_can_be_are_one_line(data, name):
+    path = data.path / "spaces.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"obs": LARGE[name]}))
+    line = line_of(lambda: open_dataset(data.path))
+    assert line.startswith(str(path)) and "at most 1.07 GB" in line
+
+
+@pytest.mark.parametrize("thing", ["link out", "link to nothing", "pipe", "folder"])
+@pytest.mark.parametrize("name", ["dataset.json", "spaces.json", "rows-00000000.dwr"])
+def test_something_else_in_place_of_a_file_is_named(data, tmp_path, name, thing):
+    path = data.path / name
+    path.rename(tmp_path / "outside")
+    if thing == "pipe":
+        os.mkfifo(path)
+    elif thing == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / ("outside" if thing == "link out" else "nothing"))
+    line = line_of(lambda: inspect.summary(open_dataset(data.path)))
+    assert line.startswith(f"{path}: is a ") and line.count(str(path)) == 1
 
 
 @pytest.mark.parametrize("row", [[1, 0, 0, 0], [6, 2, 0, 0], [6, 0, 1, 0], [6, 0, 0, 2], [6, -1, 0, 0]])

@@ -144,7 +144,7 @@ HOSTS = {
     "first update in the future": put("counters", "accounts", "update", "first_update", 10**6),
     "another step": put("counters", "step", 1 << 53),
     "more iterations than steps": put("counters", "iteration", 1 << 31),
-    "iterations beyond 32 bits": put("counters", "iteration", 1 << 53),
+    "a million years": put("counters", "seconds", 3e13),
     "no metrics": put("metrics", "delete"),
     "metrics of text": put("metrics", "count/x", "y"),
     "metrics of nobody": put("metrics", "x", np.asarray(1.0, np.float32)),
@@ -180,6 +180,8 @@ METAS = {
     "processes as text": put("processes", "1"),
     "no chunks": put("replay", "chunks", "delete"),
     "chunks of text": put("replay", "chunks", [["a"] * 7]),
+    "layout of numbers": put("replay", "layout", "reward", [1 << 62, []]),
+    "layout without a shape": put("replay", "layout", "reward", ["float32", -1]),
     "sampler as list": put("replay", "sampler", []),
     "slots": put("replay", "sampler", "free_slots", [10**9]),
     "a name that leads out": put("replay", "files", ["../../victim"]),
@@ -204,6 +206,14 @@ def test_a_resume_takes_the_older_snapshot_and_says_so(run, caplog):
         assert loop.counters.step == older and f"continued at step {older:,}" in said.getvalue()
         loop.run(StopAt(loop, older + 20))
     assert len([line for line in caplog.messages if "is damaged" in line]) == 1
+
+
+def test_an_iteration_beyond_32_bits_has_a_key(loop):
+    step, carry, actions = loop.env.reset(0), loop.learner.acting_state(), []
+    for iteration in (5, (1 << 32) + 5):
+        loop.learner.load_acting(carry)
+        actions.append(np.asarray(loop.learner.act(step, iteration)[0]["action"]))
+    np.testing.assert_array_equal(*actions)
 
 
 class Clumsy:

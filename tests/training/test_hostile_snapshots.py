@@ -69,7 +69,8 @@ FIELDS = {
     "tensors": ["delete", {"w": [[10**30], "float32"]}, {"w": ["float32", [4]]}, *WRONG],
     "processes": ["delete", 0, *[value for value in WRONG if value not in (1, True)]],
     "meta": ["delete", {"0": 1}, {"1": {}}, *WRONG],
-    "score": ["delete", "x", [], {}, True],
+    "score": ["delete", "x", [], {}, True, 10**29],
+    "step": [-1, 10**13, "x"],
 }
 
 
@@ -177,7 +178,7 @@ def test_a_snapshot_that_is_a_link_out_of_the_run_is_neither_read_nor_deleted(ch
 
 
 def test_folders_with_odd_names_are_no_snapshots(checkpoints):
-    for name in ("²", "٣", "007", "9" * 200, "-1", "1e3"):
+    for name in ("²", "٣", "007", "9" * 200, "1" + "0" * 13, "-1", "1e3"):
         shutil.copytree(checkpoints / "2", checkpoints / name)
     with Checkpointer(checkpoints) as checkpointer:
         assert checkpointer.steps() == [1, 2]

@@ -19,16 +19,17 @@ from dreamworld.datasets.columns import Columns, from_columns, infer, look, to_c
 from dreamworld.datasets.described import Described, describe, read_described
 from dreamworld.datasets.episodes import Episode
 from dreamworld.datasets.formats import require, understood
+from dreamworld.datasets.memory import require_memory
 from dreamworld.datasets.store import DataSet
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, open_file, parse_json
-from dreamworld.replay.memory import USABLE, available_memory
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DESCRIPTION = "dreamworld"
 LENGTHS, OFFSETS = "ep_len", "ep_offset"
 ROWS = 1024  # of a chunk, at most
 CHUNK_BYTES = 1 << 20
+INDEX_BYTES = 96  # of memory for an episode: two numbers of Python and two of numpy
 MAX_LINKS = 10_000_000  # ten for each of a million episodes
 
 
@@ -62,7 +63,7 @@ class Hdf5Source:
         with open_checked(self.path) as file:
             for index, (length, offset) in enumerate(zip(self.lengths, self.offsets)):
                 with understood(self.path):
-                    _check_size(self.path, sum(_row_bytes(file[name]) for name in self.columns) * length)
+                    require_memory(self.path, sum(_row_bytes(file[name]) for name in self.columns) * length)
                     columns = {name: file[name][offset : offset + length] for name in self.columns}
                 _clear_last(columns)
                 yield f"{self.path}: episode {index}", columns
@@ -127,10 +128,11 @@ def _read_index(path: Path, file: Any, columns: list[str]) -> tuple[list[int], l
     for name in (LENGTHS, OFFSETS):
         if name not in file or file[name].ndim != 1 or file[name].dtype.kind not in "iu":
             raise BadFile(path, f"lacks the column {name!r} of whole numbers, which says where episodes are")
-    _check_size(path, 16 * len(file[LENGTHS]))
+    found, starts = len(file[LENGTHS]), len(file[OFFSETS])
+    if found != starts or not found:
+        raise BadFile(path, f"has {found:,} lengths and {starts:,} offsets of episodes")
+    require_memory(path, INDEX_BYTES * found)
     lengths, offsets = (file[name][:].astype(np.int64).tolist() for name in (LENGTHS, OFFSETS))
-    if len(lengths) != len(offsets) or not lengths:
-        raise BadFile(path, f"has {len(lengths):,} lengths and {len(offsets):,} offsets of episodes")
     end = max(offset + length for length, offset in zip(lengths, offsets))
     for name in columns:
         if file[name].ndim == 0 or len(file[name]) < end:
@@ -145,18 +147,12 @@ def _read_index(path: Path, file: Any, columns: list[str]) -> tuple[list[int], l
 def _read_description(path: Path, file: Any) -> Described | None:
     if DESCRIPTION not in file:
         return None
-    _check_size(path, file[DESCRIPTION].size)
+    require_memory(path, file[DESCRIPTION].size)
     return read_described(Fields(parse_json(file[DESCRIPTION][:].tobytes(), path, finite=True), path))
 
 
 def _row_bytes(dataset: Any) -> int:
     return math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-
-
-def _check_size(path: Path, need: int) -> None:
-    """A file of a few bytes may claim a column of any size."""
-    if need > 64 << 20 and need > USABLE * available_memory()[0]:
-        raise BadFile(path, f"claims {words.size(need)} for one episode")
 
 
 def _clear_last(columns: Columns) -> None:

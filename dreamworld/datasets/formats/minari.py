@@ -22,12 +22,12 @@ from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, make_episo
 from dreamworld.datasets.formats import require, understood
 from dreamworld.datasets.formats.hdf5 import open_checked
 from dreamworld.datasets.formats.minari_spaces import encode_action, gym_space, nested
+from dreamworld.datasets.memory import require_memory
 from dreamworld.datasets.store import DataSet
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile, inside
-from dreamworld.replay.memory import USABLE, available_memory
 from dreamworld.types import Spaces
 
 ID = re.compile(r"(\w[-\w]+/)*\w[-\w]+-v[0-9]{1,9}")  # Minari takes no name of one letter
@@ -138,8 +138,7 @@ def _check_episodes(path: Path, file: Any, count: int) -> None:
             raise BadFile(path / MAIN, f"lacks episode {index} of {count:,}")
         sizes = [0]
         group.visititems(lambda _, value, sizes=sizes: sizes.append(getattr(value, "nbytes", 0)))
-        if sum(sizes) > 64 << 20 and sum(sizes) > USABLE * available_memory()[0]:
-            raise BadFile(path / MAIN, f"claims {words.size(sum(sizes))} for episode {index}")
+        require_memory(path / MAIN, sum(sizes))
         missing = {"observations", "actions", "rewards", "terminations", "truncations"} - set(group)
         if missing:
             raise BadFile(path / MAIN, f"lacks {', '.join(sorted(missing))} of episode {index}")

@@ -22,6 +22,7 @@ from dreamworld.datasets.columns import Columns, from_columns, infer, look, to_c
 from dreamworld.datasets.described import describe, read_described
 from dreamworld.datasets.episodes import Episode, Schema
 from dreamworld.datasets.formats import understood
+from dreamworld.datasets.memory import require_memory
 from dreamworld.datasets.store import DataSet
 from dreamworld.errors import UserError
 from dreamworld.fields import read_fields
@@ -68,6 +69,9 @@ def read_columns(path: Path) -> Columns:
     """The arrays of an npz file. Nothing in it is unpickled, and none may claim more than it holds."""
     with open_file(path) as file, understood(path), zipfile.ZipFile(file) as archive:
         columns = {}
+        require_memory(
+            path, 2 * sum(info.file_size for info in archive.infolist())
+        )  # the bytes, and the array
         for info in archive.infolist():
             if not info.filename.endswith(".npy"):
                 raise BadFile(path, f"holds {info.filename!r:.80}, which is no array")
