@@ -308,7 +308,7 @@ def preset_names() -> list[str]:
 
     def order(name: str) -> tuple[bool, int, str]:
         number = name.removeprefix("size").removesuffix("m")
-        is_size = name.startswith("size") and number.isdigit()
+        is_size = name.startswith("size") and number.isdecimal()
         return is_size, int(number) if is_size else 0, name
 
     return sorted(stems, key=order)

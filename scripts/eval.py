@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from dreamworld import text, words
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
+from dreamworld.reading import require_inside
 from dreamworld.types import Mode
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
 
     run = stored.open_run(flags.logdir, trusted=flags.trust)
     played = stored.choose_env(run, flags.task, env)
+    home = home_of(run, played)
     common.setup_jax(played.config)
     with Checkpointer(run.rundir.checkpoints) as checkpointer:
         step = flags.step if flags.step >= 0 else checkpointer.latest()
@@ -100,19 +102,25 @@ def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
     frames = (step or 0) * played.config.frames_per_step
     log = found.log | ({"cut": found.cut} if found.cut else {})
     row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, log)
-    return keep(home_of(run, played), row, found)
+    if not played.same:
+        print(f"note: trained on {run.name}, evaluated on {played.name}; kept in {home}", file=sys.stderr)
+        with contextlib.suppress(UserError):  # what can't be written is said by `keep`
+            home.create()
+    return keep(home, row, found)
 
 
 def home_of(run: Stored, played: Played) -> RunDir:
-    """Where an evaluation is kept: in the run, and of another environment in a folder of its own below it."""
+    """Where an evaluation is kept: in the run, and of another environment in a folder of its own below it.
+
+    BadFile where that is a link out of the run.
+    """
     from dreamworld.logging.rundir import RunDir
 
     if played.same:
         return run.rundir
     home = RunDir(run.rundir.eval / re.sub(r"\W", "_", played.name))
-    print(f"note: trained on {run.name}, evaluated on {played.name}; kept in {home}", file=sys.stderr)
-    with contextlib.suppress(UserError):  # what can't be written is said by `keep`
-        home.create()
+    require_inside(run.rundir.path, home.path)
+    home.check_links()
     return home
 
 

@@ -339,6 +339,9 @@ PARTS = [
     "eval",
     "failures",
     "report",
+    "set_aside",
+    "wandb",
+    "replay_1",
 ]
 
 
@@ -362,6 +365,21 @@ def test_a_run_whose_part_lies_elsewhere_is_neither_continued_nor_evaluated(tmp_
             attempt()
         assert part in str(caught.value) and "\n" not in str(caught.value)
     assert path.is_symlink() and (not before or outside.read_text() == before)
+
+
+@pytest.mark.parametrize("part", ["", "eval.jsonl"])
+def test_an_evaluation_on_another_environment_is_kept_through_no_link(tmp_path, part):
+    from dreamworld.scripts import eval as evaluation
+    from dreamworld.scripts.stored import Played, Stored
+
+    config = cli.parse(["--configs", "debug", "--task", "jax_catch", "--logdir", str(tmp_path / "run")])
+    rundir = RunDir.of(config)
+    path = rundir.eval / "jax_cartpole" / part
+    path.parent.mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    path.symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="a link that leaves"):
+        evaluation.home_of(Stored(rundir, config, None, True), Played(config, None, "jax_cartpole", False))
 
 
 @pytest.mark.parametrize("name", [".sweep.lock", "sweep.jsonl", "sweep.json", "statistics", "slurm.json"])

@@ -213,7 +213,7 @@ def _record_rows(row_bytes: int) -> int:
 
 
 def _next_number(path: Path) -> int:
-    numbers = [int(file.stem[5:]) for file in path.glob("rows-????????.dwr") if file.stem[5:].isdigit()]
+    numbers = [int(file.stem[5:]) for file in path.glob("rows-????????.dwr") if file.stem[5:].isdecimal()]
     return max(numbers, default=-1) + 1
 
 

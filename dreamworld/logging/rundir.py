@@ -34,7 +34,7 @@ from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 PARTS = (
     *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
     *("checkpoints", "replay", "tensorboard", "report", "eval", "failures", "learning_curve.png", "log.txt"),
-    "wandb_id",
+    *("wandb_id", "wandb", "set_aside"),
 )
 """What a run reads, writes and deletes in its directory."""
 
@@ -188,9 +188,9 @@ class RunDir:
 
     def check_links(self) -> None:
         """Raises BadFile where a part of the run is a link that leaves the directory; one to nothing leads nowhere."""
-        for name in PARTS:
-            if os.path.exists(self.path / name):
-                require_inside(self.path, self.path / name)
+        for path in (*(self.path / name for name in PARTS), *self.path.glob("replay_*")):
+            if os.path.exists(path):
+                require_inside(self.path, path)
 
     def _has_snapshots(self) -> bool:
         return any(self.checkpoints.glob("[0-9]*/snapshot.json"))

@@ -270,7 +270,7 @@ def _words(argv: Sequence[str]) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {}
     key = ""
     for word in argv:
-        if word.startswith("-") and word.strip("-") and not word.lstrip("-")[0].isdigit():
+        if word.startswith("-") and word.strip("-") and not word.lstrip("-")[0].isdecimal():
             key, equals, value = word.lstrip("-").partition("=")
             key = key.replace("-", "_")
             words.setdefault(key, []).extend([value] if equals else [])

@@ -271,8 +271,7 @@ class Checkpointer:
         process, processes = _process()
         if process == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if folder.exists():  # left by a save that never finished
-                folder.rmtree()
+            snapshot.remove(folder)  # left by a save that never finished
             folder.mkdir()
         if processes > 1:
             from jax.experimental import multihost_utils
@@ -319,7 +318,8 @@ class Checkpointer:
         kept = snapshot.retained(scores, *self._keep) | set(self._also_keep())
         for path in self.directory.iterdir():
             step = int(path.name) if snapshot.STEP.fullmatch(path.name) else None
-            if step is not None and step not in kept and step not in self._bad:
+            ours = path.is_dir() and not os.path.islink(path)  # nothing else is left by a save
+            if ours and step is not None and step not in kept and step not in self._bad:
                 path.rmtree(missing_ok=True)
 
     def _quarantine(self) -> None:

@@ -183,7 +183,7 @@ def _forget_passed(rundir: RunDir, step: int) -> None:
         return
     for path in folder.iterdir():
         number = path.name.partition("-")[0]
-        if number.isdigit() and int(number) <= step:
+        if snapshot.STEP.fullmatch(number) and int(number) <= step:
             shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -62,7 +62,7 @@ def _addresses(config: ParallelConfig) -> dict[str, Any]:
     if config.coordinator == "auto":
         return {}
     host, _, port = config.coordinator.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         raise UserError(
             f"--parallel.coordinator {config.coordinator}: expects HOST:PORT of process 0, or auto"
         )

@@ -346,6 +346,14 @@ def verify(directory: epath.Path) -> dict[str, Any]:
     return body
 
 
+def remove(folder: epath.Path) -> None:
+    """Deletes a folder, or whatever else has its name; of a link the link alone. Does nothing where nothing is."""
+    if is_local(folder) and os.path.lexists(folder) and not stat.S_ISDIR(os.lstat(folder).st_mode):
+        os.unlink(folder)
+    else:
+        folder.rmtree(missing_ok=True)
+
+
 def fsync(path: epath.PathLike) -> None:
     """Forces a local file or folder to the disk."""
     system.sync(os.fspath(path))

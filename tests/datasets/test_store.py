@@ -93,6 +93,11 @@ def test_appending_to_nothing_begins(tmp_path):
     assert made.write(tmp_path / "data", append=True).episodes == 3
 
 
+def test_files_with_odd_names_are_not_counted(data):
+    (data.path / "rows-²²²²²²²².dwr").touch()
+    assert made.write(data.path, append=True).episodes == 6
+
+
 def test_other_spaces_are_not_appended(data):
     before = listed(data.path)
     other = Schema(made.OBS | {"vector": Space((4,), "float32")}, made.ACT, made.EXTRA)

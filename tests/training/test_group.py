@@ -132,6 +132,14 @@ def test_what_was_set_aside_is_removed_once_the_group_has_passed_it(runs):
     assert meet(runs) == 200 and left(runs[0]) == ([100, 200], [])
 
 
+def test_what_the_group_did_not_set_aside_stays(runs):
+    for name in ("²", "٣", "007", "notes"):
+        (runs[0].path / "set_aside" / name).mkdir(parents=True)
+    for rundir in runs:
+        put(rundir, 100)
+    assert meet(runs) == 100 and len(left(runs[0])[1]) == 4
+
+
 def test_no_seed_deletes_the_newest_common_snapshot(tmp_path):
     folders = [tmp_path / name for name in "ab"]
     keep = lambda: shared_steps(folders, 1)

@@ -177,6 +177,24 @@ def test_a_snapshot_that_is_a_link_out_of_the_run_is_neither_read_nor_deleted(ch
     assert (outside / "snapshot.json").exists() and (outside / "host_0" / "tree.json").exists()
 
 
+@pytest.mark.parametrize("thing", ["file", "link out", "link to nothing", "pipe"])
+def test_what_has_the_name_of_a_snapshot_stops_no_save(checkpoints, tmp_path, thing):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").touch()
+    for step in ("3", "7"):
+        path = checkpoints / step
+        if thing == "file":
+            path.touch()
+        elif thing == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path / ("outside" if thing == "link out" else "nothing"))
+    with Checkpointer(checkpoints, keep_last=1) as checkpointer:
+        checkpointer.save(3, AGENT, HOST, {"n": 3}, block=True)
+        assert checkpointer.problem is None and checkpointer.steps() == [3]
+    assert (tmp_path / "outside" / "precious").exists() and os.path.lexists(checkpoints / "7")
+
+
 def test_folders_with_odd_names_are_no_snapshots(checkpoints):
     for name in ("²", "٣", "007", "9" * 200, "1" + "0" * 13, "-1", "1e3"):
         shutil.copytree(checkpoints / "2", checkpoints / name)
