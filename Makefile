@@ -50,10 +50,10 @@ types: $(STAMP)
 check: lint types test
 
 golden: $(STAMP)  ## writes the golden values anew: only after a deliberate change of the algorithm
-	$(BIN)/python scripts/golden.py
+	$(BIN)/python tests/golden/golden.py
 
 soak: $(STAMP)  ## what is longer than CI allows; writes its report to docs/
-	$(BIN)/python scripts/soak.py
+	$(BIN)/python tests/soak.py
 
 bench: $(STAMP)
 	$(BIN)/dreamworld benchmark update --configs size1m --obs vector:24 --updates 10

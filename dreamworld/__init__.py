@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from dreamworld.cli import parse
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
-    from dreamworld.scripts.common import load
     from dreamworld.scripts.eval import evaluate
     from dreamworld.scripts.train import train
+    from dreamworld.sessions.common import load
 
 __all__ = ["Config", "evaluate", "load", "make_env", "make_vector_env", "parse", "train"]
 
 _HOMES = {
     "Config": "dreamworld.config",
     "evaluate": "dreamworld.scripts.eval",
-    "load": "dreamworld.scripts.common",
+    "load": "dreamworld.sessions.common",
     "make_env": "dreamworld.envs",
     "make_vector_env": "dreamworld.envs",
     "parse": "dreamworld.cli",

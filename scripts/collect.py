@@ -20,7 +20,7 @@ from dreamworld.logging.progress import Progress, format_duration, format_number
 if TYPE_CHECKING:
     from dreamworld.datasets.collect import Act, Collected
     from dreamworld.datasets.store import DataSet
-    from dreamworld.scripts.stored import Stored
+    from dreamworld.sessions.stored import Stored
     from dreamworld.types import VectorEnv
 
 DESCRIPTION = (
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 def read(argv: Sequence[str]) -> Job:
     """The job of a command line: the options of the environment are those of the first run, then those given."""
     from dreamworld import cli, presets
-    from dreamworld.scripts import stored
+    from dreamworld.sessions import stored
 
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     runs: dict[str, Stored] = {}
@@ -127,8 +127,8 @@ def _policies(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _open_runs(policies: Sequence[str], trusted: bool) -> dict[str, Stored]:
-    from dreamworld.scripts import folders, stored
-    from dreamworld.scripts import policies as known
+    from dreamworld.sessions import folders, stored
+    from dreamworld.sessions import policies as known
 
     if len(set(policies)) < len(policies) or not policies:
         raise UserError("--policy: give random, folders of runs, or module:function, each once")
@@ -147,7 +147,7 @@ def record(job: Job) -> str:
     from dreamworld.datasets import DataWriter, open_dataset
     from dreamworld.datasets.collect import collect, make_schema
     from dreamworld.datasets.writer import require_free, require_writable
-    from dreamworld.scripts import common
+    from dreamworld.sessions import common
     from dreamworld.training.stops import Stop
 
     config, flags = job.config, job.flags
@@ -198,7 +198,7 @@ def draw_seeds(seed: int, episodes: int, index: int) -> tuple[int, int]:
 
 
 def _make(job: Job, name: str, env: VectorEnv, seed: int) -> Act:
-    from dreamworld.scripts import policies
+    from dreamworld.sessions import policies
 
     spaces = (env.obs_space, env.act_space)
     if name in job.runs:

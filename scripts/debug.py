@@ -13,7 +13,7 @@ from dreamworld.contract import Agent, Phase
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.reading import require_inside
-from dreamworld.scripts import folders
+from dreamworld.sessions import folders
 from dreamworld.types import Batch, Carry, TrainState
 
 NUMBER = re.compile(r"[0-9]{1,15}")
@@ -56,7 +56,7 @@ def explain(directory: Path, update: int | None = None, *, trust: bool = False) 
     """What went wrong at `update` (None: the newest failure) of the run in `directory`, line by line."""
     folder = choose_failure(directory / "failures", update)
 
-    from dreamworld.scripts import common, stored
+    from dreamworld.sessions import common, stored
     from dreamworld.training import failures
 
     bad = failures.load_bad_batch(folder)

@@ -121,9 +121,10 @@ def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
 def run(logdir: Path, seed: int) -> Outcome:
     """Trains the preset `demo` in `logdir`, then plays with it and with a random policy."""
     from dreamworld import cli
-    from dreamworld.scripts import common, train
+    from dreamworld.scripts import train
     from dreamworld.scripts.eval import Flags as EvalFlags
     from dreamworld.scripts.eval import evaluate_run
+    from dreamworld.sessions import common
     from dreamworld.training.evaluate import evaluate, random_act
 
     began = time.monotonic()

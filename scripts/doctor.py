@@ -21,8 +21,7 @@ from pathlib import Path
 from dreamworld import cli, system, words
 from dreamworld.config import RunConfig
 from dreamworld.envs.render import backends
-from dreamworld.replay.memory import available_memory
-from dreamworld.scripts.probes import (
+from dreamworld.probes import (
     Check,
     check_devices,
     check_rendering,
@@ -31,6 +30,7 @@ from dreamworld.scripts.probes import (
     installed,
     one_backend_is_enough,
 )
+from dreamworld.replay.memory import available_memory
 
 GB = 10**9
 

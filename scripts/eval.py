@@ -20,7 +20,7 @@ from dreamworld.types import Mode
 
 if TYPE_CHECKING:
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts.stored import Played, Stored
+    from dreamworld.sessions.stored import Played, Stored
     from dreamworld.training.evaluate import Evaluation
 
 
@@ -51,7 +51,7 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Loads, plays, prints; adds a row to the run's eval.jsonl."""
-    from dreamworld.scripts import folders
+    from dreamworld.sessions import folders
 
     flags = read(argv)
     folders.require_run(flags.logdir)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def read(argv: Sequence[str]) -> Flags:
     """The options of a command line: DIR first, or --logdir DIR."""
     from dreamworld import cli
-    from dreamworld.scripts import folders
+    from dreamworld.sessions import folders
 
     folder, options = folders.split(argv, "eval")
     flags = cli.parse_flags(options, Flags(), prog="dreamworld eval DIR", description=DESCRIPTION)
@@ -73,7 +73,7 @@ def read(argv: Sequence[str]) -> Flags:
 def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
     """Plays the environment of the run, or `env`; returns the row that was added to eval.jsonl."""
     from dreamworld.logging.writers import evaluation_row
-    from dreamworld.scripts import common, stored
+    from dreamworld.sessions import common, stored
     from dreamworld.training.checkpoint import Checkpointer
     from dreamworld.training.evaluate import evaluate
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 def read(argv: Sequence[str]) -> tuple[Config, Flags]:
     """The config of a command line, and the supervisor's options; a folder before them gives the config below."""
     from dreamworld import cli
-    from dreamworld.scripts import folders
+    from dreamworld.sessions import folders
 
     folder, options = folders.split(argv, "train")
     stored = functools.partial(folders.to_continue, folder) if folder else None
@@ -87,7 +87,7 @@ def train(config: Config, env: Any = None) -> int:
 
 
 def _train(config: Config, env: Any) -> int:
-    from dreamworld.scripts import session, session_data, session_fused, session_seeds, stored
+    from dreamworld.sessions import session, session_data, session_fused, session_seeds, stored
     from dreamworld.training import hosts
 
     if not isinstance(config, Config):
@@ -118,7 +118,7 @@ def _train(config: Config, env: Any) -> int:
 
 def finished_already(config: Config) -> list[str]:
     """What to say of a training with nothing left to do; empty where there is something."""
-    from dreamworld.scripts import ending, folders
+    from dreamworld.sessions import ending, folders
     from dreamworld.training.group import seed_configs
 
     configs = seed_configs(config) if config.seeds else [config]

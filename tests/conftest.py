@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+sys.path.append(str(pathlib.Path(__file__).parent / "golden"))  # the golden agent, which other tests use, too
 CACHE = pathlib.Path(os.environ.get("DREAMWORLD_TEST_CACHE", ".cache/xla")).resolve()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
@@ -42,12 +43,11 @@ def repo() -> pathlib.Path:
 
 
 class Compiled:
-    """A tiny agent of `dreamworld.scripts.golden` for some spaces, with its update compiled once a session."""
+    """A tiny agent of `tests/golden/golden.py` for some spaces, with its update compiled once a session."""
 
     def __init__(self, obs_space, act_space, **changes):
+        import golden
         import jax
-
-        from dreamworld.scripts import golden
 
         self.recorded = golden.make_recorded(obs_space, act_space, **changes)
         self.update = jax.jit(self.recorded.update)
@@ -63,7 +63,7 @@ class Compiled:
 @pytest.fixture(scope="session")
 def mixed() -> Compiled:
     """An image and a vector; continuous and discrete actions: the golden agent."""
-    from dreamworld.scripts import golden
+    import golden
 
     return Compiled(golden.OBS, golden.ACT)
 

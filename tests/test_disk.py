@@ -23,8 +23,8 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.replay.persist import read_rows
-from dreamworld.scripts import common, session
 from dreamworld.scripts.train import train
+from dreamworld.sessions import common, session
 from dreamworld.training import snapshot
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner

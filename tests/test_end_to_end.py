@@ -20,9 +20,9 @@ from dreamworld import __main__ as console
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common
 from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts.train import read, train
+from dreamworld.sessions import common
 
 DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
 
@@ -125,7 +125,7 @@ def test_eval_adds_a_row_with_every_return(finished):
 def test_init_from_takes_the_named_modules_and_leaves_the_others(finished, tmp_path):
     import jax
 
-    from dreamworld.scripts.session import initialise_from
+    from dreamworld.sessions.session import initialise_from
 
     config, rundir = finished
     agent = common.build_agent(config)

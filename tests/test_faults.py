@@ -19,8 +19,8 @@ from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import evaluation_row, read_jsonl
-from dreamworld.scripts import common, session
 from dreamworld.scripts import eval as eval_script
+from dreamworld.sessions import common, session
 from dreamworld.training import snapshot
 from dreamworld.training.evaluate import Evaluation
 from dreamworld.training.hosts import Team

@@ -61,6 +61,7 @@ ALLOWED = {
     "early": {"cli"},
     "frames": set(),
     "flops": set(),
+    "probes": {"words"},
     **dict.fromkeys(LEAVES, BASE | LEAVES),
     "rollout": BASE | LEAVES,
     "models": MODEL,
@@ -79,7 +80,7 @@ ALLOWED = {
     "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything.
-JOINERS = {"scripts", "__main__", "__init__", "benchmarks", "sweep"}
+JOINERS = {"scripts", "sessions", "__main__", "__init__", "benchmarks", "sweep"}
 
 
 def modules():

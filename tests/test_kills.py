@@ -18,7 +18,7 @@ import pytest
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, session
+from dreamworld.sessions import common, session
 from dreamworld.training import snapshot
 
 SAVE_EVERY = 100

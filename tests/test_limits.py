@@ -16,16 +16,13 @@ from dreamworld.errors import UserError
 from dreamworld.limits import parse_float, parse_int
 from dreamworld.sweep import spec
 
-NOT_COMMANDS = {"golden", "session", "session_fused", "session_seeds"}  # load JAX, take no options
-
 
 def flag_classes():
     """The options of every command and benchmark."""
     modules = [spec]
     for package in (dreamworld.scripts, dreamworld.benchmarks):
         for item in pkgutil.iter_modules(package.__path__):
-            if item.name not in NOT_COMMANDS:
-                modules.append(importlib.import_module(f"{package.__name__}.{item.name}"))
+            modules.append(importlib.import_module(f"{package.__name__}.{item.name}"))
     return [module.Flags for module in modules if dataclasses.is_dataclass(getattr(module, "Flags", None))]
 
 

@@ -76,7 +76,7 @@ def started(config: Config) -> Iterator[Any]:
 
     from dreamworld.logging.progress import Progress
     from dreamworld.logging.rundir import RunDir
-    from dreamworld.scripts import common
+    from dreamworld.sessions import common
 
     common.setup_jax(config)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -94,7 +94,7 @@ def started(config: Config) -> Iterator[Any]:
 
 def build(rundir: Any, config: Config, progress: Any, stack: contextlib.ExitStack) -> Any:
     """The host loop or the fused one, as `dreamworld train` builds them."""
-    from dreamworld.scripts import common, session, session_fused
+    from dreamworld.sessions import common, session, session_fused
 
     if config.run.mode == "fused":
         return session_fused.build_fused(rundir, config, progress, None, stack)

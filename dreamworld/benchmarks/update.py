@@ -98,7 +98,7 @@ def on_accelerator(config: Config) -> Config:
 
 def make_synthetic_agent(config: Config, flags: Flags) -> Agent:
     """The configured agent for made-up spaces."""
-    from dreamworld.scripts import common
+    from dreamworld.sessions import common
 
     common.setup_jax(config)
     obs, act = parse_spaces(flags.obs, "vector image"), parse_spaces(flags.act, "continuous discrete")
@@ -126,7 +126,7 @@ def count_parameters(agent: Agent) -> dict[str, Any]:
     """Trained parameters by module, from shapes alone."""
     import jax
 
-    from dreamworld.scripts import announce
+    from dreamworld.sessions import announce
 
     counts = announce.count_parameters(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
     return {"params": sum(counts.values()), "modules": counts}

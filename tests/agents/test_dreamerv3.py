@@ -1,6 +1,7 @@
 import dataclasses
 from typing import Any
 
+import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,6 @@ from dreamworld.contract import modules
 from dreamworld.errors import UserError
 from dreamworld.options import LossConfig
 from dreamworld.rollout import trained_rows
-from dreamworld.scripts import golden
 from dreamworld.testing import TINY, tiny_config
 from dreamworld.types import Space
 

@@ -173,7 +173,7 @@ def run_command(words):
 
 def plan_training(rest):
     """Parses, builds the environment, and traces the agent's parameters."""
-    from dreamworld.scripts import common
+    from dreamworld.sessions import common
 
     config, _ = read(rest)
     agent = common.build_agent(config)

@@ -2,10 +2,9 @@
 
 import json
 
+import golden
 import numpy as np
 import pytest
-
-from dreamworld.scripts import golden
 
 # Versions of JAX differ by 2e-6; other processors and compile options by little more.
 RTOL, ATOL = 5e-4, 1e-6

@@ -9,7 +9,8 @@ import pytest
 
 from dreamworld import cli, presets
 from dreamworld.errors import UserError
-from dreamworld.scripts import budget, common, train
+from dreamworld.scripts import train
+from dreamworld.sessions import budget, common
 from dreamworld.types import Space
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

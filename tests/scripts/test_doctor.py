@@ -3,8 +3,8 @@
 import json
 import os
 
+from dreamworld.probes import Check
 from dreamworld.scripts import doctor
-from dreamworld.scripts.probes import Check
 
 
 def test_this_machine_is_examined_as_json(capsys, tmp_path):

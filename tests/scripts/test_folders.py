@@ -11,8 +11,9 @@ from dreamworld import cli, presets
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv
-from dreamworld.scripts import debug, ending, folders, report, status, train
+from dreamworld.scripts import debug, report, status, train
 from dreamworld.scripts import eval as eval_script
+from dreamworld.sessions import ending, folders
 from dreamworld.training import snapshot
 from dreamworld.training.group import seed_configs
 from dreamworld.types import Space

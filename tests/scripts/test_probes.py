@@ -2,8 +2,8 @@
 
 import pytest
 
-from dreamworld.scripts import probes
-from dreamworld.scripts.probes import Check
+from dreamworld import probes
+from dreamworld.probes import Check
 
 
 def test_a_backend_that_fails_says_what_to_install():

@@ -18,9 +18,9 @@ from dreamworld.config import Config, EvalConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv
-from dreamworld.scripts import common
 from dreamworld.scripts import eval as eval_script
-from dreamworld.scripts.stored import choose_env, open_run, to_continue
+from dreamworld.sessions import common
+from dreamworld.sessions.stored import choose_env, open_run, to_continue
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.types import Native, Space
 
@@ -320,7 +320,7 @@ def test_a_moved_run_is_still_own(place, tmp_path, params):
 
 
 def test_init_from_reads_a_foreign_run_and_builds_nothing_of_it(place, tmp_path, params):
-    from dreamworld.scripts.session import initialise_from
+    from dreamworld.sessions.session import initialise_from
 
     run = store(tmp_path / "run", params, own=False)
     agent = make_agent(testing.tiny_config(), OBS, ACT)

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 from dreamworld import cli  # noqa: E402
 from dreamworld.logging.progress import Progress  # noqa: E402
 from dreamworld.logging.rundir import RunDir  # noqa: E402
-from dreamworld.scripts import session_fused, session_seeds  # noqa: E402
+from dreamworld.sessions import session_fused, session_seeds  # noqa: E402
 from dreamworld.training.group import Meeting  # noqa: E402
 from dreamworld.training.rounds import Round  # noqa: E402
 from dreamworld.training.stops import Stop  # noqa: E402

@@ -16,8 +16,8 @@ from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
-from dreamworld.scripts import common, session
 from dreamworld.scripts.train import train
+from dreamworld.sessions import common, session
 from dreamworld.training import snapshot
 from dreamworld.training.evaluate import evaluate, random_act
 from dreamworld.training.stops import Exit

@@ -17,7 +17,7 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.replay import device
-from dreamworld.scripts import session_fused
+from dreamworld.sessions import session_fused
 from dreamworld.training import fused, rounds
 from dreamworld.training.fused_loop import FusedLoop
 from dreamworld.training.rounds import Round

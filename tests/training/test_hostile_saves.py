@@ -13,7 +13,7 @@ from etils import epath
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, session
+from dreamworld.sessions import common, session
 from dreamworld.training import saving, snapshot, tensors
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.stops import Stop

@@ -7,8 +7,8 @@ import pytest
 from dreamworld import cli
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
-from dreamworld.scripts import session
 from dreamworld.scripts.train import train
+from dreamworld.sessions import session
 from dreamworld.training import snapshot
 from dreamworld.training.stops import Exit
 

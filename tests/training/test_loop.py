@@ -11,7 +11,7 @@ import pytest
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, session
+from dreamworld.sessions import common, session
 from dreamworld.training.loop import make_rows, mask
 from dreamworld.training.stops import Stop
 from dreamworld.types import TimeStep

@@ -16,7 +16,7 @@ from dreamworld.datasets import DataWriter, Schema, make_episode, open_dataset
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay import Replay
-from dreamworld.scripts import common
+from dreamworld.sessions import common
 from dreamworld.training.counters import Counters
 from dreamworld.training.offline import fill, open_all
 from dreamworld.training.schedule import Schedule

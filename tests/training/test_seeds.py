@@ -11,8 +11,8 @@ from dreamworld.benchmarks import update
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, session_seeds
 from dreamworld.scripts.train import train
+from dreamworld.sessions import common, session_seeds
 from dreamworld.training import learner
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "40"]

@@ -13,7 +13,7 @@ from dreamworld.__main__ import main
 from dreamworld.contract import Window
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import common, preflight
+from dreamworld.sessions import common, preflight
 from dreamworld.training.hosts import Team
 
 

@@ -16,7 +16,7 @@ from dreamworld.contract import Agent, modules
 from dreamworld.errors import UserError
 from dreamworld.replay.fit import check_memory
 from dreamworld.replay.memory import USABLE, Estimate, available_memory
-from dreamworld.scripts import common
+from dreamworld.sessions import common
 from dreamworld.types import Spaces
 
 MANY = 64  # environments that are not built before one of them has told the spaces

@@ -13,7 +13,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import stored
+from dreamworld.sessions import stored
 from dreamworld.stats.finding import find_runs
 from dreamworld.training import snapshot
 

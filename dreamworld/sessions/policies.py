@@ -19,7 +19,7 @@ from dreamworld.types import Mode, Space, Spaces, TimeStep
 
 if TYPE_CHECKING:
     from dreamworld.datasets.collect import Act
-    from dreamworld.scripts.stored import Stored
+    from dreamworld.sessions.stored import Stored
 
 RANDOM = "random"
 
@@ -45,7 +45,7 @@ def run_policy(
     run: Stored, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, *, mode: Mode, step: int, seed: int
 ) -> Act:
     """The agent of a run in environments with these spaces; UserError where it was trained on others."""
-    from dreamworld.scripts import common, stored
+    from dreamworld.sessions import common, stored
 
     agent = stored.fitting_agent(run, task, *spaces)
     params = common.restore_params(run.rundir, agent, step if step >= 0 else None)

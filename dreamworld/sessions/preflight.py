@@ -43,7 +43,7 @@ def parse_init_from(text: str, modules: Sequence[str]) -> tuple[RunDir, list[str
 def _check_replay(config: Config, agent: Agent, num_envs: int) -> None:
     """Makes an empty replay, which touches no file."""
     from dreamworld.replay.replay import Replay
-    from dreamworld.scripts.common import row_spaces
+    from dreamworld.sessions.common import row_spaces
 
     window = longest(agent)
     Replay(

@@ -22,7 +22,7 @@ from dreamworld.limits import ACTING
 from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
-from dreamworld.scripts import common
+from dreamworld.sessions import common
 from dreamworld.types import Spaces
 
 READ = (
@@ -204,7 +204,7 @@ def _refuse_single(config: Config, env: Any) -> None:
 
 def first_rundir(config: Config) -> RunDir:
     """The directory of a run, of several seeds that of the first."""
-    from dreamworld.scripts.session_seeds import seed_configs
+    from dreamworld.sessions.session_seeds import seed_configs
 
     return RunDir.of(seed_configs(config)[0] if config.seeds else config)
 

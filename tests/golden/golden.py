@@ -29,7 +29,7 @@ from dreamworld.options import OptimConfig
 from dreamworld.training.step import make_update, tensor_name
 from dreamworld.types import Batch, Space, Spaces, TrainState
 
-PATH = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "dreamerv3.json"
+PATH = pathlib.Path(__file__).resolve().parent / "dreamerv3.json"
 OBS: Spaces = {"image": Space((8, 8, 3), "uint8"), "vector": Space((3,), "float32")}
 ACT: Spaces = {"move": Space((2,), "float32"), "pick": Space((), "int32", classes=3)}
 UPDATES = 3

@@ -113,8 +113,8 @@ def load(
     It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
     them. `trust` lets a run that this user did not make use what its config names.
     """
-    from dreamworld.scripts import stored
     from dreamworld.scripts.eval import checked
+    from dreamworld.sessions import stored
 
     flags = checked(logdir, {"step": step, "mode": mode, "seed": seed, "trust": trust})
     run = stored.open_run(logdir, trusted=flags.trust)

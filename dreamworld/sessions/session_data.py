@@ -14,8 +14,8 @@ from dreamworld.lists import split_list
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import read_run_env
-from dreamworld.scripts import budget, common, preflight, session, stored
-from dreamworld.scripts.announce import announce
+from dreamworld.sessions import budget, common, preflight, session, stored
+from dreamworld.sessions.announce import announce
 from dreamworld.training import snapshot
 from dreamworld.training.loop import Loop
 from dreamworld.training.offline import NoEnv, fill, open_all

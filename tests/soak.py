@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     from dreamworld import cli
 
     flags = cli.parse_flags(
-        argv, Flags(), prog="scripts/soak.py", description="Run what is longer than CI allows."
+        argv, Flags(), prog="tests/soak.py", description="Run what is longer than CI allows."
     )
     demos = [run_demo(seed) for seed in flags.seeds] if flags.demo else []
     tests = read_logs(flags.logs) if flags.logs else run_tests() if flags.tests else None

@@ -21,8 +21,8 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
 from dreamworld.parallel import MeshLayout
 from dreamworld.replay.memory import estimate
-from dreamworld.scripts import budget, common, preflight, session, session_seeds, stored
-from dreamworld.scripts.announce import announce
+from dreamworld.sessions import budget, common, preflight, session, session_seeds, stored
+from dreamworld.sessions.announce import announce
 from dreamworld.training import group
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop

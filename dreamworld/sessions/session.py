@@ -26,8 +26,8 @@ from dreamworld.player import Player
 from dreamworld.precision import precision_name
 from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
-from dreamworld.scripts import budget, common, ending, preflight, stored
-from dreamworld.scripts.announce import announce
+from dreamworld.sessions import budget, common, ending, preflight, stored
+from dreamworld.sessions.announce import announce
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.evaluate import evaluate
 from dreamworld.training.hosts import Silence, Team

@@ -19,8 +19,8 @@ from dreamworld.lists import parse_seeds
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.memory import Estimate
-from dreamworld.scripts import budget, common, ending, preflight, session, stored
-from dreamworld.scripts.announce import announce
+from dreamworld.sessions import budget, common, ending, preflight, session, stored
+from dreamworld.sessions.announce import announce
 from dreamworld.training.group import (
     Meeting,
     find_meeting,
