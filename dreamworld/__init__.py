@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from dreamworld.cli import parse
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
-    from dreamworld.scripts.eval import evaluate
-    from dreamworld.scripts.train import train
-    from dreamworld.sessions.common import load
+    from dreamworld.sessions.evaluation import evaluate
+    from dreamworld.sessions.load import load
+    from dreamworld.sessions.train import train
 
 __all__ = ["Config", "evaluate", "load", "make_env", "make_vector_env", "parse", "train"]
 
 _HOMES = {
     "Config": "dreamworld.config",
-    "evaluate": "dreamworld.scripts.eval",
-    "load": "dreamworld.sessions.common",
+    "evaluate": "dreamworld.sessions.evaluation",
+    "load": "dreamworld.sessions.load",
     "make_env": "dreamworld.envs",
     "make_vector_env": "dreamworld.envs",
     "parse": "dreamworld.cli",
-    "train": "dreamworld.scripts.train",
+    "train": "dreamworld.sessions.train",
 }
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from dreamworld import agents, presets, streams, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.exits import Exit
 from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
@@ -113,6 +114,12 @@ def parse_flags(argv: Sequence[str], flags: F, *, prog: str, description: str = 
     return flags
 
 
+def leading_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line before its first option, and the rest."""
+    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
+    return list(argv[:first]), list(argv[first:])
+
+
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Calls a command; returns its exit status. A UserError is printed on stderr and 2, Ctrl-C is 130.
 
@@ -126,10 +133,10 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         return status
     except UserError as error:
         print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
-        return 2
+        return Exit.USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader left, as in `dreamworld train --help | head`
         streams.silence(sys.stdout)
         return 141

@@ -12,9 +12,9 @@ import signal
 import sys
 import threading
 
-# Of training, the code that says that the same command goes on (`training.stops.Exit`); else as shells count.
-AGAIN = ("train", "sweep")
-PREEMPTED, INTERRUPTED, TERMINATED = 75, 130, 143
+from dreamworld.exits import Exit, of_signal
+
+AGAIN = ("train", "sweep")  # the same command goes on
 GRACE_S = 1.0  # given to the main thread to answer a signal
 
 
@@ -56,8 +56,7 @@ class Early:
         self._leave(self._code)
 
     def _note(self, number: int) -> None:
-        self._code = INTERRUPTED if number == signal.SIGINT else TERMINATED
-        self._code = PREEMPTED if self._again else self._code
+        self._code = Exit.PREEMPTED if self._again else of_signal(signal.Signals(number).name)
         self.reason = signal.Signals(number).name
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Counts, sizes, shares and near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
+"""Counts, sizes, shares, exceptions and near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def percent(part: float, whole: float) -> str:
     if share >= 100:
         return "100%"
     return "<1%" if 0 < share < 1 else f"{math.floor(share)}%"
+
+
+def exception(error: BaseException, most: int = 200) -> str:
+    """`TypeError: what it said`, as one line of `most` characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
 def nearest(key: str, choices: Iterable[str]) -> str:

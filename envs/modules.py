@@ -10,6 +10,7 @@ import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from dreamworld import words
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import similar_module
 from dreamworld.errors import UserError
@@ -45,8 +46,8 @@ def _own_problem(module_name: str, label: str, error: Exception) -> UserError:
         place = f"{error.filename}:{error.lineno}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return UserError(f"{label}: it imports {error.name!r}, which is not installed ({place})")
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return UserError(f"{label}: {module_name} can't be imported: {text} ({place})")
+    cause = words.exception(error, 300)
+    return UserError(f"{label}: {module_name} can't be imported: {cause} ({place})")
 
 
 def look_in(folder: str, name: str) -> None:

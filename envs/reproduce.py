@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.report import Report
 
@@ -42,7 +43,7 @@ def _second(make: Callable[[], Env], report: Report) -> Env | None:
     try:
         return make()
     except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = words.exception(error)
         report.notes.append(
             f"only one of it can be open in a process ({what}): train with "
             "--env.engine process --env.workers N, where N is env.num"

@@ -5,23 +5,20 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-
-from dreamworld import text, words
+from dreamworld import exits, text, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import STEPS, Range
 from dreamworld.logging.progress import Progress, format_duration, format_number
 
 if TYPE_CHECKING:
-    from dreamworld.datasets.collect import Act, Collected
+    from dreamworld.datasets.collect import Collected
     from dreamworld.datasets.store import DataSet
+    from dreamworld.sessions.recording import Plan
     from dreamworld.sessions.stored import Stored
-    from dreamworld.types import VectorEnv
 
 DESCRIPTION = (
     "Record episodes as a data set: dreamworld collect --policy random --task TASK --steps N --data DIR"
@@ -38,8 +35,6 @@ USED = (
     "run.progress",
 )
 """Options (or groups) of a training that matter here, too."""
-
-STOPPED = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,26 +57,26 @@ class Flags:
     """Keep the state of JAX environments, as columns extra/state/…"""
 
 
-class Job(NamedTuple):
-    """What a command line asks for."""
-
-    config: Config
-    flags: Flags
-    runs: dict[str, Stored]  # the policies that are runs
-    source: Any  # an environment from Python; None for `config.task`
-
-
 def main(argv: Sequence[str]) -> int:
     """Plays, records, says what there is now; the exit status is that of a signal that ended it early."""
-    job = read(argv)
-    stopped = record(job)
-    return STOPPED.get(stopped, 0)
+    from dreamworld.sessions.recording import record
+
+    plan = read(argv)
+    with _Shown(plan.steps, show=plan.config.run.progress) as shown:
+        recorded = record(plan, lambda steps, last: shown.update(steps, 0, last, last))
+    _tell(recorded.found)
+    if recorded.data is None:
+        print("no episode has ended yet, and nothing was written", file=sys.stderr)
+    else:
+        print(describe(plan.folder, recorded.data, recorded.stopped))
+    return exits.of_signal(recorded.stopped) if recorded.stopped else 0
 
 
-def read(argv: Sequence[str]) -> Job:
-    """The job of a command line: the options of the environment are those of the first run, then those given."""
+def read(argv: Sequence[str]) -> Plan:
+    """What a command line asks for: the options of the environment are those of the first run, then those given."""
     from dreamworld import cli, presets
     from dreamworld.sessions import stored
+    from dreamworld.sessions.recording import Plan
 
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     runs: dict[str, Stored] = {}
@@ -105,7 +100,19 @@ def read(argv: Sequence[str]) -> Job:
         options = config.env.options if played.same or "env.options" in given else ""
         config = presets.replace(config, {"task": played.config.task, "env.options": options})
         source = played.source
-    return Job(config, flags, runs, source)
+    return Plan(
+        config,
+        flags.policy,
+        runs,
+        source,
+        flags.data,
+        flags.steps,
+        flags.append,
+        flags.mode,
+        flags.step,
+        flags.max_steps,
+        flags.truth,
+    )
 
 
 def _refuse_unused(given: set[str]) -> None:
@@ -142,79 +149,8 @@ def _open_runs(policies: Sequence[str], trusted: bool) -> dict[str, Stored]:
     return found
 
 
-def record(job: Job) -> str:
-    """Plays all policies and writes their episodes; returns the signal that ended it early, "" for none."""
-    from dreamworld.datasets import DataWriter, open_dataset
-    from dreamworld.datasets.collect import collect, make_schema
-    from dreamworld.datasets.writer import require_free, require_writable
-    from dreamworld.sessions import common
-    from dreamworld.training.stops import Stop
-
-    config, flags = job.config, job.flags
-    path = Path(flags.data).expanduser().absolute()
-    if not flags.append or not path.exists():
-        require_free(path)
-    require_writable(path)
-    common.setup_jax(config)
-    env = common.make_train_env(config, job.source)
-    try:
-        truth = getattr(env, "truth", None) if flags.truth else None
-        if truth:
-            env.reset(config.seed)
-        schema = make_schema(env, truth)
-        writer = DataWriter(path, schema, source="collect", task=config.task, append=flags.append)
-        seeds = [draw_seeds(config.seed, writer.episodes, index) for index in range(len(flags.policy))]
-        acts = {name: _make(job, name, env, seed) for name, (_, seed) in zip(flags.policy, seeds)}
-        found: dict[str, Collected] = {}
-        shown = _Shown(flags.steps, show=config.run.progress)
-        with Stop(grace_s=60.0) as stop, writer, shown:
-            for index, (name, act) in enumerate(acts.items()):
-                found[name] = collect(
-                    env,
-                    act,
-                    writer,
-                    name,
-                    steps=flags.steps * (index + 1) // len(acts) - flags.steps * index // len(acts),
-                    seed=seeds[index][0],
-                    truth=truth,
-                    max_steps=flags.max_steps,
-                    stop=lambda: stop.requested,
-                    tell=shown.teller(sum(done.steps for done in found.values())),
-                )
-    finally:
-        env.close()
-    _tell(found)
-    if not writer.episodes:
-        print("no episode has ended yet, and nothing was written", file=sys.stderr)
-    else:
-        print(describe(flags.data, open_dataset(path), stop.reason))
-    return stop.reason
-
-
-def draw_seeds(seed: int, episodes: int, index: int) -> tuple[int, int]:
-    """Seeds of environments and actions for a policy: others for each, and when a data set is continued."""
-    first, second = np.random.SeedSequence([seed, episodes, index]).generate_state(2).tolist()
-    return first >> 1, second >> 1
-
-
-def _make(job: Job, name: str, env: VectorEnv, seed: int) -> Act:
-    from dreamworld.sessions import policies
-
-    spaces = (env.obs_space, env.act_space)
-    if name in job.runs:
-        options = {"mode": job.flags.mode, "step": job.flags.step, "seed": seed}
-        return policies.run_policy(job.runs[name], job.config.task, spaces, env.num_envs, **options)
-    if name == policies.RANDOM:
-        return policies.random_policy(env.act_space, env.num_envs, seed)
-    return policies.function_policy(name, policies.load_function(name), env.act_space, env.num_envs, seed)
-
-
 class _Shown(Progress):
     """The progress line of collecting."""
-
-    def teller(self, before: int) -> Callable[[int, float], None]:
-        """What takes the numbers of one policy, `before` steps of others having been taken."""
-        return lambda steps, last: self.update(before + steps, 0, last, last)
 
     def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
         """The numbers as text."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from dreamworld import text, words
+from dreamworld import exits, text, words
 from dreamworld.errors import UserError
 
 F = TypeVar("F")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         return known[command](rest)
     except Stopped as stopped:
         print(f"stopped by {stopped}; nothing was written", file=sys.stderr)
-        return {"SIGTERM": 143}.get(str(stopped), 130)
+        return exits.of_signal(str(stopped))
 
 
 def info(argv: Sequence[str]) -> int:
@@ -152,17 +152,19 @@ def _flags(options: Sequence[str], flags: F, usage: str) -> F:
 
 def split(argv: Sequence[str], command: str, wanted: str) -> tuple[list[str], list[str]]:
     """The words before the options, of which there are as many as in `wanted`, and the options."""
-    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
+    from dreamworld import cli
+
+    given, options = cli.leading_words(argv)
     names = wanted.split()
-    if first != len(names):
-        found = " ".join(argv[:first]) or "nothing"
+    if len(given) != len(names):
+        found = " ".join(given) or "nothing"
         raise UserError(
             f"data {command}: got {found} before the options; expected dreamworld data {command} {wanted}"
         )
-    for name, value in zip(names, argv):
+    for name, value in zip(names, given):
         text.check_path(f"data {command}: {name}", value)
         text.check(name, value)
-    return list(argv[:first]), list(argv[first:])
+    return given, options
 
 
 if __name__ == "__main__":

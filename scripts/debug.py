@@ -56,12 +56,12 @@ def explain(directory: Path, update: int | None = None, *, trust: bool = False) 
     """What went wrong at `update` (None: the newest failure) of the run in `directory`, line by line."""
     folder = choose_failure(directory / "failures", update)
 
-    from dreamworld.sessions import common, stored
+    from dreamworld.sessions import pieces, stored
     from dreamworld.training import failures
 
     bad = failures.load_bad_batch(folder)
     run = stored.open_run(directory, trusted=trust)
-    common.setup_jax(run.config)
+    pieces.setup_jax(run.config)
     agent = stored.build_agent(run)
     state, source = load_state(run.rundir.checkpoints, agent, bad)
     check_batch(agent, bad.batch, folder)

@@ -121,21 +121,21 @@ def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
 def run(logdir: Path, seed: int) -> Outcome:
     """Trains the preset `demo` in `logdir`, then plays with it and with a random policy."""
     from dreamworld import cli
-    from dreamworld.scripts import train
-    from dreamworld.scripts.eval import Flags as EvalFlags
-    from dreamworld.scripts.eval import evaluate_run
-    from dreamworld.sessions import common
-    from dreamworld.training.evaluate import evaluate, random_act
+    from dreamworld.sessions import pieces
+    from dreamworld.sessions.evaluation import evaluate
+    from dreamworld.sessions.train import train
+    from dreamworld.training.evaluate import evaluate as play
+    from dreamworld.training.evaluate import random_act
 
     began = time.monotonic()
     config = cli.parse(["--configs", "demo", "--logdir", str(logdir), "--seed", str(seed)])
     make_place(logdir, config)
-    code = train.train(config)
+    code = train(config)
     if code:
         raise SystemExit(code)
-    row = evaluate_run(EvalFlags(logdir=str(logdir), episodes=EPISODES))
-    env = common.make_eval_env(config, episodes=EPISODES)
-    found = evaluate(random_act(env.act_space, env.num_envs, seed), None, env, EPISODES, seed=seed)
+    row = evaluate(logdir, episodes=EPISODES)
+    env = pieces.make_eval_env(config, episodes=EPISODES)
+    found = play(random_act(env.act_space, env.num_envs, seed), None, env, EPISODES, seed=seed)
     env.close()
     random_return = sum(found.returns) / len(found.returns)
     return Outcome(seed, random_return, float(row["mean"]), time.monotonic() - began)  # type: ignore[arg-type]

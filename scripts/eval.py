@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import json
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
 
-from dreamworld import text, words
-from dreamworld.errors import UserError
-from dreamworld.limits import EPISODES, SEED, STEPS, Range
-from dreamworld.reading import require_inside
-from dreamworld.types import Mode
-
-if TYPE_CHECKING:
-    from dreamworld.logging.rundir import RunDir
-    from dreamworld.sessions.stored import Played, Stored
-    from dreamworld.training.evaluate import Evaluation
-
+from dreamworld import words
+from dreamworld.sessions.evaluation import Flags, evaluate_run
 
 DESCRIPTION = "Evaluate the agent of a run: dreamworld eval DIR"
-
-
-@dataclasses.dataclass(frozen=True)
-class Flags:
-    logdir: str = ""
-    """Folder of the run, where it is not the first word."""
-    episodes: Annotated[int, EPISODES] = 10
-    mode: Literal["sample", "greedy"] = "sample"
-    """Sampled (as published) or greedy actions."""
-    step: Annotated[int, Range(-1, STEPS.high)] = -1
-    """Checkpoint to load; -1 for the newest."""
-    seed: Annotated[int, SEED] = 0
-    max_steps: Annotated[int, STEPS] = 30_000
-    """Agent steps after which an episode is cut."""
-    video: bool = False
-    """Write a video of the first episode into the run's folder `eval`."""
-    task: str = ""
-    """Environment to play; that of the run by default."""
-    trust: bool = False
-    """Import the code that the config of somebody else's run names."""
-    json: bool = False
-    """One JSON line instead of text."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,111 +32,6 @@ def read(argv: Sequence[str]) -> Flags:
     folder, options = folders.split(argv, "eval")
     flags = cli.parse_flags(options, Flags(), prog="dreamworld eval DIR", description=DESCRIPTION)
     return dataclasses.replace(flags, logdir=folders.agreed(folder, flags.logdir, "eval"))
-
-
-def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
-    """Plays the environment of the run, or `env`; returns the row that was added to eval.jsonl."""
-    from dreamworld.logging.writers import evaluation_row
-    from dreamworld.sessions import common, stored
-    from dreamworld.training.checkpoint import Checkpointer
-    from dreamworld.training.evaluate import evaluate
-
-    run = stored.open_run(flags.logdir, trusted=flags.trust)
-    played = stored.choose_env(run, flags.task, env)
-    home = home_of(run, played)
-    common.setup_jax(played.config)
-    with Checkpointer(run.rundir.checkpoints) as checkpointer:
-        step = flags.step if flags.step >= 0 else checkpointer.latest()
-    envs = common.make_eval_env(played.config, played.source, episodes=flags.episodes)
-    try:
-        agent = stored.fitting_agent(run, played.name, envs.obs_space, envs.act_space)
-        params = common.restore_params(run.rundir, agent, step)
-        player = common.make_player(played.config, agent, params, mode=flags.mode, seed=flags.seed)
-        found = evaluate(
-            functools.partial(player.act, normalised=True),
-            player.initial(envs.num_envs),
-            envs,
-            flags.episodes,
-            seed=flags.seed + 1_000_003,
-            video=flags.video,
-            max_steps=flags.max_steps,
-        )
-    finally:
-        envs.close()
-    frames = (step or 0) * played.config.frames_per_step
-    log = found.log | ({"cut": found.cut} if found.cut else {})
-    row = evaluation_row(step or 0, frames, flags.mode, found.returns, found.lengths, log)
-    if not played.same:
-        print(f"note: trained on {run.name}, evaluated on {played.name}; kept in {home}", file=sys.stderr)
-        with contextlib.suppress(UserError):  # what can't be written is said by `keep`
-            home.create()
-    return keep(home, row, found)
-
-
-def home_of(run: Stored, played: Played) -> RunDir:
-    """Where an evaluation is kept: in the run, and of another environment in a folder of its own below it.
-
-    BadFile where that is a link out of the run.
-    """
-    from dreamworld.logging.rundir import RunDir
-
-    if played.same:
-        return run.rundir
-    home = RunDir(run.rundir.eval / re.sub(r"\W", "_", played.name))
-    require_inside(run.rundir.path, home.path)
-    home.check_links()
-    return home
-
-
-def keep(rundir: RunDir, row: dict[str, Any], found: Evaluation) -> dict[str, Any]:
-    """Adds the row to eval.jsonl and writes the video; says on stderr what can't be written. Returns the row."""
-    from dreamworld.logging.appender import append_row
-    from dreamworld.logging.pictures import EVALUATIONS, Pictures
-    from dreamworld.logging.problems import Problems
-
-    problems = Problems(then="")
-    with problems.told(str(rundir.evals)):
-        append_row(rundir.evals, row)
-    if found.frames is not None and (
-        path := Pictures(rundir, problems).evaluation(row["step"], found.frames)
-    ):
-        row["video"] = str(path)
-    if found.unfilmed:
-        problems.give_up(EVALUATIONS, found.unfilmed)
-    for problem in problems.take():
-        print(problem, file=sys.stderr)
-    return row
-
-
-def evaluate(
-    logdir: str | Path,
-    *,
-    env: Any = None,
-    episodes: int = 10,
-    mode: Mode = "sample",
-    step: int | None = None,
-    seed: int = 0,
-    max_steps: int = 30_000,
-    video: bool = False,
-    trust: bool = False,
-) -> dict[str, Any]:
-    """Plays episodes with the agent of a run, on its environment or on `env`; returns what `eval --json` prints.
-
-    `step` is the checkpoint, None or -1 for the newest. Raises UserError for what the command would refuse.
-    """
-    values = {"episodes": episodes, "mode": mode, "step": step, "seed": seed, "max_steps": max_steps}
-    flags = checked(logdir, {**values, "video": video, "trust": trust})
-    return evaluate_run(flags, env)
-
-
-def checked(logdir: str | Path, values: Mapping[str, Any]) -> Flags:
-    """Options that were given in Python, in the ranges of those of the command; UserError for any other value."""
-    from dreamworld import presets
-
-    text.check_path("logdir", logdir)
-    plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
-    given = {key: value for key, value in plain.items() if value is not None}
-    return dataclasses.replace(presets.override(Flags(), given), logdir=str(logdir))
 
 
 def describe(row: dict) -> str:

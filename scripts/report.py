@@ -39,9 +39,8 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Writes the report and prints its tables; returns the exit code."""
-    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
-    sources = list(argv[:first])
-    flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
+    sources, options = cli.leading_words(argv)
+    flags = cli.parse_flags(options, Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
     for source in sources:
         text.check_path("report DIR", source)
     text.check("DIR", sources)

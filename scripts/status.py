@@ -35,13 +35,13 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table; returns the exit code."""
-    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
-    flags = cli.parse_flags(argv[first:], Flags(), prog="dreamworld status DIR", description=DESCRIPTION)
-    if first != 1:
+    given, options = cli.leading_words(argv)
+    flags = cli.parse_flags(options, Flags(), prog="dreamworld status DIR", description=DESCRIPTION)
+    if len(given) != 1:
         raise UserError("status: give one directory: dreamworld status DIR")
-    text.check_path("status DIR", argv[0])
-    text.check("DIR", argv[0])
-    root = Path(argv[0]).expanduser()
+    text.check_path("status DIR", given[0])
+    text.check("DIR", given[0])
+    root = Path(given[0]).expanduser()
     if flags.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows(root, flags.stale_s)], indent=1))
     elif flags.watch:

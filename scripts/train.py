@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-from dreamworld import words
 from dreamworld.config import Config
-from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.logging.rundir import RunDir
+from dreamworld.sessions.train import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,58 +70,6 @@ def without_flags(argv: Sequence[str]) -> list[str]:
         if not dropping:
             kept.append(word)
     return kept
-
-
-def train(config: Config, env: Any = None) -> int:
-    """Trains `config`, on `config.task` or on a user's own environment; returns the exit code.
-
-    `env` is a class or factory, or with `env.num 1` one environment object, which is left open; its name
-    becomes the task of the run. Raises UserError for what the user can mend.
-    """
-    from dreamworld import streams
-
-    with streams.guarded("stdout", "stderr"):
-        return _train(config, env)
-
-
-def _train(config: Config, env: Any) -> int:
-    from dreamworld.sessions import session, session_data, session_fused, session_seeds, stored
-    from dreamworld.training import hosts
-
-    if not isinstance(config, Config):
-        raise UserError(
-            f"train: the config is {words.type_of(config)}; give dreamworld.parse([...]), as of a command line"
-        )
-    config, env = stored.name_task(session_data.name_run(config), env)
-    if said := finished_already(config):
-        print("\n".join(said), flush=True)
-        return 0
-    if config.data:
-        rundir = RunDir.of(config)
-        with rundir.lock() if rundir.exists() else contextlib.nullcontext():
-            return session_data.train_on_data(rundir, config, env)
-    fused = config.run.mode == "fused"
-    if fused and (config.parallel.coordinator or config.parallel.processes > 1):
-        raise UserError("--run.mode fused trains in one process; use --run.mode host")
-    if config.seeds:
-        return (session_fused.train_fused_seeds if fused else session_seeds.train_seeds)(config, env)
-    team = hosts.connect(config.parallel)
-    rundir = RunDir.of(config)
-    # A run that goes on is held from the start, a new one (see `RunDir.claim`) once everything is accepted.
-    with team.lock(rundir) if rundir.exists() else contextlib.nullcontext():
-        if fused:
-            return session_fused.train_fused(rundir, config, env)
-        return session.train_in(rundir, config, env, team)
-
-
-def finished_already(config: Config) -> list[str]:
-    """What to say of a training with nothing left to do; empty where there is something."""
-    from dreamworld.sessions import ending, folders
-    from dreamworld.training.group import seed_configs
-
-    configs = seed_configs(config) if config.seeds else [config]
-    rundirs = [RunDir.of(each) for each in configs]
-    return ending.already_lines(rundirs, configs) if folders.finished(rundirs, configs) else []
 
 
 if __name__ == "__main__":

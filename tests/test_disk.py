@@ -24,7 +24,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.replay.persist import read_rows
 from dreamworld.scripts.train import train
-from dreamworld.sessions import common, session
+from dreamworld.sessions import build, host, pieces
 from dreamworld.training import snapshot
 from dreamworld.training.hosts import Team
 from dreamworld.training.learner import Learner
@@ -159,13 +159,13 @@ def go_on(logdir, step=None):
     rundir = RunDir(logdir)
     rundir.begin(config)
     with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config)
+        env = pieces.make_train_env(config)
         stack.callback(env.close)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
+        agent = pieces.build_agent(config, env.obs_space, env.act_space)
         learner = Learner(agent, config.seed, num_envs=env.num_envs, batch_size=config.run.batch_size)
         progress = Progress(config.run.steps, show=False, file=said)
-        loop = session.assemble(rundir, config, learner, env, progress, stack, Team())
-        session.resume(loop, step)
+        loop = host.assemble(rundir, config, learner, env, progress, stack, Team())
+        build.resume(loop, step)
         columns = list(enumerate(loop.replay.layout.obs))
         rows = {
             (chunk.stream, chunk.start): (

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dreamworld.training.stops import Exit
+from dreamworld.exits import Exit
 
 TRAIN = "-m dreamworld train --configs debug --logdir {} --run.progress False"
 COMMANDS = {

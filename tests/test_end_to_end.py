@@ -20,9 +20,9 @@ from dreamworld import __main__ as console
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts.train import read, train
-from dreamworld.sessions import common
+from dreamworld.sessions import load, pieces
+from dreamworld.sessions.evaluation import Flags, evaluate_run
 
 DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
 
@@ -117,7 +117,7 @@ def test_the_end_says_returns_time_curve_and_commands_that_run(finished, capsys)
 
 def test_eval_adds_a_row_with_every_return(finished):
     _, rundir = finished
-    row = eval_script.evaluate_run(eval_script.Flags(logdir=str(rundir.path), episodes=3, mode="greedy"))
+    row = evaluate_run(Flags(logdir=str(rundir.path), episodes=3, mode="greedy"))
     assert len(row["returns"]) == 3 and row["mode"] == "greedy"
     assert json.loads(rundir.evals.read_text().splitlines()[-1])["returns"] == row["returns"]
 
@@ -125,13 +125,13 @@ def test_eval_adds_a_row_with_every_return(finished):
 def test_init_from_takes_the_named_modules_and_leaves_the_others(finished, tmp_path):
     import jax
 
-    from dreamworld.sessions.session import initialise_from
+    from dreamworld.sessions.initialise import initialise_from
 
     config, rundir = finished
-    agent = common.build_agent(config)
+    agent = pieces.build_agent(config)
     fresh = agent.init(jax.random.PRNGKey(7))
     state = initialise_from(f"{rundir.path}:encoder,critic", agent, fresh)
-    trained = common.restore_params(rundir, agent)
+    trained = load.restore_params(rundir, agent)
     same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
     assert same(state.params["world"]["encoder"], trained["world"]["encoder"]) and same(
         state.params["behaviour"]["critic"], trained["behaviour"]["critic"]

@@ -19,8 +19,7 @@ from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import evaluation_row, read_jsonl
-from dreamworld.scripts import eval as eval_script
-from dreamworld.sessions import common, session
+from dreamworld.sessions import build, evaluation, host, load, pieces, run
 from dreamworld.training import snapshot
 from dreamworld.training.evaluate import Evaluation
 from dreamworld.training.hosts import Team
@@ -104,8 +103,8 @@ class Parts:
 
     def __init__(self):
         self.config = config = config_of("/nowhere")
-        self.env = common.make_train_env(config)
-        self.agent = common.build_agent(config, self.env.obs_space, self.env.act_space)
+        self.env = pieces.make_train_env(config)
+        self.agent = pieces.build_agent(config, self.env.obs_space, self.env.act_space)
         self.learner = Learner(
             self.agent, config.seed, num_envs=self.env.num_envs, batch_size=config.run.batch_size
         )
@@ -127,9 +126,9 @@ def opened(parts, logdir):
         progress = Progress(config.run.steps, show=False, file=said)
         for note in rundir.begin(config):
             progress.message(note)
-        loop = session.assemble(rundir, config, parts.learner, parts.env, progress, stack, Team())
+        loop = host.assemble(rundir, config, parts.learner, parts.env, progress, stack, Team())
         if loop.checkpointer.latest() is not None:
-            session.resume(loop)
+            build.resume(loop)
         else:
             loop.logger.begin(0)
         loop.begin()
@@ -282,7 +281,7 @@ def test_a_training_whose_directory_was_moved_ends_with_one_line_and_exit_code_1
         (tmp_path / "run").rename(tmp_path / "elsewhere")
         stop = Stop(30)
         stop.request("a test")
-        assert session.run_loop(loop, stop) == 1
+        assert run.run_to_end(loop, [loop], loop.progress, stop) == 1
     (line,) = [line for line in said.getvalue().splitlines() if line.startswith("error: ")]
     assert f"was moved to {tmp_path / 'elsewhere'}" in line and "There is no checkpoint" in line
     assert not (tmp_path / "run").exists()
@@ -295,10 +294,10 @@ def play(parts, logdir):
     """What `dreamworld eval` does with the files of a run; returns the row."""
     rundir = RunDir(logdir)
     config = rundir.require()
-    common.restore_params(rundir, parts.agent)
+    load.restore_params(rundir, parts.agent)
     row = evaluation_row(64, 64, config.eval.mode, [1.0, 2.0], [3, 4])
     frames = np.zeros((2, 8, 8, 3), np.uint8)
-    return eval_script.keep(rundir, row, Evaluation([1.0, 2.0], [3, 4], {}, frames))
+    return evaluation.keep(rundir, row, Evaluation([1.0, 2.0], [3, 4], {}, frames))
 
 
 @pytest.mark.parametrize(("name", "kind"), EVAL)

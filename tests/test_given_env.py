@@ -21,7 +21,8 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv, read_run_env
 from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts import report
-from dreamworld.sessions.stored import begin, name_task, open_run
+from dreamworld.sessions.beginning import begin, name_task
+from dreamworld.sessions.stored import open_run
 from dreamworld.types import Space
 
 MODULE = '''

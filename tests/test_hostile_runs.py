@@ -369,7 +369,7 @@ def test_a_run_whose_part_lies_elsewhere_is_neither_continued_nor_evaluated(tmp_
 
 @pytest.mark.parametrize("part", ["", "eval.jsonl"])
 def test_an_evaluation_on_another_environment_is_kept_through_no_link(tmp_path, part):
-    from dreamworld.scripts import eval as evaluation
+    from dreamworld.sessions import evaluation
     from dreamworld.sessions.stored import Played, Stored
 
     config = cli.parse(["--configs", "debug", "--task", "jax_catch", "--logdir", str(tmp_path / "run")])

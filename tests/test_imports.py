@@ -19,6 +19,7 @@ BASE = {
     "options",
     "agents.dreamerv3.config",
     "errors",
+    "exits",
     "limits",
     "presets",
     "spaces",
@@ -36,6 +37,7 @@ SHELL = BASE | {"replay", "logging"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
+    "exits": set(),
     "words": set(),
     "text": {"errors"},
     "values": {"errors", "limits"},
@@ -58,7 +60,7 @@ ALLOWED = {
     "launch": set(),
     "streams": {"words"},
     "system": {"errors"},
-    "early": {"cli"},
+    "early": {"cli", "exits"},
     "frames": set(),
     "flops": set(),
     "probes": {"words"},
@@ -73,14 +75,17 @@ ALLOWED = {
     "stats": SHELL,
     "training": MODEL | SHELL | {"training", "flops", "dream", "datasets"},
     "training.step": MODEL | {"models", "behaviours"},
+    "sessions": MODEL
+    | SHELL
+    | {"agents", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "options", "types", "words"},
     "agents.*.config": {"agents", "errors", "limits", "options"},
     "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }
-# These join everything.
-JOINERS = {"scripts", "sessions", "__main__", "__init__", "benchmarks", "sweep"}
+# These join everything, and nothing imports them.
+JOINERS = {"scripts", "__main__", "__init__", "benchmarks", "sweep"}
 
 
 def modules():
@@ -153,6 +158,8 @@ def test_imports_point_one_way():
         ("replay.replay", "def f():\n    import dreamworld.training.loop", "replay may import only"),
         ("training.loop", "from dreamworld.agents.dreamerv3 import make_agent", "training may import only"),
         ("envs.base", "from envs import factory", "write dreamworld.envs"),
+        ("sessions.build", "from dreamworld.scripts import train", "sessions may import only"),
+        ("training.loop", "from dreamworld.sessions import build", "training may import only"),
         ("logging.writers", "from ..training import loop", "logging may import only"),
     ],
 )

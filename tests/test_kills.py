@@ -18,7 +18,8 @@ import pytest
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import common, session
+from dreamworld.sessions.build import opened
+from dreamworld.sessions.job import Job
 from dreamworld.training import snapshot
 
 SAVE_EVERY = 100
@@ -111,12 +112,8 @@ def train_through_kills(logdir, kills, steps, seed):
 def restored(logdir):
     """What the last checkpoint holds: (hash of all rows, latents and sampler state; agent; counters)."""
     config = cli.parse([*WORDS, "--logdir", str(logdir)])
-    with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config)
-        stack.callback(env.close)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = session.build_loop(RunDir(logdir), config, agent, env, progress, None, stack)
+    with opened(Job.of(config), Progress(config.run.steps, show=False, file=io.StringIO())) as session:
+        (loop,) = session.loops
         counters = loop.counters
         state = jax.device_get(loop.learner.snapshot())
         return loop.replay.digest(), state, (counters.step, counters.updates, counters.accounts)

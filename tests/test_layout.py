@@ -34,6 +34,11 @@ def test_every_command_has_a_script_with_main():
         assert mains[0].args.args[0].arg == "argv", f"scripts/{name}.py: main takes argv"
 
 
+def test_scripts_holds_commands_only():
+    held = {file.stem for file in (ROOT / "scripts").glob("*.py")}
+    assert held == {*COMMANDS, "demo", "__init__"}  # `make demo` runs a file
+
+
 def test_every_file_opens_with_what_it_is():
     bare = [
         file

@@ -41,6 +41,13 @@ def test_the_wheel_holds_every_source_and_preset(built, repo):
     assert not [name for name in held if name.startswith(("agents", "envs", "scripts", "configs", "tests"))]
 
 
+def test_the_wheel_holds_no_tool_of_developers(built, repo):
+    with zipfile.ZipFile(built[0]) as wheel:
+        held = wheel.namelist()
+    for tool in (repo / "tests" / "golden" / "golden.py", repo / "tests" / "soak.py"):
+        assert tool.is_file() and not [name for name in held if name.endswith(f"/{tool.name}")]
+
+
 def test_the_wheel_holds_no_link(built):
     with zipfile.ZipFile(built[0]) as wheel:
         modes = {item.filename: item.external_attr >> 16 for item in wheel.infolist()}

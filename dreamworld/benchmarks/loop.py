@@ -7,7 +7,7 @@ import dataclasses
 import io
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 from dreamworld import cli
@@ -40,11 +40,12 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     from dreamworld.precision import precision_name
 
     with started(config) as loop:
+        iterate = iterate_of(loop)
         watch, phases = loop.watch, dict(loop.phases.seconds)
         mark = (loop.counters.step, loop.counters.updates, watch.starved_s, watch.idle_s)
         began, cpu = time.perf_counter(), time.process_time()
         while time.perf_counter() - began < seconds:
-            loop.iterate()
+            iterate()
         jax.block_until_ready(loop.learner.state)
         duration = time.perf_counter() - began
         frames = (loop.counters.step - mark[0]) * config.frames_per_step
@@ -69,36 +70,31 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
         }
 
 
+def iterate_of(loop: Any) -> Callable[[], None]:
+    """One iteration of the host loop, or one chunk of the fused one."""
+    from dreamworld.training.fused_loop import FusedLoop
+
+    return loop.chunks.iterate if isinstance(loop, FusedLoop) else loop.iterate
+
+
 @contextlib.contextmanager
 def started(config: Config) -> Iterator[Any]:
     """The loop of a training in a temporary folder, after two updates: everything is compiled."""
     import jax
 
     from dreamworld.logging.progress import Progress
-    from dreamworld.logging.rundir import RunDir
-    from dreamworld.sessions import common
+    from dreamworld.sessions.build import opened
+    from dreamworld.sessions.job import Job
 
-    common.setup_jax(config)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        config = dataclasses.replace(config, logdir=folder)
-        rundir = RunDir(folder)
-        rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = build(rundir, config, progress, stack)
+    progress = Progress(config.run.steps, show=False, file=io.StringIO())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened(Job.of(dataclasses.replace(config, logdir=folder)), progress) as session,
+    ):
+        (loop,) = session.loops
         loop.begin()
+        iterate = iterate_of(loop)
         while loop.counters.updates < 2:
-            loop.iterate()
+            iterate()
         jax.block_until_ready(loop.learner.state)
         yield loop
-
-
-def build(rundir: Any, config: Config, progress: Any, stack: contextlib.ExitStack) -> Any:
-    """The host loop or the fused one, as `dreamworld train` builds them."""
-    from dreamworld.sessions import common, session, session_fused
-
-    if config.run.mode == "fused":
-        return session_fused.build_fused(rundir, config, progress, None, stack)
-    env = common.make_train_env(config)
-    stack.callback(env.close)
-    agent = common.build_agent(config, env.obs_space, env.act_space)
-    return session.build_loop(rundir, config, agent, env, progress, None, stack)

@@ -98,11 +98,11 @@ def on_accelerator(config: Config) -> Config:
 
 def make_synthetic_agent(config: Config, flags: Flags) -> Agent:
     """The configured agent for made-up spaces."""
-    from dreamworld.sessions import common
+    from dreamworld.sessions import pieces
 
-    common.setup_jax(config)
+    pieces.setup_jax(config)
     obs, act = parse_spaces(flags.obs, "vector image"), parse_spaces(flags.act, "continuous discrete")
-    return common.build_agent(config, obs, act)
+    return pieces.build_agent(config, obs, act)
 
 
 def synthetic_batch(agent: Agent, batch: int, length: int, seed: int = 0) -> Batch:

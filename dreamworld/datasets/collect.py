@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dreamworld.datasets.episodes import Episode, Schema
+from dreamworld.datasets.episodes import Episode, Schema, return_of
 from dreamworld.datasets.writer import DataWriter
 from dreamworld.types import Space, Spaces, TimeStep, VectorEnv
 
@@ -150,4 +150,4 @@ def _add(done: Collected, writer: DataWriter, episode: Episode, policy: str) -> 
         return
     writer.add(episode, policy)
     done.steps += len(episode["reward"]) - 1
-    done.returns.append(float(episode["reward"].sum(dtype=np.float64)))
+    done.returns.append(return_of(episode))

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, make_flags
+from dreamworld.datasets.episodes import ENDS, BadEpisode, Episode, Schema, make_flags
 from dreamworld.envs.pictures import image_layout
 from dreamworld.errors import UserError
 from dreamworld.types import Space, Spaces
 
-FLAGS = ("is_first", "is_last", "is_terminal")
 INDICES = (
     "ep_len",
     "ep_offset",
@@ -44,12 +43,17 @@ def file_names(schema: Schema) -> dict[str, str]:
     names |= {f"extra/{key}": f"extra/{key}" for key in schema.extra_space}
     names |= {"reward": "reward"} if schema.has_reward else {}
     for key in schema.obs_space:
-        if key.split("/")[0] in ("action", "extra", "reward", *FLAGS, *INDICES):
+        if key.split("/")[0] in ("action", "extra", "reward", *ENDS, *INDICES):
             raise UserError(f"observation {key!r} has a name that files use for something else; rename it")
-    for key in schema.row_spaces():
-        if schema.row_spaces()[key].dtype == "bfloat16":
+    refuse_unknown_dtypes(schema)
+    return names | {flag: flag for flag in ENDS}
+
+
+def refuse_unknown_dtypes(schema: Schema) -> None:
+    """UserError for columns whose dtype other programs do not know."""
+    for key, space in schema.row_spaces().items():
+        if space.dtype == "bfloat16":
             raise UserError(f"{key!r} is bfloat16, which the files of other programs do not know")
-    return names | {flag: flag for flag in FLAGS}
 
 
 def from_columns(schema: Schema, columns: Columns, name: str) -> Episode:
@@ -59,9 +63,9 @@ def from_columns(schema: Schema, columns: Columns, name: str) -> Episode:
     flags = make_flags(rows, bool(np.any(columns.get("is_terminal", False))))
     episode: Episode = {}
     for key, column in names.items():
-        if column in columns and column not in FLAGS:
+        if column in columns and column not in ENDS:
             episode[key] = as_space(spaces[key], columns[column], key)
-        elif column in FLAGS:
+        elif column in ENDS:
             episode[key] = _flag(columns.get(column, flags[column]))
         else:
             raise BadEpisode(f"{name} lacks the column {column!r}")
@@ -161,7 +165,7 @@ def infer(seen: Seen) -> tuple[Schema, list[str]]:
     obs: Spaces = {}
     extra: Spaces = {}
     for key, (dtype, shape) in seen.shapes.items():
-        if key in ("action", "reward", *FLAGS, *INDICES):
+        if key in ("action", "reward", *ENDS, *INDICES):
             continue
         if key.startswith("extra/"):
             extra[key.partition("/")[2]] = Space(shape, dtype)

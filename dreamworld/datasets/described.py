@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dreamworld import text
+from dreamworld import text, words
 from dreamworld.datasets.episodes import Schema
 from dreamworld.datasets.headers import FORMAT, VERSION, schema_from_fields, schema_to_plain
 from dreamworld.datasets.store import DataSet
@@ -34,8 +34,8 @@ def describe(data: DataSet) -> dict[str, Any]:
     }
 
 
-def read_described(row: Fields) -> Described:
-    """What `describe` wrote; BadFile that names the field for anything else."""
+def read_described(row: Fields, episodes: int) -> Described:
+    """What `describe` wrote beside so many episodes; BadFile that names the field for anything else."""
     if row.get("format", None) != FORMAT or row.get("version", None) != VERSION:
         raise BadFile(row.path, f"is no description of a data set of version {VERSION}")
     policies, labels = row.items("policies", str), row.items("labels", int)
@@ -43,6 +43,8 @@ def read_described(row: Fields) -> Described:
         text.check(f"{row.path}: a name", value)
     if not all(0 <= label < len(policies) for label in labels):
         raise row.bad("labels", "numbers of policies")
+    if len(labels) != episodes:
+        raise BadFile(row.path, f"describes {len(labels):,} of {words.count(episodes, 'episode')}")
     return Described(
         schema_from_fields(row, row.items("absent")), row.text("task"), [policies[label] for label in labels]
     )

@@ -21,6 +21,7 @@ from dreamworld.types import Space, Spaces
 
 Episode: TypeAlias = dict[str, np.ndarray]  # each [T + 1, ...]
 
+ENDS = ("is_first", "is_last", "is_terminal")  # the flags of a row that say where an episode begins and ends
 FLAG = Space((), "bool")
 REWARD = Space((), "float32")
 KINDS = {"obs": "observation", "action": "action", "extra": "extra"}
@@ -57,7 +58,7 @@ class Schema:
         rows |= {f"action/{key}": space for key, space in self.act_space.items()}
         rows |= {f"extra/{key}": space for key, space in self.extra_space.items()}
         rows |= {"reward": REWARD} if self.has_reward else {}
-        return rows | {"is_first": FLAG, "is_last": FLAG, "is_terminal": FLAG}
+        return rows | dict.fromkeys(ENDS, FLAG)
 
 
 def make_episode(
@@ -89,6 +90,11 @@ def make_flags(rows: int, terminal: bool) -> Episode:
     place = np.arange(rows)
     last = place == rows - 1
     return {"is_first": place == 0, "is_last": last, "is_terminal": last & terminal}
+
+
+def return_of(episode: Episode) -> float:
+    """The sum of an episode's rewards."""
+    return float(episode["reward"].sum(dtype=np.float64))
 
 
 def check_episode(schema: Schema, episode: Episode, name: str = "the episode") -> None:
@@ -151,7 +157,7 @@ def _check_column(name: str, key: str, space: Space, values: np.ndarray, rows: i
 
 
 def _check_flags(name: str, episode: Episode) -> None:
-    first, last, terminal = (episode[key] for key in ("is_first", "is_last", "is_terminal"))
+    first, last, terminal = (episode[key] for key in ENDS)
     if not first[0] or first[1:].any():
         raise BadEpisode(f"{name}: is_first must be true in row 0 and nowhere else")
     if not last[-1] or last[:-1].any():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld import words
+from dreamworld.datasets.episodes import return_of
 from dreamworld.datasets.store import DataSet
 from dreamworld.errors import UserError
 from dreamworld.spaces import describe_space
@@ -110,7 +111,7 @@ def check(data: DataSet, tell: Callable[[str], None]) -> int:
             problems[str(error)] += 1
             continue
         told = data.header.returns[index] if data.has_reward else 0.0
-        found = float(episode["reward"].sum(dtype=np.float64)) if data.has_reward else 0.0
+        found = return_of(episode) if data.has_reward else 0.0
         if not np.isclose(told, found, rtol=1e-9, atol=1e-6):
             problems[f"episode {index} has the return {found:g}; dataset.json says {told:g}"] += 1
         if bool(episode["is_terminal"][-1]) != data.terminals[index]:

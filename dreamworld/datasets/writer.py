@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld import text
-from dreamworld.datasets.episodes import Episode, Schema, check_episode
+from dreamworld.datasets.episodes import Episode, Schema, check_episode, return_of
 from dreamworld.datasets.headers import (
     HEADER,
     SPACES,
@@ -223,7 +223,7 @@ def _extend(header: Header, name: str, added: list[tuple[Episode, str]]) -> Head
         [len(episode["is_first"]), policies.index(policy), len(header.files), int(episode["is_terminal"][-1])]
         for episode, policy in added
     ]
-    sums = [float(e["reward"].sum(dtype=np.float64)) for e, _ in added if "reward" in e]
+    sums = [return_of(episode) for episode, _ in added if "reward" in episode]
     return dataclasses.replace(
         header,
         policies=tuple(policies),

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from dreamworld import words
 from dreamworld.config import Config
-from dreamworld.contract import Agent, modules
+from dreamworld.contract import modules
 from dreamworld.envs.pictures import Reading, notes_on
-from dreamworld.logging.progress import Progress
-from dreamworld.logging.rundir import RunDir
 from dreamworld.precision import precision_name
 from dreamworld.spaces import describe_space
 from dreamworld.text import marked
 from dreamworld.types import VectorEnv
 
+if TYPE_CHECKING:
+    from dreamworld.sessions.build import Session
 
-def announce(
-    progress: Progress,
-    config: Config,
-    rundir: RunDir,
-    agent: Agent,
-    env: VectorEnv,
-    params: Any,
-    devices: list[Any],
-    memory: str,
-) -> None:
+
+def announce(session: Session) -> None:
     """Prints the summary above the progress line."""
     from rich.table import Table
 
@@ -35,24 +27,24 @@ def announce(
         show_header=False,
         box=None,
         padding=(0, 2),
-        title=marked(f"{config.task}, seed {config.seed}"),
+        title=marked(f"{session.job.config.task}, seed {session.job.config.seed}"),
         title_justify="left",
     )
     table.add_column(style="bold")
     table.add_column()
-    rows = describe(config, rundir, agent, env, params, devices, memory)
+    rows = describe(session)
     for name, text in rows:
         table.add_row(name, marked(text))
-    progress.print(table, "\n".join(f"{name}: {text}" for name, text in rows))
+    session.progress.print(table, "\n".join(f"{name}: {text}" for name, text in rows))
 
 
-def describe(
-    config: Config, rundir: RunDir, agent: Agent, env: VectorEnv, params: Any, devices: list[Any], memory: str
-) -> list[tuple[str, str]]:
-    """The rows of the summary."""
+def describe(session: Session) -> list[tuple[str, str]]:
+    """The rows of the summary; of several seeds, in the words of the first."""
+    config, devices, first = session.job.config, session.devices, session.loops[0]
+    agent, env = first.learner.agent, first.env
     kinds = sorted({f"{device.platform} ({device.device_kind})" for device in devices})
     rows = [
-        ("run", str(rundir)),
+        ("run", str(first.rundir)),
         (
             "devices",
             f"{len(devices)} x {', '.join(kinds)}, computing in {precision_name(config.agent.precision)}",
@@ -71,10 +63,10 @@ def describe(
     rows += [("note", text) for text in notes_on(env.obs_space, Reading.of(config.env))]
     for key, space in sorted(env.act_space.items()):
         rows.append(("action", f"{key}: {describe_space(space)}"))
-    counts = count_parameters(params)
+    counts = count_parameters(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
     listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     rows.append(("parameters", f"{sum(counts.values()):,} ({listed})"))
-    rows.append(("replay", memory))
+    rows.append(("replay", session.memory))
     rows.append(("training", describe_ratio(config)))
     return rows
 

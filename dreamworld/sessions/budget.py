@@ -16,7 +16,7 @@ from dreamworld.contract import Agent, modules
 from dreamworld.errors import UserError
 from dreamworld.replay.fit import check_memory
 from dreamworld.replay.memory import USABLE, Estimate, available_memory
-from dreamworld.sessions import common
+from dreamworld.sessions import pieces
 from dreamworld.types import Spaces
 
 MANY = 64  # environments that are not built before one of them has told the spaces
@@ -43,9 +43,9 @@ def check_number_of_envs(config: Config, source: Any, seeds: int = 1) -> None:
     total = config.env.num * seeds
     if total <= MANY:
         return
-    env = common.make_eval_env(config, source, episodes=1)
+    env = pieces.make_eval_env(config, source, episodes=1)
     try:
-        agent = common.build_agent(config, env.obs_space, env.act_space)
+        agent = pieces.build_agent(config, env.obs_space, env.act_space)
         check(config, agent, seeds)
     finally:
         env.close()
@@ -55,7 +55,7 @@ def check(config: Config, agent: Agent, seeds: int = 1, directory: Any = None) -
     """Raises UserError where a run on the host's replay would not fit; returns what its full replay takes."""
     host, device = rooms()
     learning = learning_items(config, agent, seeds)
-    spaces = common.row_spaces(agent)
+    spaces = pieces.row_spaces(agent)
     total = config.env.num * seeds
     rows = [Item(2 * total * row_bytes(spaces), f"rows of {words.count(total, 'environment')}", ("env.num",))]
     if workers := worker_processes(config.env, seeds):
@@ -88,7 +88,7 @@ def check_fused(config: Config, agent: Agent, need: Estimate, seeds: int = 1) ->
     """Raises UserError where a run with its replay on the device would not fit."""
     host, device = rooms()
     replay = Item(need.ram_bytes * seeds, f"replay, {need.describe_rows()}", ("replay.capacity_steps",))
-    least = seeds * config.env.num * config.run.batch_length * row_bytes(common.row_spaces(agent))
+    least = seeds * config.env.num * config.run.batch_length * row_bytes(pieces.row_spaces(agent))
     windows = Item(least, "a window of every environment", ("env.num", "run.batch_length"))
     refuse(config, [*learning_items(config, agent, seeds), replay, windows], device or host)
 
@@ -113,7 +113,7 @@ def learning_items(config: Config, agent: Agent, seeds: int = 1) -> list[Item]:
         for name, tree in modules(state.params).items()
     ]
     items += [Item(seeds * memory.size, memory.what, memory.options) for memory in agent.memory]
-    batch = run.batch_size * (run.replay_context + run.batch_length) * row_bytes(common.row_spaces(agent))
+    batch = run.batch_size * (run.replay_context + run.batch_length) * row_bytes(pieces.row_spaces(agent))
     items.append(Item(seeds * (run.prefetch + 1) * batch, "batches", ("run.batch_size", "run.batch_length")))
     return items
 

@@ -18,12 +18,12 @@ from dreamworld.reading import BadFile, is_number
 from dreamworld.runenv import read_run_env
 
 if TYPE_CHECKING:
-    from dreamworld.training.loop import Loop
+    from dreamworld.training.run import Run
 
 WIDTH = 10  # of the names of lines
 
 
-def finished_lines(loops: Sequence[Loop]) -> list[str]:
+def finished_lines(loops: Sequence[Run]) -> list[str]:
     """The lines after the last step."""
     counters, several = loops[0].counters, len(loops) > 1
     seeds = f" of {words.count(len(loops), 'seed')}" if several else f". {loops[0].rundir}"
@@ -38,7 +38,7 @@ def finished_lines(loops: Sequence[Loop]) -> list[str]:
     return lines + next_lines([loop.rundir for loop in loops], [loop.config for loop in loops])
 
 
-def describe_returns(loop: Loop) -> str:
+def describe_returns(loop: Run) -> str:
     """`last 23, mean 21.3 of the last 17 episodes, best evaluation 30 (step 600)`."""
     episodes = loop.episodes
     if not episodes.episodes:

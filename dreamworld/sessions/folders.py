@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreamworld import presets, text, words
+from dreamworld import cli, presets, text, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
@@ -23,17 +23,17 @@ SHOWN = 3  # runs that a message names
 
 def split(argv: Sequence[str], command: str) -> tuple[str, list[str]]:
     """The folder before the options, "" where there is none, and the options; UserError for more than one."""
-    first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
-    if first > 1:
+    given, options = cli.leading_words(argv)
+    if len(given) > 1:
         raise UserError(
-            f"{command} {' '.join(argv[:first])}: got {words.count(first, 'word')} before the options; "
+            f"{command} {' '.join(given)}: got {words.count(len(given), 'word')} before the options; "
             f"give one folder: dreamworld {command} DIR"
         )
-    folder = argv[0] if first else ""
-    if first:
+    folder = "".join(given)
+    if given:
         text.check_path(f"{command} DIR", folder)
     text.check("DIR", folder)
-    return folder, list(argv[first:])
+    return folder, options
 
 
 def agreed(folder: str, logdir: str, command: str) -> str:

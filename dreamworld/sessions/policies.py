@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.spelling import require_module
@@ -45,11 +46,11 @@ def run_policy(
     run: Stored, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, *, mode: Mode, step: int, seed: int
 ) -> Act:
     """The agent of a run in environments with these spaces; UserError where it was trained on others."""
-    from dreamworld.sessions import common, stored
+    from dreamworld.sessions import load, stored
 
     agent = stored.fitting_agent(run, task, *spaces)
-    params = common.restore_params(run.rundir, agent, step if step >= 0 else None)
-    player = common.make_player(run.config, agent, params, mode=mode, seed=seed)
+    params = load.restore_params(run.rundir, agent, step if step >= 0 else None)
+    player = load.make_player(run.config, agent, params, mode=mode, seed=seed)
     state = player.initial(num_envs)
 
     def act(step: TimeStep) -> dict[str, np.ndarray]:
@@ -98,8 +99,7 @@ def function_policy(
 
 def _own_problem(name: str, error: Exception) -> UserError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return UserError(f"policy {name!r} raised {text} ({frame.filename}:{frame.lineno})")
+    return UserError(f"policy {name!r} raised {words.exception(error)} ({frame.filename}:{frame.lineno})")
 
 
 def _read_action(name: str, value: Any, act_space: Spaces) -> dict[str, np.ndarray]:

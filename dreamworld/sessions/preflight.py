@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.contract import Agent, longest, modules
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.parallel import MeshLayout
+from dreamworld.sessions.initialise import parse_init_from
 from dreamworld.training.hosts import Team
 
 
-def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
-    """Raises UserError for what the session would refuse later; `num_envs` 0 has no replay on the host."""
+def check(config: Config, agent: Agent) -> None:
+    """Raises UserError for services and parameters that the session would refuse later."""
     if config.logger.wandb:
         from dreamworld.logging.sinks import load_wandb
 
@@ -22,28 +21,14 @@ def check(config: Config, agent: Agent, num_envs: int = 0) -> None:
     if config.init_from:
         import jax
 
-        parse_init_from(
-            config.init_from, list(modules(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params))
-        )
-    if num_envs:
-        _check_replay(config, agent, num_envs)
+        names = modules(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
+        parse_init_from(config.init_from, list(names))
 
 
-def parse_init_from(text: str, modules: Sequence[str]) -> tuple[RunDir, list[str]]:
-    """The run and the modules of `DIR` or `DIR:module,module`; UserError where one of them is not there."""
-    head, _, tail = text.rpartition(":")
-    path, names = (head, tail.split(",")) if head and "/" not in tail else (text, list(modules))
-    if unknown := sorted(set(names) - set(modules)):
-        raise UserError(f"--init_from {text}: no module {', '.join(unknown)}; there are {', '.join(modules)}")
-    source = RunDir(path)
-    source.require_files()
-    return source, names
-
-
-def _check_replay(config: Config, agent: Agent, num_envs: int) -> None:
+def check_replay(config: Config, agent: Agent, num_envs: int) -> None:
     """Makes an empty replay, which touches no file."""
     from dreamworld.replay.replay import Replay
-    from dreamworld.sessions.common import row_spaces
+    from dreamworld.sessions.pieces import row_spaces
 
     window = longest(agent)
     Replay(

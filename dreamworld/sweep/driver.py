@@ -13,6 +13,7 @@ from typing import Any
 
 from dreamworld import streams, system, words
 from dreamworld.errors import UserError
+from dreamworld.exits import Exit
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
 from dreamworld.sweep.plan import Job, check_tasks, expand
@@ -31,7 +32,6 @@ from dreamworld.sweep.status import rows
 from dreamworld.sweep.table import show
 from dreamworld.text import marked
 
-USAGE, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes of `dreamworld train`, and of a stopped sweep
 POLL_S = 0.2
 SHOWN = 40  # runs of a table at the end
 Say = Callable[[str], None]
@@ -138,9 +138,9 @@ class Driver:
         if steps > self._furthest[job.name]:
             self._furthest[job.name], self._failures[job.name] = steps, 0
         self._failures[job.name] = self._failures.get(job.name, 0) + 1
-        error = last_error(job) if code != PREEMPTED else ""
+        error = last_error(job) if code != Exit.PREEMPTED else ""
         why = process.describe_exit(code) + (f": {error}" if error else "")
-        final = code == USAGE or self._failures[job.name] > self.spec.retries
+        final = code == Exit.USAGE or self._failures[job.name] > self.spec.retries
         self._record("failed" if final else "broke", job, code=code, step=steps, error=error)
         if final:
             self.outcome.failed[job.name] = why
@@ -243,7 +243,7 @@ def conclude(spec: Spec, outcome: Outcome, stop: SweepStop, say: Say) -> int:
         say(f"not finished: {words.count(len(outcome.left), 'run')}; {follow}")
     write_report(spec, say)
     if stop.requested:
-        return PREEMPTED
+        return Exit.PREEMPTED
     return 1 if outcome.failed else 0
 
 

@@ -249,7 +249,7 @@ class Lockstep:
     def iterate(self) -> None:
         """One row of every environment of every seed, and the updates owed for it."""
         loops = self.loops
-        acts = loops[0].schedule.stage.collect == "policy"
+        acts = loops[0].schedule.collects and loops[0].schedule.stage.collect == "policy"
         action, entries = self._choose() if acts else ({}, {})
         for phase, count in self._owed():
             for _ in range(count):

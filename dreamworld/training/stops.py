@@ -1,8 +1,7 @@
-"""Stopping well: exit codes, and signals that become a request the loop can answer within a time."""
+"""Stopping well: signals that become a request the loop can answer within a time."""
 
 from __future__ import annotations
 
-import enum
 import os
 import signal
 import sys
@@ -12,18 +11,7 @@ from types import FrameType
 from typing import Any
 
 from dreamworld import streams
-
-
-class Exit(enum.IntEnum):
-    """Exit codes of `dreamworld train`; docs/reliability.md says what to do after each."""
-
-    OK = 0  # finished
-    FAILURE = 1  # an exception, with its traceback
-    USAGE = 2  # a UserError: the command, a file or the configuration has to be mended first
-    PREEMPTED = 75  # stopped by SIGTERM or SIGINT with a complete checkpoint; the same command continues
-    NUMERICAL = 76  # stopped by the numerical guard, with a checkpoint of the last finite state
-    OVERDUE = 77  # stopped by a signal, but not within run.grace_s; the checkpoint before is the newest
-    INTERRUPTED = 130  # a second Ctrl-C: stopped at once, nothing was saved
+from dreamworld.exits import Exit
 
 
 class Stop:

@@ -15,9 +15,9 @@ from typing import Any
 from etils import epath
 
 from dreamworld import streams, system, words
+from dreamworld.exits import Exit
 from dreamworld.reading import BlockedFile
 from dreamworld.training import snapshot
-from dreamworld.training.stops import Exit
 
 FINAL = {Exit.OK, Exit.USAGE, Exit.NUMERICAL, Exit.INTERRUPTED}
 FORWARDED = system.signals("SIGTERM", "SIGINT", "SIGHUP")

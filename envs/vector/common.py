@@ -143,5 +143,4 @@ def describe(error: BaseException) -> tuple[str, str]:
     """One line on an exception, and its traceback; none where the environment returned without raising."""
     if isinstance(error, UserError):
         return " ".join(str(error).split()), ""
-    line = " ".join(f"{type(error).__name__}: {error}".split())
-    return line[:300], "".join(traceback.format_exception(error))
+    return words.exception(error, 300), "".join(traceback.format_exception(error))

@@ -173,10 +173,10 @@ def run_command(words):
 
 def plan_training(rest):
     """Parses, builds the environment, and traces the agent's parameters."""
-    from dreamworld.sessions import common
+    from dreamworld.sessions import pieces
 
     config, _ = read(rest)
-    agent = common.build_agent(config)
+    agent = pieces.build_agent(config)
     assert jax.tree.leaves(jax.eval_shape(agent.init, jax.random.PRNGKey(0)).params)
 
 

@@ -13,7 +13,7 @@ from dreamworld.envs.check import check_env
 from dreamworld.envs.jax.catch import Catch
 from dreamworld.envs.vector import make_vector_env
 from dreamworld.errors import UserError
-from dreamworld.sessions.common import make_eval_env, make_train_env
+from dreamworld.sessions.pieces import make_eval_env, make_train_env
 from dreamworld.types import Space
 
 

@@ -10,7 +10,7 @@ import pytest
 from dreamworld import cli, presets
 from dreamworld.errors import UserError
 from dreamworld.scripts import train
-from dreamworld.sessions import budget, common
+from dreamworld.sessions import budget, pieces
 from dreamworld.types import Space
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def parts(*words):
     config = cli.parse([word for word in words if word not in ("…", "...")])
     family = config.task.partition("_")[0]
     obs = OBS["crafter"] if family == "dmc" and config.env.dmc.obs == "vision" else OBS[family]
-    return config, common.build_agent(config, obs, ACT)
+    return config, pieces.build_agent(config, obs, ACT)
 
 
 def machine(monkeypatch, gigabytes):
@@ -106,7 +106,7 @@ def test_every_command_of_a_preset_fits_or_is_told_what_to_add(words, monkeypatc
 def test_the_largest_part_and_its_option_are_named_in_one_line(options, words, monkeypatch):
     machine(monkeypatch, 24)
     config = presets.override(cli.parse(["--configs", "debug", "size12m"]), options)
-    agent = common.build_agent(config, OBS["gym"], ACT)
+    agent = pieces.build_agent(config, OBS["gym"], ACT)
     with pytest.raises(UserError) as caught:
         budget.check(config, agent)
     line = str(caught.value)
@@ -124,7 +124,7 @@ def test_many_seeds_count(monkeypatch):
 @pytest.mark.parametrize("engine", ["process", "auto"])
 def test_worker_processes_count(engine, tmp_path, monkeypatch):
     machine(monkeypatch, 24)
-    monkeypatch.setattr(common, "make_train_env", None)  # none is started
+    monkeypatch.setattr(pieces, "make_train_env", None)  # none is started
     words = ["--env.engine", engine, "--env.num", "4096", "--env.workers", "4096"]
     config = cli.parse(["--configs", "debug", "--logdir", str(tmp_path / "new"), *words])
     with pytest.raises(UserError, match=r"4,096 worker processes: .*Reduce --env\.workers 4096") as caught:
@@ -177,7 +177,7 @@ def test_what_can_not_fit_is_refused_before_it_is_built(mode, argv, tmp_path, mo
     many = "--env.num" in argv and "fused" not in argv
     machine(monkeypatch, 0.001 if many else 24)
     if many:
-        monkeypatch.setattr(common, "make_train_env", None)  # none is built
+        monkeypatch.setattr(pieces, "make_train_env", None)  # none is built
     config = cli.parse(["--configs", "debug", "--logdir", str(tmp_path / "new" / "{seed}"), *argv, *mode])
     with pytest.raises(UserError, match="this run would need"):
         train.train(config)

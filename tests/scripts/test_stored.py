@@ -19,7 +19,7 @@ from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv
 from dreamworld.scripts import eval as eval_script
-from dreamworld.sessions import common
+from dreamworld.sessions import pieces
 from dreamworld.sessions.stored import choose_env, open_run, to_continue
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.types import Native, Space
@@ -215,7 +215,7 @@ def test_what_a_foreign_config_says_of_folders_and_services_is_not_used(tmp_path
     used = jax_config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        common.setup_jax(found)
+        pieces.setup_jax(found)
         assert jax_config.jax_compilation_cache_dir == os.path.expanduser(default.run.compile_cache)
     finally:
         jax.config.update("jax_compilation_cache_dir", used)
@@ -320,7 +320,7 @@ def test_a_moved_run_is_still_own(place, tmp_path, params):
 
 
 def test_init_from_reads_a_foreign_run_and_builds_nothing_of_it(place, tmp_path, params):
-    from dreamworld.sessions.session import initialise_from
+    from dreamworld.sessions.initialise import initialise_from
 
     run = store(tmp_path / "run", params, own=False)
     agent = make_agent(testing.tiny_config(), OBS, ACT)

@@ -6,6 +6,8 @@ import json
 import pathlib
 import re
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -15,9 +17,8 @@ import numpy as np  # noqa: E402
 
 from dreamworld import cli  # noqa: E402
 from dreamworld.logging.progress import Progress  # noqa: E402
-from dreamworld.logging.rundir import RunDir  # noqa: E402
-from dreamworld.sessions import session_fused, session_seeds  # noqa: E402
-from dreamworld.training.group import Meeting  # noqa: E402
+from dreamworld.sessions.build import opened  # noqa: E402
+from dreamworld.sessions.job import Job  # noqa: E402
 from dreamworld.training.rounds import Round  # noqa: E402
 from dreamworld.training.stops import Stop  # noqa: E402
 
@@ -38,24 +39,17 @@ ROUND = Round("policy", 1, (("update", 2),))
 
 
 @contextlib.contextmanager
-def open_seeds(folder, seeds, devices, step=None):
+def open_seeds(folder, seeds, devices) -> Iterator[Any]:
     config = cli.parse([*WORDS, "--logdir", str(folder), "--seeds", seeds, "--parallel.seed", str(devices)])
-    configs = session_seeds.seed_configs(config)
-    progress = Progress(1, show=False, file=io.StringIO())
-    layout = session_fused.make_layout(config, len(configs), jax.devices())
-    with contextlib.ExitStack() as stack:
-        rundirs = session_seeds.open_rundirs(configs, stack)
-        yield session_fused.build_fused_seeds(
-            rundirs, configs, layout, Meeting(step, []), progress, None, stack
-        )
+    with opened(Job.of(config), Progress(1, show=False, file=io.StringIO())) as session:
+        yield session.runner
 
 
 @contextlib.contextmanager
-def open_alone(folder, seed):
+def open_alone(folder, seed) -> Iterator[Any]:
     config = cli.parse([*WORDS, "--logdir", str(folder), "--seed", str(seed)])
-    with contextlib.ExitStack() as stack:
-        progress = Progress(1, show=False, file=io.StringIO())
-        yield session_fused.build_fused(RunDir(folder), config, progress, None, stack)
+    with opened(Job.of(config), Progress(1, show=False, file=io.StringIO())) as session:
+        yield session.loops[0]
 
 
 def distance(a, b):
@@ -102,7 +96,7 @@ def main(folder):
             loop.counters.iteration += 4
         report["2"] = compare(states[2], jax.device_get(loop.learner.snapshot()))
     # From four devices to two, and to one seed alone: to the bit.
-    with open_seeds(folder / "four", "0:4", 2, step=96) as group:
+    with open_seeds(folder / "four", "0:4", 2) as group:
         states = [jax.device_get(loop.learner.snapshot()) for loop in group.loops]
     for seed in (0, 3):
         with open_alone(folder / "four" / f"seed{seed}", seed) as loop:

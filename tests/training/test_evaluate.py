@@ -1,6 +1,5 @@
 """Episodes of an evaluation: as many as asked for, none without an end, and none in the way of a stop."""
 
-import contextlib
 import io
 import os
 import signal
@@ -13,14 +12,15 @@ import pytest
 
 import dreamworld.player
 from dreamworld import cli
+from dreamworld.exits import Exit
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.scripts.train import train
-from dreamworld.sessions import common, session
+from dreamworld.sessions.build import opened
+from dreamworld.sessions.job import Job
 from dreamworld.training import snapshot
 from dreamworld.training.evaluate import evaluate, random_act
-from dreamworld.training.stops import Exit
 from dreamworld.types import Space, TimeStep
 
 
@@ -171,14 +171,9 @@ def test_a_player_is_traced_once_a_run(tmp_path, monkeypatch):
     config = config_of(
         tmp_path / "run", "--task", "jax_catch", "--env.engine", "jax", "--eval.max_steps", "20"
     )
-    with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config)
-        stack.callback(env.close)
-        rundir = RunDir.of(config)
-        rundir.begin(config)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
-        progress = Progress(config.run.steps, show=False, file=io.StringIO())
-        loop = session.build_loop(rundir, config, agent, env, progress, None, stack)
+    rundir, progress = RunDir.of(config), Progress(config.run.steps, show=False, file=io.StringIO())
+    with opened(Job.of(config), progress) as session:
+        (loop,) = session.loops
         assert loop.evaluate is not None
         loop.evaluate(10)
         state = loop.learner.state

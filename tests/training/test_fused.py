@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,8 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.replay import device
-from dreamworld.sessions import session_fused
+from dreamworld.sessions.build import opened
+from dreamworld.sessions.job import Job
 from dreamworld.training import fused, rounds
 from dreamworld.training.fused_loop import FusedLoop
 from dreamworld.training.rounds import Round
@@ -39,11 +42,11 @@ class StopAt(Stop):
 
 
 @contextlib.contextmanager
-def open_fused(logdir, *words, source=None):
+def open_fused(logdir, *words, source=None) -> Iterator[Any]:
     config = cli.parse([*WORDS, "--logdir", str(logdir), "--logger.tensorboard", "False", *words])
     progress = Progress(config.run.steps, show=False, file=io.StringIO())
-    with contextlib.ExitStack() as stack:
-        yield session_fused.build_fused(RunDir(logdir), config, progress, source, stack)
+    with opened(Job.of(config, source), progress) as session:
+        yield session.loops[0]
 
 
 def train(logdir, *stops):

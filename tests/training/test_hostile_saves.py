@@ -12,8 +12,8 @@ from etils import epath
 
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
-from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import common, session
+from dreamworld.sessions.build import opened
+from dreamworld.sessions.job import Job
 from dreamworld.training import saving, snapshot, tensors
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.stops import Stop
@@ -40,14 +40,9 @@ def config_for(logdir):
 
 @contextlib.contextmanager
 def open_loop(config, said):
-    rundir = RunDir.of(config)
-    with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config)
-        stack.callback(env.close)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
-        rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=said)
-        yield session.build_loop(rundir, config, agent, env, progress, None, stack)
+    progress = Progress(config.run.steps, show=False, file=said)
+    with opened(Job.of(config), progress) as session:
+        yield session.loops[0]
 
 
 @pytest.fixture(scope="module")

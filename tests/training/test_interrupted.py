@@ -5,12 +5,12 @@ import signal
 import pytest
 
 from dreamworld import cli
+from dreamworld.exits import Exit
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.scripts.train import train
-from dreamworld.sessions import session
+from dreamworld.sessions import evaluator
 from dreamworld.training import snapshot
-from dreamworld.training.stops import Exit
 
 SCORES = {32: 5.0, 64: 9.0, 96: 1.0}  # of the evaluations, so that the best is not the last
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "0"]
@@ -22,7 +22,7 @@ WORDS += ["--logger.tensorboard", "False", "--replay.capacity_steps", "512", "--
 @pytest.fixture
 def play(monkeypatch):
     """Evaluations that give SCORES; `play.stop_at` is the step at whose evaluation the process gets SIGTERM."""
-    real = session.evaluate
+    real = evaluator.evaluate
 
     def evaluate(*args, seed, stop, **options):
         step = seed - 1_000_003
@@ -33,7 +33,7 @@ def play(monkeypatch):
         return found if found.stopped else found._replace(returns=[SCORES[step]])
 
     evaluate.stop_at = 0
-    monkeypatch.setattr(session, "evaluate", evaluate)
+    monkeypatch.setattr(evaluator, "evaluate", evaluate)
     return evaluate
 
 

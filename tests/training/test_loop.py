@@ -11,7 +11,8 @@ import pytest
 from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import common, session
+from dreamworld.sessions.build import opened
+from dreamworld.sessions.job import Job
 from dreamworld.training.loop import make_rows, mask
 from dreamworld.training.stops import Stop
 from dreamworld.types import TimeStep
@@ -39,14 +40,9 @@ def config_for(logdir, *more):
 
 @contextlib.contextmanager
 def open_loop(config, said=None):
-    rundir = RunDir.of(config)
-    with contextlib.ExitStack() as stack:
-        env = common.make_train_env(config)
-        stack.callback(env.close)
-        agent = common.build_agent(config, env.obs_space, env.act_space)
-        rundir.begin(config)
-        progress = Progress(config.run.steps, show=False, file=said or io.StringIO())
-        yield session.build_loop(rundir, config, agent, env, progress, None, stack)
+    progress = Progress(config.run.steps, show=False, file=said or io.StringIO())
+    with opened(Job.of(config), progress) as session:
+        yield session.loops[0]
 
 
 def train(config, *stops):

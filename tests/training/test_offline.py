@@ -16,7 +16,7 @@ from dreamworld.datasets import DataWriter, Schema, make_episode, open_dataset
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay import Replay
-from dreamworld.sessions import common
+from dreamworld.sessions import pieces
 from dreamworld.training.counters import Counters
 from dreamworld.training.offline import fill, open_all
 from dreamworld.training.schedule import Schedule
@@ -73,8 +73,8 @@ def test_it_trains_without_an_environment_and_goes_on_to_the_same_bits(tmp_path,
     def no_env(*args, **kwargs):
         raise AssertionError("an environment was built")
 
-    monkeypatch.setattr(common, "make_train_env", no_env)
-    monkeypatch.setattr(common, "make_eval_env", no_env)
+    monkeypatch.setattr(pieces, "make_train_env", no_env)
+    monkeypatch.setattr(pieces, "make_eval_env", no_env)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert dreamworld.train(config_for(whole, caught)) == 0
     for steps in (10, 20):
@@ -106,6 +106,55 @@ def test_it_is_evaluated_where_a_task_is_given(tmp_path, caught):
     assert dreamworld.train(config) == 0
     assert len(RunDir(tmp_path / "run").evals.read_text().splitlines()) == 2
     assert dreamworld.load(tmp_path / "run").obs_space == open_dataset(caught).obs_space
+
+
+SEEDS = ["--task", "jax_catch", "--eval.every", "10", "--eval.video", "False", "--run.log_every", "1"]
+
+
+def train_seeds(logdir, data, steps=20):
+    """Trains seeds 3 and 5 together, with evaluations."""
+    assert (
+        dreamworld.train(config_for(logdir, data, *SEEDS, "--seeds", "3,5", "--run.steps", str(steps))) == 0
+    )
+    return {seed: RunDir(logdir / f"seed{seed}") for seed in (3, 5)}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, caught):
+    """The runs of two seeds that trained in one session."""
+    return train_seeds(tmp_path_factory.mktemp("together"), caught)
+
+
+def test_seeds_train_together_as_each_does_alone(tmp_path, caught, together):
+    assert dreamworld.train(config_for(tmp_path / "alone", caught, *SEEDS, "--seed", "5")) == 0
+    one, among, other = (
+        rows_of(folder) for folder in (tmp_path / "alone", together[5].path, together[3].path)
+    )
+    counts = ("step", "updates", "replay/inserts", "replay/size_steps")
+    assert [[row[key] for key in counts] for row in among] == [[row[key] for key in counts] for row in one]
+    losses = {key for key in one[0] if key.startswith("loss/")}
+    assert len(losses) > 3 and len(among) == 20
+    for key in losses:  # the programs round in other ways, and later updates draw other latents
+        np.testing.assert_allclose(among[0][key], one[0][key], rtol=2e-3, atol=1e-5, err_msg=key)
+    assert among[0]["loss/total"] != other[0]["loss/total"]
+
+
+def test_seeds_are_evaluated_where_a_task_is_given(caught, together):
+    for run in together.values():
+        assert [json.loads(line)["step"] for line in run.evals.read_text().splitlines()] == [10, 20]
+        assert dreamworld.load(run.path).obs_space == open_dataset(caught).obs_space
+
+
+def test_seeds_go_on_to_the_same_bits_without_the_data_set_and_each_alone(tmp_path, caught, together):
+    data, parts = tmp_path / "catch", tmp_path / "parts"
+    shutil.copytree(caught, data)
+    train_seeds(parts, data, steps=10)
+    shutil.rmtree(data)
+    assert main(["train", str(parts), "--run.steps", "20"]) == 0
+    for seed, run in together.items():
+        assert rows_of(parts / f"seed{seed}") == rows_of(run.path)
+    assert main(["train", str(parts / "seed3"), "--run.steps", "25"]) == 0
+    assert rows_of(parts / "seed3")[-1]["step"] == 25
 
 
 def make_replay(sets, length=4, **config):
@@ -170,7 +219,10 @@ def test_rewards_and_actions_may_be_absent_where_the_agent_allows_it(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seeds", "0,1"], "--seeds does not go with --data"),
+        (
+            ["--seeds", "0,1", "--parallel.coordinator", "a:1"],
+            "--parallel.coordinator does not go with --data",
+        ),
         (["--run.mode", "fused"], "--run.mode fused does not go with --data"),
         (["--task", "gym_CartPole-v1", "--eval.every", "5"], "--task gym_CartPole-v1 does not fit --data"),
         (["--replay.held_out", "1"], "a held-out share of 1 is impossible"),

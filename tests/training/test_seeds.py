@@ -12,7 +12,8 @@ from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts.train import train
-from dreamworld.sessions import common, session_seeds
+from dreamworld.sessions import load, pieces
+from dreamworld.training import group as groups
 from dreamworld.training import learner
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "40"]
@@ -55,7 +56,7 @@ def test_seeds_in_turn_equal_seeds_side_by_side(updated):
 
 def test_logdir_gets_the_seed():
     folders = lambda logdir: [
-        c.logdir for c in session_seeds.seed_configs(cli.parse(["--seeds", "3,4", "--logdir", logdir]))
+        c.logdir for c in groups.seed_configs(cli.parse(["--seeds", "3,4", "--logdir", logdir]))
     ]
     assert folders("/a/{task}-{seed}") == ["/a/{task}-3", "/a/{task}-4"]
     assert folders("/a") == ["/a/seed3", "/a/seed4"]
@@ -103,11 +104,11 @@ def test_a_seed_acts_and_starts_as_it_does_alone(group, tmp_path):
 def test_a_seed_is_continued_alone_and_the_group_then_refuses(group):
     run = RunDir(group / "seed3")
     config = cli.parse([*WORDS, "--logdir", str(run), "--seed", "3", "--run.steps", "200"])
-    before = common.restore_params(run, common.build_agent(config))
+    before = load.restore_params(run, pieces.build_agent(config))
     assert train(config) == 0
     rows = rows_of(run.metrics)
     assert rows[0]["step"] == 20 and rows[-1]["step"] == 200 and rows[-1]["replay/size_steps"] == 200
-    after = common.restore_params(run, common.build_agent(config))
+    after = load.restore_params(run, pieces.build_agent(config))
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after)))
     with pytest.raises(UserError, match="can't go on together"):
         train(cli.parse([*WORDS, "--logdir", str(group), "--seeds", "3,5", "--run.steps", "300"]))
@@ -119,9 +120,12 @@ def test_snapshots_that_not_all_seeds_have_are_left_behind(tmp_path):
     words = [*WORDS, "--logdir", str(tmp_path / "{seed}"), "--run.keep_last", "9"]
     for steps, run in zip(("40", "80"), runs):
         assert train(cli.parse([*words, "--logdir", str(run), "--run.steps", steps])) == 0
-    assert session_seeds.common_step(runs, save_every=40) == 40
+    meeting = groups.find_meeting(runs, save_every=40)
+    groups.set_aside(runs, meeting)
+    assert meeting.step == 40
     assert [path.name for path in runs[1].checkpoints.iterdir()] == ["40"]
-    assert session_seeds.common_step([RunDir(tmp_path / "c"), RunDir(tmp_path / "d")], save_every=40) is None
+    new = [RunDir(tmp_path / "c"), RunDir(tmp_path / "d")]
+    assert groups.find_meeting(new, save_every=40).step is None
 
 
 def test_seeds_and_several_processes_do_not_mix(tmp_path):

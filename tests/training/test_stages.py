@@ -13,7 +13,7 @@ from dreamworld.__main__ import main
 from dreamworld.contract import Window
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import common, preflight
+from dreamworld.sessions import load, pieces, preflight
 from dreamworld.training.hosts import Team
 
 
@@ -44,8 +44,8 @@ def counted(folder):
     config = rundir.load_config(trusted=True)
     spaces = json.loads(rundir.spaces.read_text())
     assert spaces
-    agent = common.build_agent(config)
-    params = common.restore_params(rundir, agent)
+    agent = pieces.build_agent(config)
+    params = load.restore_params(rundir, agent)
     rows = [json.loads(line) for line in rundir.metrics.read_text().splitlines()]
     return np.asarray(params["world"]["rows"]["count"]).tolist(), rows[-1]["step"], rows
 
@@ -217,7 +217,7 @@ def test_what_is_over_owes_nothing_when_a_run_goes_on(tmp_path, capsys):
 
 def test_phases_have_names_of_their_own_and_batches_that_devices_can_divide(tmp_path):
     config = config_for(tmp_path / "run")
-    agent = common.build_agent(config)
+    agent = pieces.build_agent(config)
     layout = parallel.make_layout(config.parallel, batch_size=16)
     preflight.check_phases(agent, layout)
     twice = agent._replace(stages=agent.stages[:3] + agent.stages[2:3])

@@ -7,11 +7,13 @@ import threading
 
 import pytest
 
-from dreamworld.training.stops import Exit, Stop
+from dreamworld.exits import Exit
+from dreamworld.training.stops import Stop
 
 SCRIPT = """
 import ctypes, sys, time
-from dreamworld.training.stops import Exit, Stop
+from dreamworld.exits import Exit
+from dreamworld.training.stops import Stop
 with Stop(grace_s={grace}) as stop:
     print("ready", flush=True)
     {body}

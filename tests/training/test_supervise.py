@@ -10,8 +10,8 @@ import time
 import pytest
 
 from dreamworld import cli
+from dreamworld.exits import Exit
 from dreamworld.training.group import checkpoint_folders
-from dreamworld.training.stops import Exit
 from dreamworld.training.supervise import describe, supervise
 
 # Appends to `starts`, commits a snapshot when its own number is in `progress`, then ends as the plan says.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Protocol
 
+from dreamworld import words
 from dreamworld.datasets.episodes import Episode, Schema
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile, PathLike
@@ -46,5 +47,4 @@ def understood(path: PathLike) -> Iterator[None]:
     except MemoryError:
         raise BadFile(path, "claims more than fits into memory") from None
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BadFile(path, f"can't be read: {text}") from None
+        raise BadFile(path, f"can't be read: {words.exception(error)}") from None

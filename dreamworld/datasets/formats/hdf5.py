@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import words
 from dreamworld.datasets.columns import Columns, from_columns, infer, look, to_columns
 from dreamworld.datasets.described import Described, describe, read_described
 from dreamworld.datasets.episodes import Episode
@@ -42,14 +41,9 @@ class Hdf5Source:
         with open_checked(path) as file, understood(path):
             self.columns = _column_names(path, file)
             self.lengths, self.offsets = _read_index(path, file, self.columns)
-            described = _read_description(path, file)
+            described = _read_description(path, file, len(self.lengths))
         self.task, self.labels = "", ["imported"] * len(self.lengths)
         if described:
-            if len(described.labels) != len(self.lengths):
-                raise BadFile(
-                    path,
-                    f"describes {len(described.labels):,} of {words.count(len(self.lengths), 'episode')}",
-                )
             self.schema, self.task, self.labels = described
         else:
             self.schema, self.notes = infer(look(self._read()))
@@ -144,11 +138,13 @@ def _read_index(path: Path, file: Any, columns: list[str]) -> tuple[list[int], l
     return lengths, offsets
 
 
-def _read_description(path: Path, file: Any) -> Described | None:
+def _read_description(path: Path, file: Any, episodes: int) -> Described | None:
     if DESCRIPTION not in file:
         return None
     require_memory(path, file[DESCRIPTION].size)
-    return read_described(Fields(parse_json(file[DESCRIPTION][:].tobytes(), path, finite=True), path))
+    return read_described(
+        Fields(parse_json(file[DESCRIPTION][:].tobytes(), path, finite=True), path), episodes
+    )
 
 
 def _row_bytes(dataset: Any) -> int:

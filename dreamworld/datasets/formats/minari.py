@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld import words
+from dreamworld.datasets.columns import refuse_unknown_dtypes
 from dreamworld.datasets.described import describe, read_described
 from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, make_episode
 from dreamworld.datasets.formats import require, understood
@@ -71,9 +72,7 @@ class MinariSource:
         self.labels = [self._metadata.text("algorithm_name", "") or "imported"] * self.count
         self.task, self._own = "", described is not None
         if described is not None:
-            self.schema, self.task, self.labels = read_described(described)
-            if len(self.labels) != self.count:
-                raise BadFile(path, f"describes {len(self.labels):,} of {words.count(self.count, 'episode')}")
+            self.schema, self.task, self.labels = read_described(described, self.count)
         else:
             self._obs = make_obs_codec(self.storage.observation_space)
             self._act = make_act_codec(self.storage.action_space)
@@ -181,8 +180,7 @@ def export(data: DataSet, target: str, episodes: Iterator[Episode]) -> None:
     except BaseException as error:
         shutil.rmtree(place, ignore_errors=True)
         if isinstance(error, OSError | ValueError | TypeError) and not isinstance(error, UserError):
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise UserError(f"{target}: Minari can't hold this data set: {text}") from None
+            raise UserError(f"{target}: Minari can't hold this data set: {words.exception(error)}") from None
         raise
 
 
@@ -195,9 +193,7 @@ def check_target(data: DataSet, target: str) -> Path:
     if data.schema.absent:
         what = " and ".join(data.schema.absent)
         raise UserError(f"{data.path}: it has no {what}, which Minari needs; export it as npz or hdf5")
-    for key, space in data.schema.row_spaces().items():
-        if space.dtype == "bfloat16":
-            raise UserError(f"{key!r} is bfloat16, which the files of other programs do not know")
+    refuse_unknown_dtypes(data.schema)
     place = root() / target
     if os.path.lexists(place):
         raise UserError(f"{place}: is there already, and nothing is overwritten; give another version")

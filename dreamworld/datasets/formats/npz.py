@@ -44,13 +44,8 @@ class NpzSource:
         self.notes: list[str] = []
         self.task, self.labels = "", ["imported"] * len(self.files)
         if (path / DESCRIPTION).exists():
-            found = read_described(read_fields(path / DESCRIPTION))
-            if len(found.labels) != len(self.files):
-                episodes = len(found.labels)
-                raise BadFile(
-                    path / DESCRIPTION, f"describes {episodes:,} of {words.count(len(self.files), 'file')}"
-                )
-            self.schema, self.task, self.labels = found.schema, found.task, found.labels
+            fields = read_fields(path / DESCRIPTION)
+            self.schema, self.task, self.labels = read_described(fields, len(self.files))
         else:
             self.schema, self.notes = infer(look((str(file), read_columns(file)) for file in self.files))
 

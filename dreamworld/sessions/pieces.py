@@ -1,21 +1,21 @@
-"""What the commands share: JAX set-up, and building environments, agent and replay from a config."""
+"""The parts that a config describes: devices, environments, the agent, rows of its replay, checkpoints."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from dreamworld.config import Config
+from dreamworld.config import Config, RunConfig
 from dreamworld.contract import Agent
+from dreamworld.datasets import Schema
 from dreamworld.envs.building import building
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces, VectorEnv
+from dreamworld.types import Spaces, VectorEnv
 
 if TYPE_CHECKING:
-    from dreamworld.player import Player
-    from dreamworld.types import Mode
+    from dreamworld.logging.rundir import RunDir
+    from dreamworld.training.checkpoint import Checkpointer
 
 EnvSource = str | Callable[[], Any] | Any
 
@@ -31,7 +31,7 @@ def setup_jax(config: Config) -> list[Any]:
     import jax
 
     run = config.run
-    if run.compile_cache and not jax.config.jax_compilation_cache_dir:
+    if run.compile_cache and not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(run.compile_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     if run.platform == "auto":
@@ -89,55 +89,23 @@ def build_agent(config: Config, obs_space: Spaces | None = None, act_space: Spac
 
 def row_spaces(agent: Agent) -> Spaces:
     """Spaces of the flat rows that replay stores for an agent."""
-    flag = Space((), "bool")
-    rows = {f"obs/{key}": space for key, space in agent.obs_space.items()}
-    rows |= {f"action/{key}": space for key, space in agent.act_space.items()}
-    rows |= {"reward": Space((), "float32"), "is_first": flag, "is_last": flag, "is_terminal": flag}
-    return rows | agent.latent_space
+    return Schema(agent.obs_space, agent.act_space).row_spaces() | agent.latent_space
 
 
-def load(
-    logdir: str | Path,
-    *,
-    step: int | None = None,
-    mode: Mode = "sample",
-    seed: int = 0,
-    env: EnvSource | None = None,
-    trust: bool = False,
-) -> Player:
-    """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
-
-    player = dreamworld.load(DIR); state = player.initial()
-    state, action = player.act(state, obs)
-
-    It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
-    them. `trust` lets a run that this user did not make use what its config names.
-    """
-    from dreamworld.scripts.eval import checked
-    from dreamworld.sessions import stored
-
-    flags = checked(logdir, {"step": step, "mode": mode, "seed": seed, "trust": trust})
-    run = stored.open_run(logdir, trusted=flags.trust)
-    setup_jax(run.config)
-    agent = stored.build_agent(run, env)
-    params = restore_params(run.rundir, agent, flags.step if flags.step >= 0 else None)
-    return make_player(run.config, agent, params, mode=flags.mode, seed=flags.seed)
-
-
-def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: int) -> Player:
-    """A player that shows environments to the agent as its run did."""
-    from dreamworld.player import Player
-
-    return Player(agent, params, seed, mode, config.env)
-
-
-def restore_params(rundir: Any, agent: Agent, step: int | None = None) -> Any:
-    """What acting needs of a checkpoint."""
-    import jax
-
+def make_checkpointer(
+    rundir: RunDir,
+    run: RunConfig,
+    also_keep: Callable[[], Iterable[int]] = tuple,
+    on_commit: Callable[[list[dict[str, Any]]], Any] | None = None,
+) -> Checkpointer:
+    """The checkpoints of a run, kept by its rules."""
     from dreamworld.training.checkpoint import Checkpointer
 
-    like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
-    with Checkpointer(rundir.checkpoints) as checkpointer:
-        restored = checkpointer.restore(step, {"train": like._replace(opt_state=None)}, subset=True)
-    return agent.acting(restored.agent["train"])
+    return Checkpointer(
+        rundir.checkpoints,
+        keep_last=run.keep_last,
+        keep_every=run.keep_every,
+        keep_best=run.keep_best,
+        on_commit=on_commit,
+        also_keep=also_keep,
+    )

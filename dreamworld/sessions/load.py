@@ -1,0 +1,56 @@
+"""A trained agent ready to act: from the folder of a run, or from parameters that are there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dreamworld.config import Config
+from dreamworld.contract import Agent
+from dreamworld.logging.rundir import RunDir
+from dreamworld.player import Player
+from dreamworld.sessions import pieces, stored
+from dreamworld.sessions.evaluation import checked
+from dreamworld.types import Mode
+
+
+def load(
+    logdir: str | Path,
+    *,
+    step: int | None = None,
+    mode: Mode = "sample",
+    seed: int = 0,
+    env: pieces.EnvSource | None = None,
+    trust: bool = False,
+) -> Player:
+    """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
+
+    player = dreamworld.load(DIR); state = player.initial()
+    state, action = player.act(state, obs)
+
+    It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
+    them. `trust` lets a run that this user did not make use what its config names.
+    """
+    flags = checked(logdir, {"step": step, "mode": mode, "seed": seed, "trust": trust})
+    run = stored.open_run(logdir, trusted=flags.trust)
+    pieces.setup_jax(run.config)
+    agent = stored.build_agent(run, env)
+    params = restore_params(run.rundir, agent, flags.step if flags.step >= 0 else None)
+    return make_player(run.config, agent, params, mode=flags.mode, seed=flags.seed)
+
+
+def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: int) -> Player:
+    """A player that shows environments to the agent as its run did."""
+    return Player(agent, params, seed, mode, config.env)
+
+
+def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Any:
+    """What acting needs of a checkpoint."""
+    import jax
+
+    from dreamworld.training.checkpoint import Checkpointer
+
+    like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+    with Checkpointer(rundir.checkpoints) as checkpointer:
+        restored = checkpointer.restore(step, {"train": like._replace(opt_state=None)}, subset=True)
+    return agent.acting(restored.agent["train"])
