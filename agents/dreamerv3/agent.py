@@ -53,18 +53,19 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     def initial(params: Params, batch: int) -> Any:
         dtype = lambda space: jnp.int32 if class_count(space) else jnp.float32  # what `act` returns
         action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
-        return world.initial(params["world"], batch), action
+        return world.initial(params["world"], batch), action, behaviour.initial(params["behaviour"], batch)
 
     def act(
         params: Params, carry: Any, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
     ) -> tuple[Any, Any, Any]:
-        state, prev_action = carry
+        state, prev_action, own = carry
         observe_key, act_key = jax.random.split(key)
         seen = {name: obs[name] for name in world.encoder.spaces}
         model = params["world"]
         state, _ = world.observe(model, state, prev_action, seen, obs["is_first"], observe_key)
-        action = behaviour.choose(params["behaviour"], world.feature(model, state), act_key, mode=mode)
-        return (state, action), action, world.entries(state)
+        feature = world.feature(model, state)
+        own, action = behaviour.act(params["behaviour"], own, feature, act_key, mode=mode)
+        return (state, action, own), action, world.entries(state)
 
     update = make_update(make_loss(world, behaviour, options.loss), optimizer, make_update_slow(behaviour))
     window = Window(run.batch_size, run.batch_length, run.replay_context)
