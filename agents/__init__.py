@@ -42,7 +42,7 @@ class AgentSpec:
     observations: str
     actions: str
     acts: Literal["actor", "planner"]
-    can: tuple[str, ...] = ()  # of decode, plan, play
+    can: tuple[str, ...] = ()  # of decode, plan, play, edit
     needs: tuple[str, ...] = (
         "reward",
         "action",

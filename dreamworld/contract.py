@@ -164,6 +164,12 @@ class Surprise(Protocol):
         ...
 
 
+class Edit(Protocol):
+    def __call__(self, params: Params, state: State, obs: dict[str, Array], key: Key) -> State:
+        """The state that the model has if it sees this observation now, in a state [N, ...]: no time passes."""
+        ...
+
+
 class Simulator(NamedTuple):
     """A world model to step through; `params` is `acting(train_state)["world"]`. None is what it can't do."""
 
@@ -174,6 +180,8 @@ class Simulator(NamedTuple):
     predict: Predict | None = None
     decode: Decode | None = None
     surprise: Surprise | None = None
+    edit: Edit | None = None
+    probed: bool = False  # `decode` is a probe that the model did not learn from (`dreamworld.probe`)
 
 
 # --- learning as data -------------------------------------------------------------------------------------------

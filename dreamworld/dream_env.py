@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import dream
+from dreamworld import dream, nets
 from dreamworld.contract import Simulator, State
 from dreamworld.errors import UserError
 from dreamworld.types import Array, Batch, JaxStep, Key, Params, Space, Spaces
@@ -81,12 +81,12 @@ class DreamEnv:
         return state, self._show(state)
 
     def step(self, state: DreamState, action: dict[str, Array], key: Key) -> tuple[DreamState, JaxStep]:
-        """Imagines one step; the reward is the one expected with the new state."""
+        """Imagines one step; the reward is the one expected with the new state. Continuous actions are clipped."""
         assert self.simulator.predict is not None
         world_key, end_key = jax.random.split(key)
-        lead = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
+        taken = {name: self._clip(self.act_space[name], value) for name, value in action.items()}
         model = self.simulator.imagine(
-            self.params, lead(state.model), lead(action), world_key, self.temperature
+            self.params, _lead(state.model), _lead(taken), world_key, self.temperature
         )
         reward, cont = self.simulator.predict(self.params, self.simulator.feature(self.params, model))
         new = DreamState(jax.tree.map(lambda x: x[0], model), state.time + 1)
@@ -99,19 +99,54 @@ class DreamEnv:
         return new, JaxStep(self._show(new), reward[0].astype(jnp.float32), last, ends)
 
     def observe(self, state: DreamState) -> dict[str, Array]:
-        """What a state shows; after an edit of `state.model`, say."""
+        """What a state shows: after an edit, say."""
         return self._show(state)
+
+    def edit(self, state: DreamState, obs: dict[str, Array], key: Key) -> DreamState:
+        """Steps into the dream: the state that the model has if it sees `obs`, of the real environment, now.
+
+        No time passes. UserError of a model that can't do this.
+        """
+        if self.simulator.edit is None:
+            raise UserError("this world can't be shown an observation within a dream; use set_state")
+        model = self.simulator.edit(self.params, _lead(state.model), _lead(obs), key)
+        return state._replace(model=jax.tree.map(lambda x: x[0], model))
+
+    def set_state(self, state: DreamState, model: State) -> DreamState:
+        """`state` with another state of the model, changed by hand or kept from before; its time goes on.
+
+        UserError for arrays that are not those of a state of this model.
+        """
+        wanted, given = _kinds(state.model), _kinds(model)
+        if wanted != given:
+            raise UserError(f"a state of this world has the arrays {wanted}, not {given}")
+        return state._replace(model=jax.tree.map(jnp.asarray, model))
+
+    def _clip(self, space: Space, value: Array) -> Array:
+        return value if nets.class_count(space) else jnp.clip(value, -1, 1)
 
     def _first(self) -> DreamState:
         return DreamState(jax.tree.map(lambda x: jnp.asarray(x)[0], self.starts), jnp.int32(0))
 
     def _show(self, state: DreamState) -> dict[str, Array]:
-        feature = self.simulator.feature(self.params, jax.tree.map(lambda x: x[None], state.model))
+        feature = self.simulator.feature(self.params, _lead(state.model))
         if self.shown == "feature":
             return {"feature": feature[0].astype(jnp.float32)}
         assert self.simulator.decode is not None
         found = self.simulator.decode(self.params, feature)
         return {key: as_shown(self.spaces[key], value[0]) for key, value in found.items()}
+
+
+def _lead(tree: Any) -> Any:
+    """A batch of one."""
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
+
+
+def _kinds(state: State) -> dict[str, str]:
+    """The arrays of a state, in words by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    kind = lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}"
+    return {jax.tree_util.keystr(path): kind(leaf) for path, leaf in leaves}
 
 
 def as_shown(space: Space, value: Array) -> Array:

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 from dreamworld import dream
 from dreamworld.contract import Expected, Simulator
 from dreamworld.dream_env import DreamEnv, burn_in
 from dreamworld.envs.jax.batched import batched
+from dreamworld.envs.jax.view import GymView
 from dreamworld.errors import UserError
 from dreamworld.types import Batch, JaxEnv, Space
 
@@ -40,6 +42,7 @@ SIMULATOR = Simulator(
     decode=lambda params, feature: {
         "image": jnp.broadcast_to(feature[..., :1, None, None], (*feature.shape[:-1], 2, 2, 1))
     },
+    edit=lambda params, state, obs, key: 0.5 * state + 0.5 * obs["x"],
 )
 PARAMS = {"pace": jnp.float32(0.5)}
 STARTS = jnp.array([[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]])
@@ -109,6 +112,42 @@ def test_pictures_are_decoded_to_bytes():
     (step,) = play(env, [0.5])
     assert step.obs["image"].dtype == jnp.uint8 and step.obs["image"].shape == (2, 2, 1)
     np.testing.assert_array_equal(np.unique(step.obs["image"]), [64])
+
+
+def test_actions_are_clipped_as_an_environment_clips_them():
+    (far,), (near,) = play(ENV, [7.0]), play(ENV, [1.0])
+    np.testing.assert_array_equal(far.obs["feature"], near.obs["feature"])
+
+
+def test_a_dream_is_shown_an_observation_and_goes_on_from_there():
+    state, _ = ENV.reset(KEY)
+    state, _ = ENV.step(state, {"move": jnp.zeros(1)}, KEY)
+    start = ENV.set_state(state, np.array([1.0, 2.0], np.float32))
+    edited = jax.jit(ENV.edit)(start, {"x": jnp.array([3.0, 0.0])}, KEY)
+    assert int(edited.time) == int(state.time) == 1
+    np.testing.assert_allclose(ENV.observe(edited)["feature"], [2.0, 1.0])
+    after, step = ENV.step(edited, {"move": jnp.ones(1)}, KEY)
+    np.testing.assert_allclose(step.obs["feature"], [2.5, 1.5])
+    np.testing.assert_array_equal(ENV.step(edited, {"move": jnp.ones(1)}, KEY)[0].model, after.model)
+
+
+@pytest.mark.parametrize(
+    "model", [np.zeros(3, np.float32), np.zeros(2, np.int32), (np.zeros(2, np.float32),)]
+)
+def test_only_a_state_of_the_model_is_put_into_a_dream(model):
+    with pytest.raises(UserError, match=r"a state of this world has the arrays \{'': 'float32\[2\]'\}, not"):
+        ENV.set_state(ENV.reset(KEY)[0], model)
+    blind = dataclasses.replace(ENV, simulator=SIMULATOR._replace(edit=None))
+    with pytest.raises(UserError, match="can't be shown an observation within a dream; use set_state"):
+        blind.edit(ENV.reset(KEY)[0], {"x": jnp.zeros(2)}, KEY)
+
+
+def test_gymnasium_finds_nothing_wrong_with_a_dream():
+    view = GymView(dataclasses.replace(ENV, shown="decoded"))
+    check_env(view, skip_render_check=True)
+    view.reset(seed=0)
+    ends = [view.step({"move": np.zeros(1)})[2:4] for _ in range(5)]
+    assert ends == [(False, False)] * 4 + [(False, True)]
 
 
 def test_many_dreams_run_in_one_program_and_begin_anew():

@@ -119,7 +119,10 @@ def make_simulator(world: RSSM) -> Simulator:
     def decode(params: Params, feature: Array) -> dict[str, Array]:
         return {name: dist.mean().astype(jnp.float32) for name, dist in world.decode(params, feature).items()}
 
-    return Simulator(world.initial, observe, world.imagine, world.feature, predict, decode, surprise)
+    def edit(params: Params, state: Latent, obs: dict[str, Array], key: Key) -> Latent:
+        return world.correct(params, state, {name: obs[name] for name in world.encoder.spaces}, key)
+
+    return Simulator(world.initial, observe, world.imagine, world.feature, predict, decode, surprise, edit)
 
 
 def make_update_slow(behaviour: ActorCritic) -> Callable[[Params, Params], Params]:

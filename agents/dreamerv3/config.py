@@ -52,5 +52,5 @@ SPEC = AgentSpec(
     observations="images, vectors, classes",
     actions="continuous, discrete",
     acts="actor",
-    can=("decode", "plan", "play"),
+    can=("decode", "plan", "play", "edit"),
 )

@@ -292,6 +292,11 @@ def make_simulator(world: World) -> Simulator:
     def imagine(params: Params, state: Any, action: Any, key: Key, temperature: Any = None) -> Any:
         return dynamics.imagine(params["dynamics"], state, action, key, temperature)
 
+    def edit(params: Params, state: GaussianLatent, obs: dict[str, Array], key: Key) -> GaussianLatent:
+        see_key, key = jax.random.split(key)
+        embedded = world.encode(params, world.see(obs, see_key))
+        return dynamics.correct(params["dynamics"], state.belief, embedded, key)[0]
+
     def predict(params: Params, feature: Array) -> Expected:
         return Expected(world.reward(params, feature), jnp.ones(feature.shape[:-1]))
 
@@ -306,4 +311,5 @@ def make_simulator(world: World) -> Simulator:
         predict=predict,
         decode=decode,
         surprise=surprise,
+        edit=edit,
     )

@@ -85,5 +85,5 @@ SPEC = AgentSpec(
     observations="images, vectors, classes",
     actions="continuous, discrete",
     acts="planner",
-    can=("decode", "plan", "play"),
+    can=("decode", "plan", "play", "edit"),
 )

@@ -137,8 +137,15 @@ class GaussianRSSM:
         clear = lambda x: jnp.where(is_first.reshape((-1,) + (1,) * (x.ndim - 1)), 0, x)
         action = clear(nets.concat_actions(self.act_space, prev_action, jnp.float32))
         belief, prior = self.predict(params, jax.tree.map(clear, state), action)
+        state, posterior = self.correct(params, belief, embedded, key)
+        return state, (posterior, prior)
+
+    def correct(
+        self, params: Params, belief: Array, embedded: Array, key: Key
+    ) -> tuple[GaussianLatent, Gaussian]:
+        """The state with a belief [..., D] once a row was seen, and the posterior that it is drawn from."""
         posterior = nets.apply(self.head, params["posterior"], jnp.concatenate([belief, embedded], -1))
-        return GaussianLatent(draw(posterior, key), belief), (posterior, prior)
+        return GaussianLatent(draw(posterior, key), belief), posterior
 
     def observe_sequence(
         self,

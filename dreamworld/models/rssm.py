@@ -173,6 +173,10 @@ class RSSM:
         known = self._known(params, prev_action, obs, is_first)
         return self._observe(params, state, known, _gumbel(key, state.stoch))
 
+    def correct(self, params: Params, state: Latent, obs: dict[str, Array], key: Key) -> Latent:
+        """The state [B, ...] as the posterior has it if `obs` is seen now: deter stays, no time passes."""
+        return self._correct(params, state.deter, self._tokens(params, obs), _gumbel(key, state.stoch))[0]
+
     def observe_sequence(
         self,
         params: Params,
@@ -270,15 +274,24 @@ class RSSM:
         """Everything in `_observe` that does not depend on the state; any leading axes."""
         action = self._action(prev_action)
         action = jnp.where(_expand(is_first, action), 0, action)
+        tokens = self._tokens(params, obs)
+        return Known(self._embed(params, action), tokens, is_first)
+
+    def _tokens(self, params: Params, obs: dict[str, Array]) -> Array:
+        """The tokens' part of the posterior's first product, [..., hidden]."""
         tokens = self.encoder(params["encoder"], obs)
         head = params["dynamics"]["posterior"]
         first = head["mlp"]["layer0"]["linear"] if self.posterior.layers else head["logits"]
-        return Known(self._embed(params, action), nets.known_product(first, tokens), is_first)
+        return nets.known_product(first, tokens)
 
     def _observe(self, params: Params, state: Latent, known: Known, noise: Array) -> tuple[Latent, Array]:
         state = jax.tree.map(lambda x: jnp.where(_expand(known.is_first, x), 0, x), state)
         deter = self._advance(params, state, known.action)
-        logits = nets.apply(self.posterior, params["dynamics"]["posterior"], deter, known.tokens)
+        return self._correct(params, deter, known.tokens, noise)
+
+    def _correct(self, params: Params, deter: Array, tokens: Array, noise: Array) -> tuple[Latent, Array]:
+        """A posterior state and its log-probabilities."""
+        logits = nets.apply(self.posterior, params["dynamics"]["posterior"], deter, tokens)
         post = dists.log_unimix(logits, self.config.unimix)
         return Latent(deter, dists.sample_onehot(post, noise)), post
 

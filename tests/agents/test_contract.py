@@ -183,7 +183,14 @@ def test_the_simulator_has_the_shapes_of_the_contract(built, name):
     if simulator.surprise:
         surprise = simulator.surprise(params, start, none, obs, np.ones(3, bool), KEY)
         assert surprise.shape == (3,) and np.isfinite(surprise).all()
-    assert (simulator.decode is not None) == ("decode" in find(name).can)
+    for ability in ("decode", "edit"):
+        assert (getattr(simulator, ability) is not None) == (ability in find(name).can)
+    if simulator.edit:
+        edit = jax.jit(simulator.edit)
+        black = {key: space.zeros(3) for key, space in OBS.items()}
+        edited, other = edit(params, dreamt, obs, KEY), edit(params, dreamt, black, KEY)
+        assert kinds(edited) == kinds(start)
+        assert (simulator.feature(params, edited) != simulator.feature(params, other)).any()
     if simulator.decode:
         decoded = simulator.decode(params, feature)
         assert {key: value.shape for key, value in decoded.items()} == {

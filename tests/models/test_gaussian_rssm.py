@@ -84,6 +84,16 @@ def test_an_observed_step_is_the_posterior_and_a_first_row_has_no_past():
     np.testing.assert_allclose(post.std, expected[1], rtol=1e-4, atol=1e-5)
 
 
+def test_a_dream_that_is_corrected_is_what_was_observed():
+    state, action, _, embedded = inputs()
+    dreamt = MODEL.imagine(PARAMS, state, action, jax.random.PRNGKey(1))
+    corrected, post = jax.jit(MODEL.correct)(PARAMS, dreamt.belief, embedded, KEY)
+    observed, (expected, _) = MODEL.observe(PARAMS, state, action, embedded, np.zeros(4, bool), KEY)
+    np.testing.assert_array_equal(corrected.belief, dreamt.belief)
+    np.testing.assert_allclose(corrected.sample, observed.sample, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(post.std, expected.std, rtol=1e-5)
+
+
 def test_a_sequence_is_its_steps():
     state, _, _, _ = inputs(batch=2)
     random = np.random.default_rng(1)

@@ -99,6 +99,10 @@ def test_imagination_and_observation_share_the_recurrence():
     observed, _ = jax.jit(WORLD.observe)(PARAMS, state, action, obs, is_first, KEY)
     np.testing.assert_allclose(imagined.deter, observed.deter, rtol=1e-6)
     np.testing.assert_array_equal(imagined.stoch.sum(-1), np.ones((3, 4)))
+    corrected = jax.jit(WORLD.correct)(PARAMS, imagined, obs, KEY)
+    np.testing.assert_array_equal(corrected.deter, imagined.deter)
+    np.testing.assert_array_equal(corrected.stoch, observed.stoch)
+    assert (corrected.stoch != imagined.stoch).any()
 
 
 @pytest.mark.parametrize("layers", [0, 2])

@@ -248,4 +248,4 @@ def test_agents_are_listed(capsys):
     assert all(name in text for name in agents.names()) and "arXiv:2301.04104" in text
     assert main(["agents", "--json"]) == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:1]
-    assert row["name"] == "dreamerv3" and row["can"] == ["decode", "plan", "play"]
+    assert row["name"] == "dreamerv3" and row["can"] == ["decode", "plan", "play", "edit"]
