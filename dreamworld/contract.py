@@ -192,6 +192,7 @@ class Window:
     """What a phase reads from replay: `batch` chunks of `context + length` rows.
 
     `draw` draws them as replay is configured, those that are shorter than the longest window of the agent uniformly;
+    `aside` draws them uniformly, by random numbers of its own: what other phases draw stays as it is without this one.
     `sweep` trains on every row, stream by stream, and on some at the ends of streams twice. `episode` takes chunks that
     begin with an episode; rows after its end are those of the next one. ValueError for what can't be.
     """
@@ -199,7 +200,7 @@ class Window:
     batch: int  # B
     length: int  # T, trained rows
     context: int = 0  # rows before them, whose stored latents start the recurrence
-    order: Literal["draw", "sweep"] = "draw"
+    order: Literal["draw", "aside", "sweep"] = "draw"
     align: Literal["row", "episode"] = "row"
 
     def __post_init__(self) -> None:
@@ -237,8 +238,8 @@ def no_carry(params: Params, batch: int) -> Carry:
 class Phase:
     """One kind of update: what it reads, and how often it comes. Names are unique in an agent.
 
-    It owes `ratio` trained rows per agent step of its stage, as `run.train_ratio` counts them; in a stage that collects
-    nothing, one update comes after the other.
+    It owes `ratio` trained rows per agent step of its stage, as `run.train_ratio` counts them. In a stage that collects
+    nothing, a phase comes after the one before it is done; those that are never done take turns, by their ratios.
     """
 
     name: str

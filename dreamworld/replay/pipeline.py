@@ -109,19 +109,21 @@ class Pipeline:
             return self._done[name].popleft()
 
     def draw(self, name: str, window: Window, batch: int, index: int) -> Prefetched:
-        """The next batch of the phase `name`: `batch` windows as it asks for, of a sweep those number `index`.
+        """The next batch of the phase `name`: `batch` windows as it asks for, batch number `index` of the phase.
 
         Raises LookupError where replay holds no such window.
         """
         replay, length = self.replay, window.context + window.length
+        random = replay.aside(index) if window.order == "aside" else None
         if window.order == "sweep":
             take = lambda: replay.sweep(batch, window.length, window.context, index)
-            return self.next(name, take, ahead=False)
-        if window.align == "episode":
-            return self.next(name, lambda: replay.sample_episodes(batch, length))
-        if length < replay.length:
-            return self.next(name, lambda: replay.sample_part(batch, length))
-        return self.next(name, lambda: replay.sample(batch))
+        elif window.align == "episode":
+            take = lambda: replay.sample_episodes(batch, length, random)
+        elif random or length < replay.length:
+            take = lambda: replay.sample_part(batch, length, random)
+        else:
+            take = lambda: replay.sample(batch)
+        return self.next(name, take, ahead=window.order == "draw")
 
     def drain(self) -> None:
         """Waits until everything enqueued is done, so that a snapshot of replay is exact."""

@@ -257,24 +257,37 @@ class Replay:
         with self.lock:
             return self.gather(self.draw(batch))
 
-    def sample_part(self, batch: int, length: int) -> dict[str, np.ndarray]:
-        """Windows of `length` rows, each at a random place of a drawn one of L rows; nothing comes from the queue."""
+    def aside(self, index: int) -> np.random.Generator:
+        """Random numbers of draw `index` of a phase that draws aside: those of the sampler stay as they are."""
+        return np.random.default_rng([self.seed, index])
+
+    def sample_part(
+        self, batch: int, length: int, random: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
+        """Windows of `length` rows, each at a random place of a drawn one of L rows; nothing comes from the queue.
+
+        They are drawn by `random`, or else by the sampler's generator. Raises LookupError while there is no window.
+        """
         with self.lock:
+            if not self.sampler.total:
+                raise LookupError("replay holds no window to draw")
             self._count(batch, length - self.context)
-            rows = np.array(self.sampler.uniform(batch), np.int64)
-            rows += self.sampler.random.integers(self.length - length + 1, size=batch)
+            rows = np.array(self.sampler.uniform(batch, random), np.int64)
+            rows += (random or self.sampler.random).integers(self.length - length + 1, size=batch)
             return self.gather(Draw(rows, np.ones(batch, np.uint8)), length)
 
-    def sample_episodes(self, batch: int, length: int = 0) -> dict[str, np.ndarray]:
+    def sample_episodes(
+        self, batch: int, length: int = 0, random: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
         """Windows of `length` rows (0: L) that begin with an episode, uniformly over the episodes.
 
-        LookupError where there is none.
+        They are drawn by `random`, or else by the sampler's generator. LookupError where there is none.
         """
         with self.lock:
             if self.episodes is None:
                 self.episodes = EpisodeStarts()
                 self.episodes.find_all(self)
-            rows = self.episodes.draw(self, batch)
+            rows = self.episodes.draw(self, batch, random)
             self._count(batch, (length or self.length) - self.context)
             return self.gather(Draw(rows, np.ones(batch, np.uint8)), length)
 

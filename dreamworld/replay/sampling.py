@@ -155,9 +155,9 @@ class Sampler:
                 kinds.extend([kind] * number)
         return np.array(rows, np.int64), np.array(kinds, np.uint8)
 
-    def uniform(self, count: int) -> list[int]:
-        """Starts drawn uniformly over all valid ones."""
-        numbers = self.random.integers(self.total, size=count)
+    def uniform(self, count: int, random: np.random.Generator | None = None) -> list[int]:
+        """Starts drawn uniformly over all valid ones, by `random` if it is given."""
+        numbers = (random or self.random).integers(self.total, size=count)
         in_full = (len(self.full) - self.full_head) * self.chunk
         ends: np.ndarray | None = None
         rows = []

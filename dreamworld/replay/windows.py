@@ -52,10 +52,10 @@ class EpisodeStarts:
         """Takes the rows [N] that were just added."""
         self.rows.extend(ids[is_first].tolist())
 
-    def draw(self, replay: Replay, count: int) -> np.ndarray:
+    def draw(self, replay: Replay, count: int, random: np.random.Generator | None = None) -> np.ndarray:
         """Starts of windows, uniformly over the episodes that a whole window can begin with; int64 [count].
 
-        Raises LookupError where there is none.
+        They are drawn by `random`, or else by the sampler's generator. Raises LookupError where there is none.
         """
         sampler = replay.sampler
         while self.rows and sampler.find(self.rows[0]) is None:
@@ -63,7 +63,7 @@ class EpisodeStarts:
         usable = [row for row in self.rows if sampler.start(row) is not None]
         if not usable:
             raise LookupError("replay holds no whole episode to draw")
-        return np.array(usable, np.int64)[sampler.random.integers(len(usable), size=count)]
+        return np.array(usable, np.int64)[(random or sampler.random).integers(len(usable), size=count)]
 
     def find_all(self, replay: Replay) -> None:
         """Looks for them in the stored rows, as after a load."""

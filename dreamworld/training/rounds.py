@@ -25,12 +25,18 @@ def check(agent: Agent, num_envs: int) -> None:
     """UserError for an agent that learns in a way that the fused mode can't serve."""
     for phase in agent.phases:
         window = phase.window
-        if window is not None and (window.order, window.align) != ("draw", "row"):
+        if window is not None and (window.order == "sweep" or window.align == "episode"):
             how = (
                 "sweeps over replay" if window.order == "sweep" else "reads chunks that begin with an episode"
             )
             raise UserError(f"--run.mode fused: phase {phase.name!r} {how}, which --run.mode host can do")
     for stage in agent.stages:
+        endless = [phase.name for phase in stage.phases if stage.collect == "none" and phase.at_most is None]
+        if len(endless) > 1:
+            raise UserError(
+                f"--run.mode fused: stage {stage.name!r} collects nothing, and its phases {', '.join(endless)} "
+                "take turns without an end, which --run.mode host can do"
+            )
         _round_steps(stage, [pace(phase, num_envs)[0] for phase in stage.phases if stage.collect != "none"])
 
 
@@ -63,6 +69,8 @@ def plan(schedule: Schedule, num_envs: int, rows: int) -> tuple[Round, int]:
     time = counters.step - counters.stage_step
     waiting = [phase.begins - time for phase in stage.phases if phase.begins > time]
     active = [phase for phase in stage.phases if phase.begins <= time and schedule.left(phase) > 0]
+    # What draws aside comes last: the keys of the others are then those that they have without it.
+    active.sort(key=lambda phase: phase.window is not None and phase.window.order == "aside")
     paces = {phase: pace(phase, num_envs) for phase in active}
     steps = _round_steps(stage, [own for own, _ in paces.values()])
     updates = {phase: count * (steps // own) for phase, (own, count) in paces.items() if count}

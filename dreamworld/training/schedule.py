@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dreamworld.contract import Phase, Stage
 from dreamworld.training.counters import Counters
@@ -49,11 +49,11 @@ class Schedule:
 
     def _owed(self, phase: Phase, ready: Callable[[], bool]) -> int:
         counters, account = self.counters, self.counters.account(phase.name)
-        left = self.left(phase)
         if self.stage.collect == "none":
-            return int(left > 0 and phase is self.current())
+            return self._in_turn(phase)
+        left = self.left(phase)
         if self.offline:
-            return int(min(self._share(phase), left))
+            return int(min(self._share(phase, self.stage.phases), left))
         if phase.ratio == 0 or left <= 0:
             return 0
         if account.waiting:
@@ -62,9 +62,19 @@ class Schedule:
             account.open(counters.step, phase.ratio, phase.rows)
         return int(min(account.owed(counters.step), left))
 
-    def _share(self, phase: Phase) -> int:
-        """Updates of a phase at this step of a stage that would collect, without an environment."""
-        time, fastest = self.counters.step - self.counters.stage_step, max(map(_pace, self.stage.phases))
+    def _in_turn(self, phase: Phase) -> int:
+        """Updates of a phase at this step of a stage that collects nothing."""
+        first = self.current()
+        if first is None or math.isfinite(self.left(first)):
+            return int(phase is first)
+        endless = [each for each in self.stage.phases if math.isinf(self.left(each))]
+        if len(endless) == 1 or not any(map(_pace, endless)):
+            return int(phase is first)
+        return self._share(phase, endless) if phase in endless else 0
+
+    def _share(self, phase: Phase, phases: Sequence[Phase]) -> int:
+        """Updates of one of these phases at this step, of which the fastest does one at every step."""
+        time, fastest = self.counters.step - self.counters.stage_step, max(map(_pace, phases))
         if fastest == 0 or time < phase.begins:
             return 0
         pace = _pace(phase) / fastest
@@ -85,6 +95,7 @@ class Schedule:
         return self._lengths[key]
 
     def current(self) -> Phase | None:
+        """The first phase of the stage that is not done."""
         return next((phase for phase in self.stage.phases if self.left(phase) > 0), None)
 
     def advance(self) -> bool:

@@ -55,6 +55,19 @@ def test_a_sweep_trains_on_every_row_in_order_and_says_how_long_it_takes(rows):
     assert count == -(-wanted // 3)
 
 
+def test_what_is_drawn_aside_leaves_all_other_draws_as_they_are():
+    plain, beside = make(online=True), make(online=True)
+    for index in range(4):
+        parts = [beside.sample_part(3, length, beside.aside(index)) for length in (LENGTH, 4)]
+        episodes = beside.sample_episodes(3, 4, beside.aside(index))
+        assert [times(part)[0][-1] - times(part)[0][0] for part in (*parts, episodes)] == [5, 3, 3]
+        assert times(plain.sample(3)) == times(beside.sample(3))  # of the queue, too
+    again = beside.sample_part(3, LENGTH, beside.aside(0)), beside.sample_part(3, LENGTH, beside.aside(1))
+    assert times(again[0]) == times(make().sample_part(3, LENGTH, plain.aside(0))) != times(again[1])
+    with pytest.raises(LookupError, match="no window"):
+        make(3).sample_part(2, LENGTH, plain.aside(0))
+
+
 def test_a_sweep_over_too_little_is_refused():
     with pytest.raises(LookupError, match="long enough"):
         make(3).sweep(2, 4, 1, 0)

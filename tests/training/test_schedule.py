@@ -72,6 +72,16 @@ def test_a_later_stage_counts_from_its_own_beginning():
     assert [due for _, due in found[100:]] == [{"world": 1}, {"world": 4}, {"world": 4}]
 
 
+def test_phases_that_are_never_done_take_turns_where_nothing_is_collected():
+    phases = (phase("first", at_most=2), phase("often", 32), phase("rare", 16), phase("never", 0))
+    found, counters = play([Stage("offline", phases, collect="none")], 12)
+    assert [due for _, due in found[:2]] == [{"first": 1}] * 2
+    assert all(due.get("often") == 1 and "never" not in due for _, due in found[2:])
+    assert counters.accounts["rare"].updates == 5
+    alone, _ = play([Stage("offline", (phase("only", 0, begins=9),), collect="none")], 3)
+    assert alone == [("offline", {"only": 1})] * 3
+
+
 @pytest.mark.parametrize("limit", [2, None])
 def test_a_sweep_ends_by_itself_or_at_its_limit(limit):
     stages = [Stage("encode", (phase("encode", window=SWEEP, at_most=limit),), collect="none")]
