@@ -123,9 +123,17 @@ def _load(path: str) -> AgentSpec:
 
 
 def make_agent(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
-    """The agent of `config.agent.name` for these spaces; UserError for spaces that it can't take."""
+    """The agent of `config.agent.name` for these spaces, with a probe if that is asked for.
+
+    UserError for spaces that it can't take, and for a probe of an agent that needs none.
+    """
     for key, space in act_space.items():
         if not space.size:
             raise UserError(f"action {key!r} has the shape {space.shape}: there is nothing to choose in it")
     module, _, function = find(config.agent.name).make.partition(":")
-    return getattr(importlib.import_module(module), function)(config, obs_space, act_space)
+    agent = getattr(importlib.import_module(module), function)(config, obs_space, act_space)
+    if not config.agent.probe:
+        return agent
+    from dreamworld.probe import with_probe
+
+    return with_probe(agent, config.agent.name)

@@ -48,16 +48,16 @@ def report(
 ) -> dict[str, Array]:
     """`truth/<key>` and `dream/<key>` [B, T, *shape] of the rows after `context`; nothing where no key is decoded.
 
-    The first T/2 of them are observed, the rest imagined.
+    The first T/2 of them are observed, the rest imagined. What a probe decodes is `probe/<key>` instead.
     """
     if simulator.decode is None:
         return {}
     rows = rollout.trained_rows(batch, context)
     _, features = open_loop(simulator, params, rows, report_context(rows.reward.shape[1]), key)
-    found = {}
+    found, side = {}, "probe" if simulator.probed else "dream"
     for name, dream in simulator.decode(params, features).items():
         found[f"truth/{name}"] = nets.target(spaces[name], rows.obs[name]).astype(jnp.float32)
-        found[f"dream/{name}"] = dream
+        found[f"{side}/{name}"] = dream
     return found
 
 

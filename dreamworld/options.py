@@ -21,6 +21,9 @@ class AgentConfig:
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute precision; auto is bfloat16 on accelerators and float32 on CPU. Parameters are always float32."""
 
+    probe: Annotated[bool, FIXED] = False
+    """Train a small decoder on the features of an agent that does not decode, without an effect on the agent."""
+
     if TYPE_CHECKING:  # which options there are is only known once an agent is chosen
 
         def __getattr__(self, name: str) -> Any: ...

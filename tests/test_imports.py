@@ -50,6 +50,7 @@ ALLOWED = {
     "config": {"agents.dreamerv3.config", "options", "types", "errors", "limits", "values"},
     "dream": MODEL,
     "dream_env": MODEL | {"dream"},
+    "probe": MODEL | {"dream", "models", "training.step"},
     "limits": {"errors"},
     "presets": {"agents", "trust", "types", "config", "options", "errors", "limits"} | READING,
     "spaces": {"types", "errors"} | READING,
@@ -80,7 +81,7 @@ ALLOWED = {
     | {"agents", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
-    "agents": {"config", "contract", "envs", "errors", "options", "types", "words"},
+    "agents": {"config", "contract", "envs", "errors", "options", "probe", "types", "words"},
     "agents.*.config": {"agents", "errors", "limits", "options"},
     "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }

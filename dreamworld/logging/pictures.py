@@ -32,7 +32,7 @@ class Pictures:
         self.rundir, self.problems, self._sinks = rundir, problems, sinks or Sinks(problems)
 
     def report(self, step: int, report: Mapping[str, np.ndarray], context: int, fps: float) -> list[Path]:
-        """Pictures of an agent's open-loop report (`truth/<key>`, `dream/<key>`: [B, T, ...])."""
+        """Pictures of an agent's open-loop report (`truth/<key>`, `dream/<key>` or `probe/<key>`: [B, T, ...])."""
         paths: list[Path] = []
         for key in video.shown_keys(report):
             kind = VIDEOS if np.ndim(report[f"truth/{key}"]) == 5 else PLOTS

@@ -1,7 +1,8 @@
 """Pictures of open-loop predictions: videos, strips and plots of truth against dream.
 
 A report holds `truth/<key>` and `dream/<key>`, [B, T, ...] each: images as floats in 0..1 [B, T, H, W, C],
-vectors [B, T, D]. The first `context` rows were seen by the model (blue), the rest is dreamed (orange).
+vectors [B, T, D]. What a probe decoded is `probe/<key>` in place of `dream/<key>`, and is labelled so. The first
+`context` rows were seen by the model (blue), the rest is dreamed (orange).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DREAM = (240, 140, 30)
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
 ENCODING_S = 300  # an encoder that takes longer hangs
-ROWS = ("truth", "dream", "error")
+SIDES = ("dream", "probe")  # what is shown below the truth
 
 
 class Picture(NamedTuple):
@@ -38,7 +39,12 @@ class NoEncoder(RuntimeError):
 
 def shown_keys(report: Mapping[str, Any]) -> list[str]:
     """The observation keys that have truth and dream."""
-    return sorted(key[6:] for key in report if key.startswith("truth/") and f"dream/{key[6:]}" in report)
+    return sorted(key[6:] for key in report if key.startswith("truth/") and side_of(report, key[6:]))
+
+
+def side_of(report: Mapping[str, Any], key: str) -> str:
+    """Which side is shown beside the truth of a key; empty where there is none."""
+    return next((side for side in SIDES if f"{side}/{key}" in report), "")
 
 
 def draw_report(report: Mapping[str, Any], context: int) -> list[Picture]:
@@ -48,20 +54,26 @@ def draw_report(report: Mapping[str, Any], context: int) -> list[Picture]:
 
 def draw_key(report: Mapping[str, Any], key: str, context: int) -> Picture:
     """The picture of one key."""
-    truth, dream = (np.asarray(report[f"{side}/{key}"], np.float32) for side in ("truth", "dream"))
+    side = side_of(report, key) or SIDES[0]
+    truth, dream = (np.asarray(report[f"{name}/{key}"], np.float32) for name in ("truth", side))
     if truth.shape != dream.shape:
-        raise ValueError(f"report of {key}: truth has shape {truth.shape}, dream {dream.shape}")
-    name = "openloop_" + key.replace("/", "_")
+        raise ValueError(f"report of {key}: truth has shape {truth.shape}, {side} {dream.shape}")
+    name = ("probe_" if side == "probe" else "openloop_") + key.replace("/", "_")
     if truth.ndim == 5:
-        still = draw_strip(truth[0], dream[0], context)
-        return Picture(name, still, draw_video(truth, dream, context))
-    flat = (*truth.shape[:2], -1)
-    still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=key)
+        still = draw_strip(truth[0], dream[0], context, side=side)
+        return Picture(name, still, draw_video(truth, dream, context, side=side))
+    flat, title = (*truth.shape[:2], -1), f"probe: {key}" if side == "probe" else key
+    still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=title)
     return Picture(name, still, None)
 
 
-def draw_video(truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 6) -> np.ndarray:
-    """uint8 [T, H', W', 3]: truth above dream above error, a column for each of the first sequences."""
+def draw_video(
+    truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 6, side: str = "dream"
+) -> np.ndarray:
+    """uint8 [T, H', W', 3]: truth above dream above error, a column for each of the first sequences.
+
+    `side` names the second row.
+    """
     rows = _rows(truth[:columns], dream[:columns])  # 3 of [B, T, h, w, 3]
     steps = truth.shape[1]
     frames: list[np.ndarray] = []
@@ -69,17 +81,19 @@ def draw_video(truth: np.ndarray, dream: np.ndarray, context: int, columns: int 
         colour = CONTEXT if t < context else DREAM
         cells = [[_framed(row[b, t], colour) for b in range(row.shape[0])] for row in rows]
         label = f"context {t + 1}/{context}" if t < context else f"dream {t + 1 - context}/{steps - context}"
-        frames.append(_sheet(cells, [label], colour))
+        frames.append(_sheet(cells, side, [label], colour))
     return np.stack(frames)
 
 
-def draw_strip(truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 12) -> np.ndarray:
-    """uint8 [H', W', 3]: rows truth, dream, error of one sequence [T, H, W, C], time from left to right."""
+def draw_strip(
+    truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 12, side: str = "dream"
+) -> np.ndarray:
+    """uint8 [H', W', 3]: rows truth, `side`, error of one sequence [T, H, W, C], time from left to right."""
     rows = _rows(truth[None], dream[None])
     times = np.unique(np.linspace(0, truth.shape[0] - 1, columns).round().astype(int))
     colours = [CONTEXT if t < context else DREAM for t in times]
     cells = [[_framed(row[0, t], colour) for t, colour in zip(times, colours, strict=True)] for row in rows]
-    return _sheet(cells, [f"t={t}" for t in times], INK)
+    return _sheet(cells, side, [f"t={t}" for t in times], INK)
 
 
 def draw_vectors(
@@ -148,8 +162,10 @@ def _framed(image: np.ndarray, colour: tuple[int, int, int], width: int = 3) -> 
     return framed
 
 
-def _sheet(cells: list[list[np.ndarray]], labels: list[str], colour: tuple[int, int, int]) -> np.ndarray:
-    """Rows of equal cells; the row names on the left, `labels` above (one for all, or one a column)."""
+def _sheet(
+    cells: list[list[np.ndarray]], side: str, labels: list[str], colour: tuple[int, int, int]
+) -> np.ndarray:
+    """Rows truth, `side` and error of equal cells, `labels` above (one for all, or one a column)."""
     from PIL import Image, ImageDraw
 
     gap, left, top = 4, 44, 20
@@ -160,7 +176,7 @@ def _sheet(cells: list[list[np.ndarray]], labels: list[str], colour: tuple[int, 
     draw = ImageDraw.Draw(sheet)
     for column, label in enumerate(labels):
         draw.text((left + column * (width + gap), 4), label, fill=colour)
-    for row, (name, images) in enumerate(zip(ROWS, cells, strict=True)):
+    for row, (name, images) in enumerate(zip(("truth", side, "error"), cells, strict=True)):
         y = top + row * (height + gap)
         draw.text((6, y + height // 2 - 6), name, fill=INK)
         for column, image in enumerate(images):

@@ -119,7 +119,7 @@ class Logger:
     def report(
         self, step: int, report: Mapping[str, np.ndarray], context: int, fps: float = 10.0
     ) -> list[Path]:
-        """Pictures of an agent's open-loop report (`truth/<key>`, `dream/<key>`: [B, T, ...])."""
+        """Pictures of an agent's open-loop report (`truth/<key>`, `dream/<key>` or `probe/<key>`: [B, T, ...])."""
         return self.pictures.report(step, report, context, fps) if self.is_here() else []
 
     def told(self, what: str) -> AbstractContextManager[None]:

@@ -146,6 +146,24 @@ def test_a_report_gives_a_picture_for_every_pair():
     ]
 
 
+def test_what_a_probe_decoded_is_labelled(monkeypatch):
+    from matplotlib.axes import Axes
+    from PIL import ImageDraw
+
+    words, original, titles = [], ImageDraw.ImageDraw.text, []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, **style: words.append(text) or original(self, place, text, **style),
+    )
+    monkeypatch.setattr(Axes, "set_title", lambda self, text, **style: titles.append(text))
+    vector = np.zeros((2, 5, 1), np.float32)
+    report = {"truth/b": images(2, 5), "probe/b": images(2, 5), "truth/a": vector, "probe/a": vector}
+    assert [picture.name for picture in video.draw_report(report, 2)] == ["probe_a", "probe_b"]
+    assert "probe" in words and words.count("probe") == words.count("truth") and titles == ["probe: a[0]"]
+    assert "dream" not in words
+
+
 def test_unequal_shapes_are_named():
     with pytest.raises(ValueError, match=r"report of x: truth has shape \(1, 2, 3\), dream \(1, 2, 4\)"):
         video.draw_report({"truth/x": np.zeros((1, 2, 3)), "dream/x": np.zeros((1, 2, 4))}, 1)
