@@ -140,7 +140,8 @@ class Loop(Run):
         """Hands on what an update returned."""
         if drawn is not None and phase.window is not None:
             rows = drawn.rows[:, phase.window.context :]
-            self.pipeline.write_back(rows, output.writeback)
+            if output.writeback:
+                self.pipeline.write_back(rows, output.writeback)
             if output.priorities is not None and self.config.replay.prioritized:
                 self.pipeline.update_priorities(rows, output.priorities)
         self.add_metrics(phase.name, output.metrics)
