@@ -24,7 +24,7 @@ from dreamworld.options import EncoderConfig
 from dreamworld.training.step import LossOut, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Output, Params, Space, Spaces, TrainState
 
-NAME = "probe"  # of the module, of the phase and of its metrics
+NAME = "probe"  # of the module and of the phase
 STREAM = 0x70726F62  # of random numbers, beside those of the agent
 LEARNING_RATE = 1e-3
 MULTS = (1, 2, 4, 4)  # channels of images of at least 32 pixels, in units of `SIZES.depth`
@@ -191,8 +191,7 @@ def make_probe_update(
         new = _join(
             _part(state), part.params["world"][NAME], ProbedState(held.agent, part.opt_state, part.step)
         )
-        metrics = {f"{NAME}/{key.removeprefix('loss/')}": value for key, value in output.metrics.items()}
-        return new, carry, output._replace(metrics=metrics)
+        return new, carry, output
 
     return update
 

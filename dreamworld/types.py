@@ -250,10 +250,9 @@ class TrainState(NamedTuple):
 class Output(NamedTuple):
     """What one update returns beside the new state; stays on the device until somebody reads it."""
 
-    metrics: dict[str, Array]  # scalars
+    metrics: dict[str, Array]  # scalars, "loss/total" among them, on which the loop waits
     # {"latent/<name>": [B, T, ...]} for the rows `extras["row"][:, -T:]`: all latents of the agent, or none.
     writeback: dict[str, Array]
     priorities: Array | None  # [B, T] signal for prioritised replay
-    # One or more bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied. The loop
-    # waits on them.
+    # One or more bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied.
     health: dict[str, Array]

@@ -108,9 +108,9 @@ def test_it_learns_to_show_what_the_model_saw(pair):
         assert carry == () and output.writeback == {} and all(output.health.values())
         same(new.params["world"]["dynamics"], state.params["world"]["dynamics"])
         state, metrics = new, output.metrics
-        errors.append(float(metrics["probe/total"]))
+        errors.append(float(metrics["loss/total"]))
     assert errors[-1] < 0.5 * errors[0]
-    assert set(metrics) == {"probe/image", "probe/vector", "probe/total", "probe/grad_norm"}
+    assert set(metrics) == {"loss/image", "loss/vector", "loss/total", "grad_norm"}
 
 
 def test_a_nan_changes_nothing_and_is_named(pair):
@@ -232,10 +232,18 @@ def test_a_run_trains_it_goes_on_and_is_the_run_without_it(tmp_path):
     same(parts, whole)
     same({name: own for name, own in whole.items() if name != "probe"}, bare)
     assert (tmp_path / "parts" / "report" / "32" / "probe_vector.png").exists()
-    assert '"probe/total"' in (tmp_path / "parts" / "metrics.jsonl").read_text()
+    assert '"probe/loss/total"' in (tmp_path / "parts" / "metrics.jsonl").read_text()
     player = dreamworld.load(tmp_path / "parts", trust=True)
     assert set(player.act(player.initial(), np.zeros(50, np.float32))[1]) == {"action"}
     with pytest.raises(UserError, match=r"agent.probe True -> False"):
         dreamworld.train(config_for(tmp_path / "parts", 64))
-    with pytest.raises(UserError, match=r"phases probe, update: use --run.mode host"):
-        dreamworld.train(config_for(tmp_path / "fused", 48, *probe, "--run.mode", "fused"))
+
+
+def test_the_fused_mode_trains_it_too_on_other_draws_than_those_of_the_agent(tmp_path):
+    words = ("--run.mode", "fused", "--run.report_every", "32")
+    assert dreamworld.train(config_for(tmp_path / "probed", 32, *words, "--agent.probe", "True")) == 0
+    assert dreamworld.train(config_for(tmp_path / "bare", 32, *words)) == 0
+    probed, bare = trained(tmp_path / "probed"), trained(tmp_path / "bare")
+    close = lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, {name: own for name, own in probed.items() if name != "probe"}, bare)
+    assert (tmp_path / "probed" / "report" / "32" / "probe_vector.png").exists()

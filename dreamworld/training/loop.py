@@ -80,7 +80,7 @@ class Loop(Run):
         # Of an update, its dispatch; what the device does meanwhile shows in no phase.
         with self.timed("update", phase.name):
             output = self.learner.update(drawn and drawn.batch, phase.name)
-            self.watch.dispatched(output.health, asked, got)
+            self.watch.dispatched(output.metrics["loss/total"], asked, got)
             self.learned(phase, drawn, output)
 
     def advance(self, action: dict[str, Any], entries: dict[str, Any]) -> None:

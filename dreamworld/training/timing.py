@@ -48,7 +48,7 @@ class UpdateWatch:
     def dispatched(self, result: Any, asked: float, got: float) -> None:
         """An update was dispatched that returns `result`; its batch was asked for and got at these times.
 
-        `result` are arrays that nobody donates; times are those of `time.perf_counter`.
+        `result` is an array that nobody donates; times are those of `time.perf_counter`.
         """
         with self._lock:
             if self._running == 0 and self._ended is not None:

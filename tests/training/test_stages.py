@@ -10,11 +10,14 @@ import pytest
 import dreamworld
 from dreamworld import agents, cli, parallel, presets
 from dreamworld.__main__ import main
-from dreamworld.contract import Window
+from dreamworld.contract import Stage, Window
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.sessions import load, pieces, preflight
+from dreamworld.training import rounds
+from dreamworld.training.counters import Counters
 from dreamworld.training.hosts import Team
+from dreamworld.training.schedule import Schedule
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +228,19 @@ def test_phases_have_names_of_their_own_and_batches_that_devices_can_divide(tmp_
         preflight.check_phases(twice, layout)
     with pytest.raises(UserError, match="'encode' sweeps over replay, which works in one process"):
         preflight.check_team(agent, Team(count=2, index=0))
+
+
+def test_phases_without_an_end_take_turns_on_the_host_only(tmp_path):
+    agent = common.build_agent(config_for(tmp_path / "run", "--agent.plain", "True"))
+    short, whole = agent.stages[2].phases
+    endless = agent._replace(stages=(Stage("ever", (short, whole), collect="none"),))
+    with pytest.raises(
+        UserError, match=r"stage 'ever' collects nothing, and its phases short, whole take turns"
+    ):
+        rounds.check(endless, 1)
+    aside = dataclasses.replace(short, window=Window(4, 4, order="aside"))
+    schedule = Schedule((Stage("train", (aside, whole)),), Counters(), lambda _: 0)
+    assert [name for name, _ in rounds.plan(schedule, 1, 64)[0].updates] == ["whole", "short"]
 
 
 @pytest.mark.parametrize("values", [{"batch": 0}, {"length": 0}, {"order": "sweep", "align": "episode"}])
