@@ -19,7 +19,7 @@ from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.probe import Probe, with_probe
 from dreamworld.rollout import trained_rows
-from dreamworld.scripts import common
+from dreamworld.sessions import load, pieces
 from dreamworld.testing import random_batch, tiny_config
 from dreamworld.types import Space
 
@@ -218,8 +218,8 @@ def config_for(folder, steps, *more):
 
 def trained(folder):
     rundir = RunDir(folder)
-    agent = common.build_agent(rundir.load_config(trusted=True))
-    return common.restore_params(rundir, agent)["world"]
+    agent = pieces.build_agent(rundir.load_config(trusted=True))
+    return load.restore_params(rundir, agent)["world"]
 
 
 def test_a_run_trains_it_goes_on_and_is_the_run_without_it(tmp_path):

@@ -231,7 +231,7 @@ def test_phases_have_names_of_their_own_and_batches_that_devices_can_divide(tmp_
 
 
 def test_phases_without_an_end_take_turns_on_the_host_only(tmp_path):
-    agent = common.build_agent(config_for(tmp_path / "run", "--agent.plain", "True"))
+    agent = pieces.build_agent(config_for(tmp_path / "run", "--agent.plain", "True"))
     short, whole = agent.stages[2].phases
     endless = agent._replace(stages=(Stage("ever", (short, whole), collect="none"),))
     with pytest.raises(
