@@ -14,6 +14,7 @@ from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, is_number
 from dreamworld.types import DTYPES, Native, Space, Spaces
 
+DATA_SET = "dataset.json"  # beside spaces.json: what makes a folder a data set, and no run
 MAX_RANK = 32
 MAX_SIZE = 1 << 30  # classes, or bytes of a row
 

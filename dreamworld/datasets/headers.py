@@ -17,10 +17,10 @@ from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile, inside, is_number
 from dreamworld.replay.manifest import ROWS, read_names
-from dreamworld.spaces import from_fields, to_plain
+from dreamworld.spaces import DATA_SET, from_fields, to_plain
 
 VERSION = 1
-HEADER, SPACES = "dataset.json", "spaces.json"
+HEADER, SPACES = DATA_SET, "spaces.json"
 MAX_BYTES = 256 << 20  # of dataset.json: 40 bytes an episode
 LENGTH, POLICY, FILE, TERMINAL = range(4)  # columns of `episodes`
 MAX_ROWS = 1 << 40  # of an episode

@@ -30,6 +30,7 @@ from dreamworld.logging.locks import hold
 from dreamworld.logging.obstacles import Place, obstacle
 from dreamworld.reading import BadFile, read_json, require_inside
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
+from dreamworld.spaces import DATA_SET
 
 PARTS = (
     *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
@@ -167,8 +168,6 @@ class RunDir:
 
         Of runs within each other only the outer one is listed; a data set has files of the same names.
         """
-        from dreamworld.datasets.headers import HEADER
-
         what = f"--logdir {self.path}: a new run"
         for outer in map(RunDir, self.path.parents):
             if outer.exists() and any(
@@ -178,7 +177,7 @@ class RunDir:
                     f"{what} can't lie in the folder of another one, {outer}; choose another folder"
                 )
         for folder in (self.path, *self.path.parents):
-            if (folder / HEADER).is_file():
+            if (folder / DATA_SET).is_file():
                 raise UserError(
                     f"{what} can't lie in the folder of a data set, {folder}; choose another folder"
                 )
