@@ -120,8 +120,10 @@ class ReplayConfig:
     """Mixture share of prioritised sampling."""
     recent: Annotated[float, SCALE] = 0.0
     """Mixture share of recency-weighted sampling."""
+    beta: Annotated[float, SHARE] = 0.0
+    """Exponent of the importance weights of windows that are drawn in part by priority; 0 for none."""
     held_out: Annotated[float, SHARE, FIXED] = 0.0
-    """Share of the episodes of a data set that are never trained on."""
+    """Share of the episodes, of a data set or collected, that are never trained on."""
     min_starts: Annotated[int, Range(1, 1e9)] = 1024
     """Valid start positions before the first update."""
 

@@ -7,6 +7,7 @@ what it can't do is None. Shapes are written in the letters of `dreamworld.types
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple, Protocol
 
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Output, Params, Spaces, TrainState
@@ -188,13 +189,34 @@ class Simulator(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mix:
+    """How windows are drawn: the newest ones once each if `online`, the others with these shares.
+
+    ValueError for shares that are none.
+    """
+
+    uniform: float = 1.0
+    prioritized: float = 0.0
+    recent: float = 0.0
+    online: bool = False
+
+    def __post_init__(self) -> None:
+        shares = [self.uniform, self.prioritized, self.recent]
+        if not all(math.isfinite(share) and share >= 0 for share in shares) or sum(shares) <= 0:
+            raise ValueError(
+                f"shares of a mixture: none may be negative and one must be positive; they are {shares}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Window:
     """What a phase reads from replay: `batch` chunks of `context + length` rows.
 
-    `draw` draws them as replay is configured, those that are shorter than the longest window of the agent uniformly;
-    `aside` draws them uniformly, by random numbers of its own: what other phases draw stays as it is without this one.
-    `sweep` trains on every row, stream by stream, and on some at the ends of streams twice. `episode` takes chunks that
-    begin with an episode; rows after its end are those of the next one. ValueError for what can't be.
+    `draw` draws them by `mix`; without one as replay is configured, those that are shorter than the longest window of
+    the agent uniformly. `aside` draws them uniformly, by random numbers of its own: what other phases draw stays as it
+    is without this one. `sweep` trains on every row, stream by stream, and on some at the ends of streams twice.
+    `episode` takes chunks that begin with an episode; rows after its end are those of the next one. ValueError for
+    what can't be.
     """
 
     batch: int  # B
@@ -202,6 +224,7 @@ class Window:
     context: int = 0  # rows before them, whose stored latents start the recurrence
     order: Literal["draw", "aside", "sweep"] = "draw"
     align: Literal["row", "episode"] = "row"
+    mix: Mix | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.length < 1 or self.context < 0:
@@ -210,6 +233,8 @@ class Window:
             raise ValueError(
                 f"{self}: a sweep takes every row, not those that follow the beginnings of episodes"
             )
+        if self.mix and (self.order, self.align) != ("draw", "row"):
+            raise ValueError(f"{self}: a sweep and the beginnings of episodes are not drawn by a mixture")
 
     @property
     def rows(self) -> int:
@@ -287,7 +312,7 @@ class Act(Protocol):
     def __call__(
         self, params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
     ) -> tuple[Carry, dict[str, Array], dict[str, Array]]:
-        """The new carry, actions {key: [N, *shape]} and latents to store; obs includes `is_first` [N].
+        """The new carry, actions {key: [N, *shape]}, and latents and extras to store; obs includes `is_first` [N].
 
         `params` is what `acting` returned.
         """
@@ -317,6 +342,7 @@ class Agent(NamedTuple):
     assignment: dict[str, str]  # observation key -> what reads it, for the log
     memory: tuple[Memory, ...] = ()
     widths: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - of a module: the options that its size follows from
+    extra_space: Spaces = {}  # noqa: RUF012 - more columns that `act` returns, keys "extra/<name>": read as they are
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -333,6 +359,11 @@ def longest(agent: Agent) -> Window:
     """The window that replay is made for: the longest one. Shorter ones are parts of it."""
     windows = [phase.window for phase in agent.phases if phase.window is not None]
     return max(windows, key=lambda window: window.context + window.length, default=Window(1, 1))
+
+
+def mixes(agent: Agent) -> tuple[Mix, ...]:
+    """The mixtures of those phases that have one of their own."""
+    return tuple(phase.window.mix for phase in agent.phases if phase.window and phase.window.mix)
 
 
 def modules(params: Params) -> dict[str, Params]:

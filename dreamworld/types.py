@@ -233,7 +233,8 @@ class Batch(NamedTuple):
     is_first: Array  # bool; forced on the first row of the chunk
     is_last: Array
     is_terminal: Array
-    extras: dict[str, Array]  # "row" [B, L] ids; columns "latent/<name>" and "extra/<name>" [B, L, ...]
+    # "row" [B, L] ids; columns "latent/<name>" and "extra/<name>" [B, L, ...]; importance weights "weight" [B], if any
+    extras: dict[str, Array]
 
 
 class TrainState(NamedTuple):
@@ -251,7 +252,7 @@ class Output(NamedTuple):
     """What one update returns beside the new state; stays on the device until somebody reads it."""
 
     metrics: dict[str, Array]  # scalars, "loss/total" among them, on which the loop waits
-    # {"latent/<name>": [B, T, ...]} for the rows `extras["row"][:, -T:]`: all latents of the agent, or none.
+    # {"latent/<name>" or "extra/<name>": [B, T, ...]} for the rows `extras["row"][:, -T:]`: all, some or none.
     writeback: dict[str, Array]
     priorities: Array | None  # [B, T] signal for prioritised replay
     # One or more bool scalars, "loss/<name>" and "grad/<tensor>": finite; if not all are, nothing is applied.

@@ -170,7 +170,7 @@ def go_on(logdir, step=None):
         rows = {
             (chunk.stream, chunk.start): (
                 [np.array(read_rows(chunk, index, 0, chunk.rows, column)) for index, column in columns],
-                [array[: chunk.rows].copy() for array in chunk.latents],
+                [array[: chunk.rows].copy() for array in chunk.written],
             )
             for chunk in loop.replay.chunks
         }

@@ -1,6 +1,7 @@
 """Who may import whom, and which modules must stay light."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -172,6 +173,20 @@ def test_a_wrong_import_is_named(name, code, word):
 def test_type_checking_imports_count_too():
     code = "if TYPE_CHECKING:\n    from dreamworld.envs import base"
     assert list(violations("replay.replay", ast.parse(code), False))
+
+
+def test_the_modules_of_replay_import_each_other_in_no_circle():
+    found = {name: file for name, file in modules().items() if name.startswith("replay.")}
+    needs = {}
+    for name, file in found.items():
+        targets = [target for _, target in imported(ast.parse(file.read_text()), name, False)]
+        needs[name] = [
+            other
+            for other in found
+            if any(f"{target}.".startswith(f"dreamworld.{other}.") for target in targets)
+        ]
+    order = list(graphlib.TopologicalSorter(needs).static_order())  # CycleError names the circle
+    assert order.index("replay.state") < order.index("replay.persist") < order.index("replay.replay")
 
 
 ON_THE_DEVICE = "replay.device"  # replay for the fused mode: the one module of replay that is JAX

@@ -23,7 +23,7 @@ from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm
 from dreamworld.nets import class_count
 from dreamworld.options import LossConfig
 from dreamworld.precision import compute_dtype
-from dreamworld.training.step import LossFn, LossOut, make_update
+from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, TrainState
 
 CODERS, HEADS = ("agent.encoder.depth", "agent.encoder.units"), ("agent.behaviour.units", "agent.rssm.deter")
@@ -179,15 +179,16 @@ def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn
         losses |= more
         priorities = jax.lax.stop_gradient(losses["dyn"])
         found = LossOut(losses, stats, carry, out.entries, priorities, out.metrics | metrics)
-        return sum_losses(losses, scales), found
+        return sum_losses(losses, scales, batch), found
 
     return loss
 
 
-def sum_losses(losses: dict[str, Array], scales: LossConfig) -> Array:
-    """Sum over names of scale times mean; every `obs/<key>` has the scale `obs`."""
+def sum_losses(losses: dict[str, Array], scales: LossConfig, batch: Batch) -> Array:
+    """Sum over names of scale times mean over the batch; every `obs/<key>` has the scale `obs`."""
     scale = dataclasses.asdict(scales)
-    return jnp.asarray(sum(scale[name.split("/")[0]] * value.mean() for name, value in losses.items()))
+    mean = lambda value: batch_mean(value, batch)
+    return jnp.asarray(sum(scale[name.split("/")[0]] * mean(value) for name, value in losses.items()))
 
 
 def gradients_at_once(config: DreamerV3Config) -> bool:

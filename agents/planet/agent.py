@@ -22,7 +22,7 @@ from dreamworld.contract import Agent, Expected, Phase, Simulator, Stage, Window
 from dreamworld.errors import UserError
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
 from dreamworld.models.gaussian_rssm import GaussianLatent, GaussianRSSM, feature, kl
-from dreamworld.training.step import LossOut, make_update
+from dreamworld.training.step import LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, TrainState
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -210,7 +210,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     ) -> tuple[Array, LossOut]:
         losses, divergence = world.loss(params["world"], batch, key)
         scales = {"reward": options.reward_scale}
-        total = jnp.asarray(sum(scales.get(name, 1.0) * value.mean() for name, value in losses.items()))
+        mean = lambda value: batch_mean(value, batch)
+        total = jnp.asarray(sum(scales.get(name, 1.0) * mean(value) for name, value in losses.items()))
         return total, LossOut(losses, stats, carry, {}, None, {"kl": divergence.mean()})
 
     update = make_update(loss, optimizer, lambda slow, params: slow)

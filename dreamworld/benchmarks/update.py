@@ -115,7 +115,7 @@ def synthetic_batch(agent: Agent, batch: int, length: int, seed: int = 0) -> Bat
     first = np.concatenate([np.zeros((batch, 1), bool), last[:, :-1]], 1)
     extras: dict[str, Any] = {
         key: np.zeros((*shape, *space.shape), _dtype(space.dtype))
-        for key, space in agent.latent_space.items()
+        for key, space in (agent.latent_space | agent.extra_space).items()
     }
     extras["row"] = np.zeros((*shape, 2), np.int32)
     reward = random.normal(size=shape).astype(np.float32)

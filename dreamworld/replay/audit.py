@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dreamworld.replay.persist import read_rows
-
-if TYPE_CHECKING:
-    from dreamworld.replay.replay import Replay
+from dreamworld.replay.state import ReplayState
 
 
-def stats(replay: Replay) -> dict[str, float]:
+def stats(replay: ReplayState) -> dict[str, float]:
     """Sizes, counters and what the storage costs."""
     obs = sum(c.body.nbytes for c in replay.chunks)
-    latents = len(replay.chunks) * replay.chunk * replay.layout.latent_bytes
+    latents = len(replay.chunks) * replay.chunk * replay.layout.written_bytes
     return {
         "size_steps": replay.rows,
         "size_bytes": obs + latents,
@@ -27,20 +25,21 @@ def stats(replay: Replay) -> dict[str, float]:
         "chunks": len(replay.chunks),
         "starts": replay.sampler.total,
         "online_waiting": len(replay.sampler.queue),
+        **({"held_out_starts": replay.sampler.held_out.total} if replay.held_out else {}),
         **replay.counts,
     }
 
 
-def digest(replay: Replay) -> str:
+def digest(replay: ReplayState) -> str:
     """Hash of everything that decides later batches: rows, latents, priorities, streams, sampler."""
     total = hashlib.blake2b(digest_size=16)
     for chunk in replay.chunks:
         total.update(_text([chunk.stream, chunk.start, chunk.rows, chunk.valid, chunk.slot]))
         for index, column in enumerate(replay.layout.obs):
             total.update(np.ascontiguousarray(read_rows(chunk, index, 0, chunk.rows, column)).data)
-        for array in chunk.latents if chunk.priority is None else [*chunk.latents, chunk.priority]:
+        for array in chunk.written if chunk.priority is None else [*chunk.written, chunk.priority]:
             total.update(np.ascontiguousarray(array[: chunk.rows]).data)
-    lanes = [[lane.stream, lane.rows, lane.ended] for lane in replay.lanes]
+    lanes = [[lane.stream, lane.rows, lane.ended] for lane in replay.all_lanes]
     total.update(_text([lanes, replay.sampler.state(), replay.sampler.total]))
     return total.hexdigest()
 

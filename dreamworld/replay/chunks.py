@@ -14,6 +14,7 @@ from dreamworld import words
 from dreamworld.replay.disk import Piece
 from dreamworld.replay.layout import Column
 
+HELD_LANES = 1 << 30
 BLOCK_ROWS = 16  # rows decoded together: 8 to 16 decode fastest, more costs windows rows they do not need
 
 
@@ -65,8 +66,8 @@ class Chunk:
         "clock",
         "dirty",
         "files",
+        "held_out",
         "lane",
-        "latents",
         "next",
         "pieces",
         "priority",
@@ -77,18 +78,22 @@ class Chunk:
         "start",
         "stream",
         "valid",
+        "written",
     )
 
     def __init__(self, seq: int, lane: int, stream: int, start: int, clock: int, body: Body, capacity: int):
         self.seq = seq  # order of creation, hence of eviction
-        self.lane = lane  # environment index
+        self.lane = lane  # environment index, from HELD_LANES on for the episodes that are held out
+        self.held_out = lane >= HELD_LANES
         self.stream = stream
         self.start = start  # position of the first row in its stream
         self.clock = clock  # number of the `add` that wrote the first row
         self.body = body
-        self.latents: list[np.ndarray] = []  # [capacity, nbytes] of each latent column
+        self.written: list[np.ndarray] = []  # [capacity, nbytes] of each written column
         self.priority: np.ndarray | None = None  # [capacity] float32, with prioritised sampling
-        self.dirty = np.zeros(capacity, bool)  # rows whose latents changed since the last save
+        self.dirty = np.zeros(
+            capacity, bool
+        )  # rows whose written columns or priorities changed since the last save
         self.rows = 0
         self.valid = 0
         self.saved = 0  # rows whose observations are in a file

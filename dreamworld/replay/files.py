@@ -14,17 +14,28 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from dreamworld import system
-from dreamworld.reading import BadFile, open_file, parse_json, require_inside
+from dreamworld.reading import BadFile, BlockedFile, open_file, parse_json, require_inside
 from dreamworld.replay import patience
 from dreamworld.replay.patience import Damaged
 
-__all__ = ["Damaged", "FileWriter", "SaveError", "quarantine", "read_section", "read_table", "sync_path"]
+__all__ = [
+    "Damaged",
+    "FileWriter",
+    "SaveError",
+    "quarantine",
+    "read_section",
+    "read_table",
+    "report",
+    "sync_path",
+    "understood",
+]
 
 MAGIC, END = b"DWREPLY1", b"DWREPEND"
 TRAILER = struct.Struct("<IQ8s")
@@ -167,3 +178,19 @@ def list_files(directory: Path) -> list[Path]:
     """The files of a replay's folder, those in quarantine included; none where there is no such folder."""
     folders = [directory, *([] if (directory / QUARANTINE).is_symlink() else [directory / QUARANTINE])]
     return [path for folder in folders if os.path.isdir(folder) for path in folder.iterdir()]
+
+
+@contextlib.contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Makes Damaged of what goes wrong with content that is not as it was written; BlockedFile stays as it is."""
+    try:
+        yield
+    except BlockedFile:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise Damaged(f"{what} ({error!r})") from None
+
+
+def report(path: Path, error: Damaged) -> str:
+    """The loss of a file in words; it goes to quarantine."""
+    return f"{path.name} {error}" + (f"; moved to {QUARANTINE}/" if quarantine(path) else "")

@@ -12,7 +12,7 @@ import numpy as np
 from dreamworld.errors import UserError
 from dreamworld.types import FLAGS, Space, Spaces
 
-LATENT = "latent/"
+WRITTEN = ("latent/", "extra/")  # prefixes of the columns that updates may write back
 OWN_COLUMN_BYTES = 512  # smaller keys share a column: copying them one by one costs more than their bytes
 
 
@@ -70,23 +70,27 @@ def make_columns(spaces: Spaces) -> tuple[Column, ...]:
 
 
 class RowLayout:
-    """The columns of a replay: `obs` never changes after insertion, `latent` is refreshed by training."""
+    """The columns of a replay: `obs` never changes after insertion, `written` may be written back by training."""
 
     def __init__(self, spaces: dict[str, Space]):
         missing = [key for key in FLAGS if key not in spaces]
         if missing:
             raise UserError(f"replay rows need the keys {', '.join(FLAGS)}; missing: {', '.join(missing)}")
         self.spaces = dict(spaces)
-        self.obs = make_columns({k: s for k, s in spaces.items() if not k.startswith(LATENT)})
-        self.latent = make_columns({k: s for k, s in spaces.items() if k.startswith(LATENT)})
+        self.obs = make_columns({k: s for k, s in spaces.items() if not k.startswith(WRITTEN)})
+        self.written = make_columns({k: s for k, s in spaces.items() if k.startswith(WRITTEN)})
         self.obs_bytes = sum(c.nbytes for c in self.obs)
-        self.latent_bytes = sum(c.nbytes for c in self.latent)
-        self.row_bytes = self.obs_bytes + self.latent_bytes
+        self.written_bytes = sum(c.nbytes for c in self.written)
+        self.row_bytes = self.obs_bytes + self.written_bytes
         self._keys = frozenset(spaces)
 
+    def written_spaces(self) -> Spaces:
+        """Spaces of the written columns."""
+        return {key: space for key, space in self.spaces.items() if key.startswith(WRITTEN)}
+
     def no_latents(self, count: int) -> dict[str, np.ndarray]:
-        """Zeros [count, ...] in the place of what training refreshes; the first update on a row replaces them."""
-        return {key: space.zeros(count) for key, space in self.spaces.items() if key.startswith(LATENT)}
+        """Zeros [count, ...] in the place of the written columns, for rows that no agent acted on."""
+        return {key: space.zeros(count) for key, space in self.written_spaces().items()}
 
     def describe(self) -> dict[str, list]:
         """JSON-able description by which a saved replay is matched with a run: {key: [dtype, shape]}."""
@@ -115,6 +119,20 @@ def pack(
                 record[field.key] = convert(field, rows[field.key], leading)
             packed.append(record.view(np.uint8).reshape((*leading, column.nbytes)))
     return packed
+
+
+def pack_some(
+    columns: tuple[Column, ...], values: dict[str, np.ndarray], leading: tuple[int, ...]
+) -> list[tuple[int, str, np.ndarray]]:
+    """`pack` of some of the keys: (column, "", its bytes), or (column, key, values) of a column not wholly given."""
+    parts: list[tuple[int, str, np.ndarray]] = []
+    for index, column in enumerate(columns):
+        given = [field for field in column.fields if field.key in values]
+        if len(given) == len(column.fields):
+            parts.append((index, "", pack((column,), values, leading)[0]))
+        else:
+            parts += [(index, field.key, convert(field, values[field.key], leading)) for field in given]
+    return parts
 
 
 def unpack(columns: tuple[Column, ...], packed: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dreamworld.replay.chunks import Chunk
-
-if TYPE_CHECKING:
-    from dreamworld.replay.replay import Replay
+from dreamworld.replay.state import ReplayState
 
 
-def relink(replay: Replay) -> None:
+def relink(replay: ReplayState) -> None:
     """Recomputes `next` and `valid` of every chunk, the sampler's counts, and where each lane goes on."""
     runs = find_runs(sorted(replay.chunks, key=lambda c: (c.stream, c.start)), replay.chunk)
     sampler = replay.sampler
@@ -26,12 +22,12 @@ def relink(replay: Replay) -> None:
     for chunk in replay.chunks:
         sampler.count(chunk)
     for run in runs:
-        if sampler.tree and run[0].valid:
+        if sampler.tree and run[0].valid and not run[0].held_out:
             position = run[0].start + replay.context
             for chunk in run:
                 sampler.enable(chunk, np.arange(min(max(position - chunk.start, 0), chunk.rows), chunk.rows))
     ends = {run[-1].seq: run for run in runs}
-    for lane in replay.lanes:
+    for lane in replay.all_lanes:
         if lane.open is not None:
             run = ends[lane.open.seq]
             lane.base = run[0].start

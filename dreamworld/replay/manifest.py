@@ -19,8 +19,9 @@ from dreamworld.fields import Fields
 from dreamworld.reading import INT64, BadFile
 from dreamworld.replay.chunks import BLOCK_ROWS
 from dreamworld.replay.patience import Damaged
-from dreamworld.replay.sampling import POSITION_BITS
+from dreamworld.replay.starts import POSITION_BITS
 
+VERSION = 1  # of the format
 ROWS = re.compile(r"rows-[0-9]{8}\.dwr")
 LATENTS = re.compile(r"latents-[0-9]{8}\.dwl")
 SEQ, LANE, STREAM, START, CLOCK, COUNT, SLOT = range(7)  # columns of `chunks`
@@ -45,11 +46,11 @@ class Manifest(NamedTuple):
     path: reading.PathLike  # the file that it was read from
 
 
-def read_manifest(found: Fields, version: int) -> Manifest:
+def read_manifest(found: Fields) -> Manifest:
     """The manifest, checked; UserError for another version of the format."""
-    if found.get("version", None) != version:
+    if found.get("version", None) != VERSION:
         raise UserError(
-            f"the saved replay has the format version {found.get('version', None)!r:.40}; this one reads {version}"
+            f"the saved replay has the format version {found.get('version', None)!r:.40}; this one reads {VERSION}"
         )
     layout = found.fields("layout")
     counts = found.fields("counts")

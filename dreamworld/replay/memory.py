@@ -48,7 +48,7 @@ def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int =
     if config.capacity_bytes and config.storage in ("auto", "raw"):
         rows = min(rows, int(config.capacity_bytes) // layout.row_bytes)
     held = int(min(rows + min(num_envs * config.chunk, rows // 2), steps))  # open chunks are recycled whole
-    obs, latents = held * layout.obs_bytes, held * layout.latent_bytes
+    obs, latents = held * layout.obs_bytes, held * layout.written_bytes
     open_rows = min(held, (config.hot_chunks + num_envs) * config.chunk)
     if config.storage == "lz4":
         images = sum(
@@ -64,7 +64,7 @@ def estimate(spaces: Spaces, config: ReplayConfig, steps: float, num_envs: int =
         ram = min(ram, int(config.capacity_bytes))
     disk = rows * layout.obs_bytes if config.storage == "disk" else 0
     storage = "raw" if config.storage == "auto" else config.storage
-    return Estimate(rows, layout.obs_bytes, layout.latent_bytes, ram, disk, storage)
+    return Estimate(rows, layout.obs_bytes, layout.written_bytes, ram, disk, storage)
 
 
 def check_capacity(

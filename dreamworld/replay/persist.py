@@ -9,11 +9,10 @@ that no snapshot refers to.
 from __future__ import annotations
 
 import errno
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,46 +21,15 @@ from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.replay.chunks import Chunk, RawBody, encode_blocks
 from dreamworld.replay.disk import Piece, row_sums
-from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, list_files, sync_path
+from dreamworld.replay.files import QUARANTINE, FileWriter, SaveError, list_files
+from dreamworld.replay.journals import write_latents
 from dreamworld.replay.layout import Column
-from dreamworld.replay.manifest import needed_files
-
-if TYPE_CHECKING:
-    from dreamworld.replay.replay import Replay
-
-VERSION = 1
-NAME = re.compile(r"(rows|latents)-(\d{8})\.dw[rl](\.tmp)?")
+from dreamworld.replay.manifest import VERSION, needed_files
+from dreamworld.replay.state import ReplayState
+from dreamworld.replay.store import NAME, Store
 
 
-class Store:
-    """The files of one replay in one directory."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self.journals: list[str] = []  # latent files, oldest first
-        self.journal_rows = 0  # rows in them, superseded ones included
-        numbers = [int(m[2]) for p in list_files(directory) if (m := NAME.fullmatch(p.name))]
-        self.unsynced: list[Path] = []  # written without fsync: chunks that were spilled between saves
-        self.next_number = max(numbers, default=-1) + 1
-
-    def sync(self) -> None:
-        """Makes every file survive a power loss; raises SaveError."""
-        try:
-            for path in [*self.unsynced, self.directory] if self.unsynced else []:
-                sync_path(path)
-        except OSError as error:
-            raise SaveError(
-                error.errno, f"replay was not saved: {error.strerror}", str(self.directory)
-            ) from error
-        self.unsynced = []
-
-    def new_path(self, kind: str) -> Path:
-        """A name that was never used in this directory."""
-        self.next_number += 1
-        return self.directory / f"{kind}-{self.next_number - 1:08d}.dw{kind[0]}"
-
-
-def save(replay: Replay, directory: Path) -> dict[str, Any]:
+def save(replay: ReplayState, directory: Path) -> dict[str, Any]:
     """Writes what changed since the last save; returns the manifest that `load` takes. Raises SaveError."""
     try:
         return _save(replay, directory)
@@ -71,7 +39,7 @@ def save(replay: Replay, directory: Path) -> dict[str, Any]:
     return save(replay, directory)  # with the descriptors that reading had
 
 
-def _save(replay: Replay, directory: Path) -> dict[str, Any]:
+def _save(replay: ReplayState, directory: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     store = adopt(replay, directory)
     store.sync()
@@ -87,7 +55,7 @@ def _save(replay: Replay, directory: Path) -> dict[str, Any]:
         "journals": list(store.journals),
         "journal_rows": store.journal_rows,
         "chunks": [[c.seq, c.lane, c.stream, c.start, c.clock, c.rows, c.slot] for c in replay.chunks],
-        "lanes": [[lane.stream, lane.rows, lane.ended] for lane in replay.lanes],
+        "lanes": [[lane.stream, lane.rows, lane.ended] for lane in replay.all_lanes],
         "next_seq": replay.next_seq,
         "next_stream": replay.next_stream,
         "sampler": replay.sampler.state(),
@@ -103,7 +71,7 @@ def _save(replay: Replay, directory: Path) -> dict[str, Any]:
     }
 
 
-def adopt(replay: Replay, directory: Path) -> Store:
+def adopt(replay: ReplayState, directory: Path) -> Store:
     """The store of `directory`; when it is another one than before, everything counts as unsaved."""
     if replay.store is not None and replay.store.directory == directory:
         if replay.config.storage != "disk":
@@ -124,7 +92,7 @@ def adopt(replay: Replay, directory: Path) -> Store:
     return store
 
 
-def count_missing_as_unsaved(replay: Replay, store: Store) -> None:
+def count_missing_as_unsaved(replay: ReplayState, store: Store) -> None:
     """Files that somebody removed are written again, as memory holds what was in them."""
     names = {name for chunk in replay.chunks for name in chunk.files} | set(store.journals)
     missing = names - {path.name for path in list_files(store.directory)}
@@ -142,7 +110,7 @@ def count_missing_as_unsaved(replay: Replay, store: Store) -> None:
         store.journals, store.journal_rows = [], 0
 
 
-def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = True) -> int:
+def write_rows(replay: ReplayState, store: Store, chunks: list[Chunk], sync: bool = True) -> int:
     """Writes the unsaved rows of some chunks into one file; returns its size."""
     path = store.new_path("rows")
     raw = replay.config.storage == "disk"
@@ -173,35 +141,6 @@ def write_rows(replay: Replay, store: Store, chunks: list[Chunk], sync: bool = T
     return size
 
 
-def write_latents(replay: Replay, store: Store) -> tuple[int, int, bool]:
-    """Writes the changed latents; returns rows, bytes and whether all of them were written anew."""
-    chunks = list(replay.chunks)
-    changed = sum(int(c.dirty.sum()) for c in chunks)
-    compact = (
-        store.journal_rows + changed > 2 * replay.rows
-    )  # also where a file was damaged, see restore.REWRITE
-    if not chunks or not (changed or compact or not store.journals):
-        return 0, 0, False
-    records, path = [], store.new_path("latents")
-    with FileWriter(path) as file:
-        for chunk in chunks:
-            offsets = np.arange(chunk.rows) if compact else np.flatnonzero(chunk.dirty)
-            if not len(offsets):
-                continue
-            arrays = chunk.latents if chunk.priority is None else [*chunk.latents, chunk.priority]
-            sections = [file.section(offsets.astype(np.uint32))]
-            sections += [file.section(a[: chunk.rows] if compact else a[offsets]) for a in arrays]
-            records.append({"stream": chunk.stream, "start": chunk.start, "sections": sections})
-        priority = replay.sampler.tree is not None
-        size = file.close({"kind": "latents", "version": VERSION, "priority": priority, "records": records})
-    for chunk in chunks:
-        chunk.dirty[:] = False
-    written = replay.rows if compact else changed
-    store.journals = [path.name] if compact else [*store.journals, path.name]
-    store.journal_rows = written if compact else store.journal_rows + changed
-    return written, size, compact
-
-
 def read_rows(chunk: Chunk, index: int, first: int, count: int, column: Column) -> np.ndarray:
     """Rows [count, nbytes] of a column; a view where the chunk is raw."""
     if isinstance(chunk.body, RawBody):
@@ -211,7 +150,7 @@ def read_rows(chunk: Chunk, index: int, first: int, count: int, column: Column) 
     return out
 
 
-def collect_garbage(replay: Replay, manifests: Iterable[dict[str, Any]]) -> list[str]:
+def collect_garbage(replay: ReplayState, manifests: Iterable[dict[str, Any]]) -> list[str]:
     """Deletes files of the directory that neither the replay nor any manifest needs, and unfinished ones.
 
     Call it after a snapshot is complete, with the manifests of all snapshots that are kept. Returns the

@@ -68,11 +68,11 @@ class Pipeline:
         """Enqueues `replay.add`; device arrays are fetched in the worker. Do not change the arrays later."""
         self._enqueue(lambda: self._add(rows))
 
-    def write_back(self, rows: np.ndarray, latents: dict[str, Any]) -> None:
+    def write_back(self, rows: np.ndarray, values: dict[str, Any]) -> None:
         """Enqueues `replay.write_back`; the worker waits for the device arrays."""
-        for value in latents.values():
+        for value in values.values():
             _start_copy(value)
-        self._enqueue(lambda: self.replay.write_back(rows, {k: np.asarray(v) for k, v in latents.items()}))
+        self._enqueue(lambda: self.replay.write_back(rows, {k: np.asarray(v) for k, v in values.items()}))
 
     def update_priorities(self, rows: np.ndarray, priorities: Any) -> None:
         """Enqueues `replay.update_priorities`."""
@@ -120,9 +120,9 @@ class Pipeline:
         elif window.align == "episode":
             take = lambda: replay.sample_episodes(batch, length, random)
         elif random or length < replay.length:
-            take = lambda: replay.sample_part(batch, length, random)
+            take = lambda: replay.sample_part(batch, length, random, window.mix)
         else:
-            take = lambda: replay.sample(batch)
+            take = lambda: replay.sample(batch, window.mix)
         return self.next(name, take, ahead=window.order == "draw")
 
     def drain(self) -> None:

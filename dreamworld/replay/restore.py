@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
-from dreamworld.reading import BadFile, BlockedFile, PathLike, inside
+from dreamworld.reading import BadFile, PathLike, inside
 from dreamworld.replay import patience
 from dreamworld.replay.chunks import Chunk, RawBody, decode_blocks
 from dreamworld.replay.disk import DiskBody, Piece
-from dreamworld.replay.files import QUARANTINE, Damaged, quarantine, read_section, read_table
+from dreamworld.replay.files import Damaged, read_section, read_table, report, understood
+from dreamworld.replay.journals import load_latents
 from dreamworld.replay.links import relink
 from dreamworld.replay.manifest import COUNT, SLOT, START, STREAM, Manifest, read_manifest, read_records
 from dreamworld.replay.memory import USABLE, available_memory
-from dreamworld.replay.persist import VERSION, Store
+from dreamworld.replay.state import Lane, ReplayState
+from dreamworld.replay.store import Store
 from dreamworld.replay.tiers import cool
 from dreamworld.text import printable
 
-if TYPE_CHECKING:
-    from dreamworld.replay.replay import Replay
-
 TOLD = 20  # losses that are named one by one
-REWRITE = 1 << 60  # as if the latent files held this many rows: the next save writes all of them anew
 
 Records = dict[tuple[int, int], list[tuple[Path, str, Fields]]]  # by (stream, start): path, codec, record
 
 
 def load(
-    replay: Replay, directory: Path, manifest: dict[str, Any], source: PathLike = "the manifest"
+    replay: ReplayState, directory: Path, manifest: dict[str, Any], source: PathLike = "the manifest"
 ) -> list[str]:
     """Replaces the content of `replay`; returns a line per loss. Raises UserError if it does not fit.
 
@@ -55,12 +51,12 @@ def load(
         if chunk is not None:
             replay.chunks.append(chunk)
             replay.rows += chunk.rows
-            replay.bytes_used += chunk.body.nbytes + replay.chunk * replay.layout.latent_bytes
+            replay.bytes_used += chunk.body.nbytes + replay.chunk * replay.layout.written_bytes
             replay.sampler.insert(chunk)
             if isinstance(chunk.body, RawBody) and not _is_open(chunk, found, replay):
                 replay.hot.append(chunk)
                 cool(replay)
-    _load_latents(replay, found, problems)
+    load_latents(replay, found, problems)
     _restore_lanes(replay, found)
     relink(replay)
     replay.counts["corrupt"] += len(problems)
@@ -70,9 +66,9 @@ def load(
     )
 
 
-def check(replay: Replay, directory: Path, manifest: Any, source: PathLike) -> Manifest:
+def check(replay: ReplayState, directory: Path, manifest: Any, source: PathLike) -> Manifest:
     """The manifest, checked; BadFile where it is damaged, UserError where it does not fit. Changes nothing."""
-    found = read_manifest(Fields(manifest, source, "replay"), VERSION)
+    found = read_manifest(Fields(manifest, source, "replay"))
     for name in [*found.files, *found.journals]:
         inside(directory, name)
     ours, theirs = replay.layout.describe(), found.layout
@@ -97,23 +93,8 @@ def _index(directory: Path, names: list[str], problems: list[str]) -> Records:
                 place = record.get("stream"), record.get("start")
                 records[place].append((path, table["codec"], record))
         except Damaged as error:
-            problems.append(_report(path, error))
+            problems.append(report(path, error))
     return records
-
-
-@contextlib.contextmanager
-def _understood(what: str) -> Iterator[None]:
-    """Makes Damaged of what goes wrong with content that is not as it was written; BlockedFile stays as it is."""
-    try:
-        yield
-    except BlockedFile:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise Damaged(f"{what} ({error!r})") from None
-
-
-def _report(path: Path, error: Damaged) -> str:
-    return f"{path.name} {error}" + (f"; moved to {QUARANTINE}/" if quarantine(path) else "")
 
 
 def _in_files(manifest: Manifest, records: Records, problems: list[str]) -> list[list[int]]:
@@ -129,10 +110,10 @@ def _in_files(manifest: Manifest, records: Records, problems: list[str]) -> list
     return there
 
 
-def _check_memory(replay: Replay, manifest: Manifest, chunks: int) -> None:
+def _check_memory(replay: ReplayState, manifest: Manifest, chunks: int) -> None:
     """Raises BadFile where the chunks would take more memory than there is, before any is taken."""
     layout = replay.layout
-    row = layout.latent_bytes + (layout.obs_bytes if replay.config.storage == "raw" else 0)
+    row = layout.written_bytes + (layout.obs_bytes if replay.config.storage == "raw" else 0)
     free, _ = patience.read(available_memory, Path("/proc/meminfo"))
     need = chunks * manifest.chunk * row
     if need > USABLE * free:
@@ -144,7 +125,7 @@ def _check_memory(replay: Replay, manifest: Manifest, chunks: int) -> None:
         )
 
 
-def _restore_sampler(replay: Replay, manifest: Manifest) -> None:
+def _restore_sampler(replay: ReplayState, manifest: Manifest) -> None:
     sampler = replay.sampler
     sampler.restore(manifest.sampler.row)
     if sampler.tree:
@@ -154,13 +135,13 @@ def _restore_sampler(replay: Replay, manifest: Manifest) -> None:
     replay.counts.update({k: v for k, v in manifest.counts.items() if k in replay.counts})
 
 
-def _is_open(chunk: Chunk, manifest: Manifest, replay: Replay) -> bool:
+def _is_open(chunk: Chunk, manifest: Manifest, replay: ReplayState) -> bool:
     """Whether a lane goes on writing this chunk."""
-    lanes = manifest.lanes[: replay.num_envs]
-    return any(stream == chunk.stream and rows == chunk.start + chunk.rows for stream, rows, _ in lanes)
+    rows = {saved[0]: saved[1] for _, saved in _lanes(replay, manifest)}
+    return rows.get(chunk.stream) == chunk.start + chunk.rows
 
 
-def _load_chunk(replay: Replay, entry: list[int], records: Records, problems: list[str]) -> Chunk | None:
+def _load_chunk(replay: ReplayState, entry: list[int], records: Records, problems: list[str]) -> Chunk | None:
     seq, lane, stream, start, clock, rows, slot = entry
     body = RawBody(replay.obs_pool.take())
     chunk = Chunk(seq, lane, stream, start, clock, body, replay.chunk)
@@ -173,7 +154,7 @@ def _load_chunk(replay: Replay, entry: list[int], records: Records, problems: li
         if count <= 0:
             continue
         try:
-            with _understood("has impossible records"):
+            with understood("has impossible records"):
                 sums = _read_rows(replay, path, codec, record, body, first, count)
         except Damaged as error:
             problems.append(
@@ -195,15 +176,15 @@ def _load_chunk(replay: Replay, entry: list[int], records: Records, problems: li
     return chunk
 
 
-def _release(replay: Replay, chunk: Chunk) -> None:
+def _release(replay: ReplayState, chunk: Chunk) -> None:
     assert isinstance(chunk.body, RawBody)
     replay.obs_pool.give(chunk.body.columns)
 
 
-def _settle(replay: Replay, chunk: Chunk, raw: bool) -> None:
+def _settle(replay: ReplayState, chunk: Chunk, raw: bool) -> None:
     """Notes what is saved, and leaves full chunks of the disk storage where they are."""
-    chunk.latents = replay.latent_pool.take()
-    for array in chunk.latents:
+    chunk.written = replay.written_pool.take()
+    for array in chunk.written:
         array[:] = 0
     if replay.sampler.tree:
         chunk.priority = np.full(replay.chunk, replay.sampler.max_priority, np.float32)
@@ -219,7 +200,7 @@ def _settle(replay: Replay, chunk: Chunk, raw: bool) -> None:
 
 
 def _read_rows(
-    replay: Replay, path: Path, codec: str, record: Fields, body: RawBody, first: int, count: int
+    replay: ReplayState, path: Path, codec: str, record: Fields, body: RawBody, first: int, count: int
 ) -> np.ndarray:
     """Reads one record into `body`; returns the checksums of its rows (raw) or nothing."""
     rows, columns = record.get("rows"), record.get("columns")
@@ -242,65 +223,17 @@ def _read_rows(
     return sums
 
 
-def _load_latents(replay: Replay, manifest: Manifest, problems: list[str]) -> None:
-    """Applies the latent files in order. Chunks that one of them lost start again from zero latents."""
-    store = replay.store
-    assert store is not None
-    store.journal_rows = manifest.journal_rows
-    before = len(problems)
-    chunks = {(c.stream, c.start): c for c in replay.chunks}
-    for name in manifest.journals:
-        path = inside(store.directory, name)
-        try:
-            table, size = read_table(path)
-            records = read_records(table, "latents", path, size)
-        except Damaged as error:
-            problems.append(_report(path, error) + ": latents of all rows start again from zero")
-            for chunk in chunks.values():
-                _forget_latents(chunk)
-            continue
-        store.journals.append(name)
-        with patience.open_data(path) as file:
-            for record in records:
-                chunk = chunks.get((record.get("stream"), record.get("start")))
-                if chunk is None:
-                    continue
-                try:
-                    with _understood("has impossible records"):
-                        _apply(chunk, file, path, record, table["priority"])
-                except Damaged as error:
-                    where = f"rows {chunk.start} to {chunk.start + chunk.rows - 1} of stream {chunk.stream}"
-                    problems.append(f"{name} {error}: latents of {where} start again from zero")
-                    _forget_latents(chunk)
-    if len(problems) > before:
-        store.journal_rows = REWRITE
-
-
-def _apply(chunk: Chunk, file: Any, path: Path, record: Fields, priority: bool) -> None:
-    data = [read_section(file, section, path) for section in record.get("sections")]
-    if len(data) != 1 + len(chunk.latents) + priority:
-        raise Damaged(
-            f"has {words.count(len(data), 'section')} instead of {1 + len(chunk.latents) + priority}"
-        )
-    offsets = np.frombuffer(data[0], np.uint32)
-    for array, values in zip(chunk.latents, data[1:]):
-        array[offsets] = np.frombuffer(values, np.uint8).reshape(len(offsets), array.shape[1])
-    if priority and chunk.priority is not None:
-        found = np.frombuffer(data[-1], np.float32)
-        if not (np.isfinite(found).all() and (found >= 0).all()):
-            raise Damaged("has priorities that are none")
-        chunk.priority[offsets] = found
-
-
-def _forget_latents(chunk: Chunk) -> None:
-    for array in chunk.latents:
-        array[:] = 0
-
-
-def _restore_lanes(replay: Replay, manifest: Manifest) -> None:
+def _restore_lanes(replay: ReplayState, manifest: Manifest) -> None:
     """Lanes go on where they were; one whose newest chunk was lost begins a new stream."""
     newest = {c.stream: c for c in replay.chunks}
-    for lane, (stream, rows, ended) in zip(replay.lanes, manifest.lanes):
+    for lane, (stream, rows, ended) in _lanes(replay, manifest):
         chunk = newest.get(stream)
         if chunk is not None and chunk.start + chunk.rows == rows:
             lane.stream, lane.rows, lane.ended, lane.open = stream, rows, ended, chunk
+
+
+def _lanes(replay: ReplayState, manifest: Manifest) -> list[tuple[Lane, tuple[int, int, bool]]]:
+    """The lanes and what was saved of them, for as many environments as both have."""
+    saved = manifest.lanes
+    each = len(saved) // 2 if replay.held_out else len(saved)
+    return [*zip(replay.lanes, saved[:each]), *zip(replay.held_lanes, saved[each:])]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dreamworld.replay.chunks import Chunk, PackedBody, RawBody
 from dreamworld.replay.disk import DiskBody
 from dreamworld.replay.files import SaveError
 from dreamworld.replay.persist import adopt, write_rows
-
-if TYPE_CHECKING:
-    from dreamworld.replay.replay import Replay
+from dreamworld.replay.state import ReplayState
 
 
-def cool(replay: Replay) -> None:
+def cool(replay: ReplayState) -> None:
     """Leaves only the newest `hot_chunks` of the chunks that no row is added to any more in raw RAM.
 
     When a file can't be written the chunks stay where they are, and the next try comes with the next full chunk.
@@ -40,7 +36,7 @@ def cool(replay: Replay) -> None:
         replay.obs_pool.give(buffers)
 
 
-def spill(replay: Replay, chunk: Chunk) -> DiskBody:
+def spill(replay: ReplayState, chunk: Chunk) -> DiskBody:
     """Writes the rows of a chunk that are in no file yet. The next save syncs the file."""
     assert replay.directory is not None
     store = adopt(replay, replay.directory)

@@ -51,6 +51,10 @@ class SumTree:
         """Which rows of the slot may be drawn, bool [width] view."""
         return self.enabled[slot * self.width : (slot + 1) * self.width]
 
+    def weights(self, slot: int) -> np.ndarray:
+        """Of the rows of a slot, [width] view."""
+        return self.nodes[self.leaves + slot * self.width :][: self.width]
+
     def set(self, slot: int, offsets: np.ndarray, weights: np.ndarray, activate: bool = False) -> None:
         """Sets the weights of rows of one slot."""
         if len(offsets):
@@ -103,3 +107,55 @@ class SumTree:
             level = self.nodes[2 * begin : 4 * begin]
             self.nodes[begin : 2 * begin] = level[0::2] + level[1::2]
         self.enabled = np.concatenate([self.enabled, np.zeros(self.leaves - len(self.enabled), bool)])
+
+
+class Ranks:
+    """Counts at places in a row: the place of the k-th thing is found in O(log places) (a Fenwick tree)."""
+
+    def __init__(self, base: int = 0) -> None:
+        self.base = base  # the first place
+        self.counts: list[int] = []
+        self.sums = [0]  # [i]: of the counts from i - (i & -i) to i - 1
+        self.total = 0
+
+    def add(self, place: int, change: int) -> None:
+        """Changes the count at a place, which may be a new one."""
+        if not change:
+            return
+        while self.base + len(self.counts) <= place:
+            self._append(0)
+        index = place - self.base
+        self.counts[index] += change
+        self.total += change
+        node = index + 1
+        while node < len(self.sums):
+            self.sums[node] += change
+            node += node & -node
+
+    def find(self, rank: int) -> tuple[int, int]:
+        """The place of thing number `rank`, counted from 0 over all places, and its number there."""
+        node, step = 0, 1 << (len(self.sums).bit_length() - 1)
+        while step:
+            if node + step < len(self.sums) and self.sums[node + step] <= rank:
+                node += step
+                rank -= self.sums[node]
+            step >>= 1
+        return self.base + node, rank
+
+    def cut(self, place: int) -> None:
+        """Forgets the places before this one, whose counts are zero and stay so, once they are the most."""
+        gone = place - self.base
+        if gone >= 64 and 2 * gone > len(self.counts):
+            kept = self.counts[gone:]
+            self.base, self.counts, self.sums = place, [], [0]
+            for count in kept:
+                self._append(count)
+
+    def _append(self, count: int) -> None:
+        self.counts.append(count)
+        index = len(self.counts)
+        below, first = index - 1, index - (index & -index)
+        while below > first:
+            count += self.sums[below]
+            below -= below & -below
+        self.sums.append(count)

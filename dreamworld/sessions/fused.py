@@ -32,9 +32,14 @@ class Fused:
 
     @staticmethod
     def refuse(config: Config, source: Any) -> None:
-        """UserError for several processes."""
+        """UserError for several processes and for episodes that are held out."""
         if config.parallel.coordinator or config.parallel.processes > 1:
             raise UserError("--run.mode fused trains in one process; use --run.mode host")
+        if config.replay.held_out:
+            share = config.replay.held_out
+            raise UserError(
+                f"--replay.held_out {share:g}: --run.mode fused holds nothing out; use --run.mode host"
+            )
 
     def layout(self, devices: list[Any]) -> MeshLayout:
         """Seeds over devices; UserError for a mesh that splits one seed."""

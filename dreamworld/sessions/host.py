@@ -13,7 +13,7 @@ import jax
 
 from dreamworld import flops, parallel
 from dreamworld.config import Config
-from dreamworld.contract import Agent, longest
+from dreamworld.contract import Agent, longest, mixes
 from dreamworld.errors import UserError
 from dreamworld.logging.metrics import Metrics
 from dreamworld.logging.rundir import RunDir
@@ -164,6 +164,8 @@ def assemble(
         context=window.context,
         directory=rundir.replay if team.leads else rundir.path / f"replay_{team.index}",
         seed=team.seed(config.seed),
+        mixes=mixes(learner.agent),
+        held_out=0.0 if config.data else config.replay.held_out,  # those of a data set are not put in
     )
     pipeline = Pipeline(replay, learner.put, batch_size=team.share(window.batch), depth=run.prefetch)
     stack.callback(pipeline.close)

@@ -89,7 +89,8 @@ def build_agent(config: Config, obs_space: Spaces | None = None, act_space: Spac
 
 def row_spaces(agent: Agent) -> Spaces:
     """Spaces of the flat rows that replay stores for an agent."""
-    return Schema(agent.obs_space, agent.act_space).row_spaces() | agent.latent_space
+    rows = Schema(agent.obs_space, agent.act_space).row_spaces()
+    return rows | agent.latent_space | agent.extra_space
 
 
 def make_checkpointer(

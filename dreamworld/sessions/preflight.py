@@ -38,6 +38,7 @@ def check_replay(config: Config, agent: Agent, num_envs: int) -> None:
         length=window.context + window.length,
         context=window.context,
         directory=RunDir.of(config).replay,
+        held_out=0.0 if config.data else config.replay.held_out,
     )
 
 

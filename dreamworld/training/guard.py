@@ -63,7 +63,7 @@ def init_guard(batch_like: Batch | None, health_like: dict[str, Any], carry_like
 def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
     """Returns `(guard, train_state, carry, batch) -> (guard, train_state, carry, output)`, to be jitted.
 
-    What an update that was not applied would feed back is replaced: `writeback` by the latents that are
+    What an update that was not applied would feed back is replaced: `writeback` by what is
     stored already, `priorities` by zeros, `carry` by the one before. `metrics["guard/skipped"]` counts.
 
     Args:

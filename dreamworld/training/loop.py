@@ -64,7 +64,7 @@ class Loop(Run):
         self.next_stage()
 
     def choose(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Actions for the current rows, and what to store with them: of random ones, latents that are zeros."""
+        """Actions for the current rows, and what to store with them: of random ones, zeros."""
         assert self.timestep is not None
         if self.schedule.stage.collect == "random":
             return self.random_action(), self.replay.layout.no_latents(self.env.num_envs)
@@ -142,7 +142,7 @@ class Loop(Run):
             rows = drawn.rows[:, phase.window.context :]
             if output.writeback:
                 self.pipeline.write_back(rows, output.writeback)
-            if output.priorities is not None and self.config.replay.prioritized:
+            if output.priorities is not None and self.replay.sampler.tree is not None:
                 self.pipeline.update_priorities(rows, output.priorities)
         self.add_metrics(phase.name, output.metrics)
         self.counters.did(phase.name)

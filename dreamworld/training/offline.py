@@ -78,7 +78,8 @@ def open_all(paths: str, needs: Sequence[str], agent: str) -> list[DataSet]:
 def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
     """Adds the episodes to train on, row by row; returns how many. UserError where they don't fit.
 
-    `share` of them is held out. Latents are zeros until the first update that trains on their rows.
+    `share` of them is held out. Latents are zeros until the first update that trains on their rows; so are extras
+    that a data set does not have.
     """
     rows = sum(sum(data.lengths[index] for index in data.split(share)[0]) for data in sets)
     if rows > replay.capacity_rows:
@@ -87,12 +88,11 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
             f"--replay.capacity_steps, --replay.capacity_bytes: {fit} fit, and the data sets have "
             f"{words.count(rows, 'row')} to train on"
         )
-    latents = replay.layout.no_latents(1)
     count = 0
     for data in sets:
         for episode in data.iterate(data.split(share)[0]):
             for row in _rows(replay, episode):
-                replay.add(row | latents)
+                replay.add(row)
             count += 1
     if not replay.starts:
         raise UserError(
@@ -104,11 +104,7 @@ def fill(replay: Replay, sets: Sequence[DataSet], share: float) -> int:
 
 def _rows(replay: Replay, episode: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Rows [1, ...] of the columns that replay has; zeros where the data set lacks one."""
-    length = len(episode["is_first"])
-    columns = {
-        key: episode[key] if key in episode else space.zeros(length)
-        for key, space in replay.layout.spaces.items()
-        if not key.startswith("latent/")
-    }
+    spaces, length = replay.layout.spaces, len(episode["is_first"])
+    columns = {key: episode[key] if key in episode else spaces[key].zeros(length) for key in spaces}
     for index in range(length):
         yield {key: column[index : index + 1] for key, column in columns.items()}

@@ -30,6 +30,10 @@ def check(agent: Agent, num_envs: int) -> None:
                 "sweeps over replay" if window.order == "sweep" else "reads chunks that begin with an episode"
             )
             raise UserError(f"--run.mode fused: phase {phase.name!r} {how}, which --run.mode host can do")
+        if window is not None and window.mix is not None:
+            raise UserError(
+                f"--run.mode fused: phase {phase.name!r} reads by a mixture of its own, which --run.mode host can do"
+            )
     for stage in agent.stages:
         endless = [phase.name for phase in stage.phases if stage.collect == "none" and phase.at_most is None]
         if len(endless) > 1:

@@ -110,12 +110,19 @@ def _check_episodes(episodes: Fields, num_envs: int) -> None:
 
 
 def _check_batch(batch: Fields, spaces: Spaces) -> None:
-    """A batch as replay draws it: rows [B, L, ...] of the spaces and their ids. Version 0.1 had `consec` [B], too."""
-    if set(batch) - {"consec"} != {*spaces, "row"}:
+    """A batch as replay draws it: rows [B, L, ...] of the spaces, their ids, and maybe importance weights [B].
+
+    Version 0.1 had `consec` [B], too.
+    """
+    if set(batch) - {"consec", "weight"} != {*spaces, "row"}:
         raise BadFile(batch.path, f"{batch.where} has not the keys of a batch")
     leading = _array(batch, "row").shape
     if len(leading) != 2 or _array(batch, "row").dtype != np.int64:
         raise batch.bad("row", "ids of rows")
+    if "weight" in batch:
+        weight = _array(batch, "weight")
+        if weight.shape != leading[:1] or weight.dtype != np.float32 or not np.isfinite(weight).all():
+            raise batch.bad("weight", "importance weights")
     for key, space in spaces.items():
         array = _array(batch, key, numbers=False)
         if array.shape != (*leading, *space.shape) or array.dtype.name != space.dtype:

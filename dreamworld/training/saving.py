@@ -115,9 +115,10 @@ def _pending_of(loop: Loop, stored: Any) -> dict[str, list[dict[str, np.ndarray]
     """Batches that were drawn before a restart, those that this session's phases can take. 0.1 had a list."""
     phases = {phase.name: phase for phase in loop.learner.agent.phases}
     stored = stored if isinstance(stored, dict) else {loop.learner.agent.phase.name: stored}
-    known = lambda rows: {  # without what earlier versions had in it
-        key: value for key, value in rows.items() if key == "row" or key in loop.replay.layout.spaces
-    }
+    keys = {"row", "weight", *loop.replay.layout.spaces}
+    known = lambda rows: {
+        key: rows[key] for key in rows if key in keys
+    }  # without what earlier versions had in it
     return {
         name: [known(rows) for rows in batches if _fits(loop, phases[name], rows)]
         for name, batches in stored.items()
@@ -128,6 +129,6 @@ def _pending_of(loop: Loop, stored: Any) -> dict[str, list[dict[str, np.ndarray]
 def _fits(loop: Loop, phase: Phase, rows: dict[str, np.ndarray]) -> bool:
     """Whether a batch that was drawn before a restart has the shape of this session's batches."""
     window = phase.window
-    if window is None:
+    if window is None or ("weight" in rows) != loop.replay.weighs(window):
         return False
     return rows["row"].shape == (loop.team.share(window.batch), window.context + window.length)

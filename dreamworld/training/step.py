@@ -19,7 +19,7 @@ class LossOut(NamedTuple):
     losses: dict[str, Array]  # unscaled, any shape; logged and checked by name
     stats: Any
     carry: Carry
-    entries: dict[str, Array]  # latents to write back, [B, T, ...]
+    entries: dict[str, Array]  # latents and extras to write back, [B, T, ...]
     priorities: Array | None
     metrics: dict[str, Array]
 
@@ -33,7 +33,7 @@ def make_update(
     """Returns `update(train_state, carry, batch) -> (train_state, carry, output)`.
 
     `loss(params, slow, stats, carry, batch, key)` returns the scalar to minimise and a LossOut. An update
-    whose loss or gradient is not finite is not applied: the train state, the carry and the latents in replay
+    whose loss or gradient is not finite is not applied: the train state, the carry and what replay holds
     stay as they were, and `output.health` names the culprit.
     """
 
@@ -67,8 +67,14 @@ def make_update(
     return update
 
 
+def batch_mean(loss: Array, batch: Batch) -> Array:
+    """The mean of a loss [B, ...] over a batch: windows count by their importance weights, where they have some."""
+    weight = batch.extras.get("weight")
+    return loss.mean() if weight is None else (loss * weight.reshape((-1,) + (1,) * (loss.ndim - 1))).mean()
+
+
 def _stored(batch: Batch, name: str, fresh: Array) -> Array:
-    """The latents that replay holds for the trained rows: what an update that is not applied writes back."""
+    """What replay holds for the trained rows: what an update that is not applied writes back."""
     if name not in batch.extras:
         return jnp.zeros_like(fresh)
     return batch.extras[name][:, -fresh.shape[1] :].astype(fresh.dtype)

@@ -53,7 +53,7 @@ def config_of(name):
 
 
 def make_batch(agent, config, seed=0):
-    return random_batch(np.random.default_rng(seed), OBS, ACT, agent.latent_space, config)
+    return random_batch(np.random.default_rng(seed), OBS, ACT, agent.latent_space | agent.extra_space, config)
 
 
 def kinds(tree):
@@ -71,6 +71,7 @@ def test_parameters_are_those_of_a_world_and_of_a_behaviour(built, name):
     assert sum(len(part) for part in state.params.values()) == len(modules(state.params))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
     assert set(agent.assignment) <= set(OBS) and all(key.startswith("latent/") for key in agent.latent_space)
+    assert all(key.startswith("extra/") for key in agent.extra_space)
     assert set(agent.widths) <= set(modules(state.params))
     options = presets.options(config_of(name))
     assert all(key in options for keys in agent.widths.values() for key in keys)
@@ -94,8 +95,10 @@ def test_an_update_keeps_shapes_moves_parameters_and_refreshes_what_replay_store
     assert int(state.step) == 2 and np.isfinite(output.metrics["loss/total"])
     moved = [(a != b).any() for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(before.params))]
     assert any(moved)
+    stored = agent.latent_space | agent.extra_space
     assert {key: (value.shape, value.dtype.name) for key, value in output.writeback.items()} == {
-        key: ((BATCH, LENGTH, *space.shape), space.dtype) for key, space in agent.latent_space.items()
+        key: ((BATCH, LENGTH, *stored[key].shape), stored[key].dtype)
+        for key in {*agent.latent_space, *output.writeback}
     }
 
 
@@ -105,6 +108,21 @@ def test_an_update_without_jit_equals_one_with(built, name):
     with jax.disable_jit():
         eager = agent.phase.update(state, carry, batch)
     close(eager, update(state, carry, batch))
+
+
+def test_importance_weights_of_one_change_nothing_and_others_do(built, name):
+    agent, update, state, batch = built(name)
+    carry = agent.phase.initial(state.params, BATCH)
+    weigh = lambda *weights: batch._replace(extras=batch.extras | {"weight": np.asarray(weights, np.float32)})
+    plain, same = update(state, carry, batch), update(state, carry, weigh(*[1] * BATCH))
+    for key in ("loss/total", "grad_norm"):  # programs of their own: the compiler adds up in another order
+        np.testing.assert_allclose(same[2].metrics[key], plain[2].metrics[key], rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, same[2].writeback, plain[2].writeback)
+    other = update(state, carry, weigh(*[0.5] * BATCH))[2]
+    np.testing.assert_allclose(other.metrics["loss/total"], plain[2].metrics["loss/total"] / 2, rtol=1e-5)
+    np.testing.assert_allclose(other.metrics["grad_norm"], plain[2].metrics["grad_norm"] / 2, rtol=1e-3)
+    uneven = update(state, carry, weigh(1, *[0] * (BATCH - 1)))[2]
+    assert abs(uneven.metrics["loss/total"] - plain[2].metrics["loss/total"] / BATCH) > 1e-3
 
 
 def test_seeds_in_one_program_equal_each_alone(built, name):
@@ -143,7 +161,8 @@ def test_acting_returns_actions_and_what_replay_stores(built, name, count):
     assert kinds(new) == kinds(carry) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(action))
     assert {key: value.shape for key, value in action.items()} == {"move": (count, 2)}
     assert {key: (value.shape, value.dtype.name) for key, value in entries.items()} == {
-        key: ((count, *space.shape), space.dtype) for key, space in agent.latent_space.items()
+        key: ((count, *space.shape), space.dtype)
+        for key, space in (agent.latent_space | agent.extra_space).items()
     }
 
 

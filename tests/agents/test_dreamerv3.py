@@ -15,7 +15,7 @@ from dreamworld.errors import UserError
 from dreamworld.options import LossConfig
 from dreamworld.rollout import trained_rows
 from dreamworld.testing import TINY, tiny_config
-from dreamworld.types import Space
+from dreamworld.types import Batch, Space
 
 KEY = jax.random.PRNGKey(0)
 IMAGE = {"image": Space((64, 64, 3), "uint8")}
@@ -124,7 +124,8 @@ def test_the_total_is_the_sum_of_scaled_means(mixed):
 def test_losses_are_averaged_over_their_own_shapes():
     losses = {"obs/a": jnp.array([[1.0, 3.0]]), "obs/b": jnp.ones((1, 2)), "replay_value": jnp.array([[4.0]])}
     scales = LossConfig(obs=0.5, replay_value=0.25)
-    assert float(sum_losses(losses, scales)) == 0.5 * 2 + 0.5 * 1 + 0.25 * 4
+    batch = Batch({}, {}, *[None] * 4, extras={})
+    assert float(sum_losses(losses, scales, batch)) == 0.5 * 2 + 0.5 * 1 + 0.25 * 4
 
 
 def close(found, expected, atol):

@@ -161,8 +161,8 @@ def test_draws_cost_the_same_whatever_the_size(kit):
     for steps in (100, 4000):
         replay = kit.replay(capacity=10_000)
         kit.fill(replay, steps)
-        assert len(replay.sampler.partial) <= 2 * replay.num_envs
-    assert len(replay.sampler.full) > 900
+        assert len(replay.sampler.trained.partial) <= 2 * replay.num_envs
+    assert len(replay.sampler.trained.full) > 900
 
 
 @pytest.mark.parametrize("shares", [(0, 0, 0), (-1, 1, 1), (float("nan"), 1, 0)])

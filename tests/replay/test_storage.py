@@ -141,9 +141,9 @@ def test_written_latents_come_back_the_last_one_winning(kit):
     np.testing.assert_array_equal(seen[int(ids[1])], kit.rows(1, 1)["latent/deter"][0])
 
 
-def test_write_backs_with_missing_latents_are_refused(kit):
-    with pytest.raises(UserError, match="latent/stoch"):
-        kit.replay().write_back(np.zeros((1, 1), int), {"latent/deter": np.zeros((1, 1, 160), np.float32)})
+def test_write_backs_of_what_is_not_stored_are_refused(kit):
+    with pytest.raises(UserError, match=r"write_back got \['latent/no'\]; replay stores .*'latent/stoch'"):
+        kit.replay().write_back(np.zeros((1, 1), int), {"latent/no": np.zeros((1, 1, 160), np.float32)})
 
 
 def test_gathering_evicted_rows_says_so(kit):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dreamworld.replay.tree import SumTree
+from dreamworld.replay.tree import Ranks, SumTree
 
 
 def test_every_fraction_finds_the_leaf_of_the_cumulative_sum():
@@ -47,3 +47,26 @@ def test_slots_are_reused_and_cleared():
     tree.give_slot(first)
     assert tree.total == 4 and not tree.active(first).any()
     assert tree.take_slot() == first
+
+
+def test_ranks_find_the_place_of_each_thing():
+    random, ranks, counts = np.random.default_rng(0), Ranks(base=7), {}
+    oldest, newest = 7, 7
+    for _ in range(2000):
+        newest += int(random.integers(0, 2))
+        place = int(random.integers(oldest, newest + 1))
+        change = int(random.integers(-counts.get(place, 0), 3))
+        counts[place] = counts.get(place, 0) + change
+        ranks.add(place, change)
+        if random.random() < 0.3:
+            for gone in range(oldest, oldest + int(random.integers(0, 8))):
+                if gone < newest:
+                    ranks.add(gone, -counts.pop(gone, 0))
+                    oldest = gone + 1
+            ranks.cut(oldest)
+        assert ranks.total == sum(counts.values())
+        if ranks.total:
+            things = [(place, index) for place in sorted(counts) for index in range(counts[place])]
+            rank = int(random.integers(ranks.total))
+            assert ranks.find(rank) == things[rank]
+    assert oldest > 500 and len(ranks.counts) < 2 * (newest - oldest + 64)

@@ -114,8 +114,15 @@ def test_episodes_are_known_after_a_load_and_after_eviction(tmp_path):
     again.load(tmp_path, manifest)
     again.sampler.random = np.random.default_rng(1)
     replay.sampler.random = np.random.default_rng(1)
-    for _ in range(5):
-        assert times(again.sample_episodes(4)) == times(replay.sample_episodes(4))
+    for time in range(43, 700):  # what follows is drawn alike, too, and each chunk's episodes go with it
+        for each in (again, replay):
+            step = {"is_first": np.full(ENVS, time % 5 == 3), "is_last": np.full(ENVS, time % 5 == 2)}
+            each.add({**rows_of(time), **step})
+        if time % 10 == 0:
+            drawn = times(replay.sample_episodes(4))
+            assert times(again.sample_episodes(4)) == drawn
+            assert all(window[0] % 100 % 5 in (0, 3) for window in drawn)
+    assert replay.episodes is not None and replay.episodes.ranks.base > 0
     long = make(43)
     long.sample_episodes(1)
     for time in range(500):

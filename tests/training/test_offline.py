@@ -44,7 +44,11 @@ def write(folder, episodes=6, length=9, seed=0, schema=Schema(OBS, ACT)):  # noq
             values[:, 0], values[:, 1] = index, np.arange(length)
             action = {key: space.sample(random, length - 1) for key, space in schema.act_space.items()}
             reward = random.normal(size=length - 1) if schema.has_reward else None
-            writer.add(make_episode(schema, {"vector": values}, action, reward, terminal=bool(index % 2)))
+            extra = {key: np.arange(length, dtype=np.int32) for key in schema.extra_space}
+            terminal = bool(index % 2)
+            writer.add(
+                make_episode(schema, {"vector": values}, action, reward, terminal=terminal, extra=extra)
+            )
     return folder
 
 
@@ -165,13 +169,14 @@ def make_replay(sets, length=4, **config):
         "reward": Space((), "float32"),
         **flags,
     }
-    spaces["latent/deter"] = Space((2,), "float32")
+    spaces |= {"latent/deter": Space((2,), "float32"), "extra/time": Space((), "int32")}
     options = ReplayConfig(**{"capacity_steps": 1000, "chunk": 16, "min_starts": 1, **config})
     return Replay(spaces, options, num_envs=1, length=length, context=1)
 
 
 def test_replay_holds_every_row_of_the_episodes_that_are_not_held_out(tmp_path):
-    one, two = write(tmp_path / "one", 20), write(tmp_path / "two", 5, seed=1)
+    with_time = Schema(OBS, ACT, {"time": Space((), "int32")})
+    one, two = write(tmp_path / "one", 20, schema=with_time), write(tmp_path / "two", 5, seed=1)
     sets = open_all(f"{one},{two}", ("reward", "action"), "dreamerv3")
     replay = make_replay(sets)
     count = fill(replay, sets, 0.3)
@@ -185,6 +190,9 @@ def test_replay_holds_every_row_of_the_episodes_that_are_not_held_out(tmp_path):
     for key in ("reward", "is_last", "is_terminal", "action/action"):
         np.testing.assert_array_equal(drawn[key][start], episode[key][:4], err_msg=key)
     assert not drawn["latent/deter"].any()
+    lacking = (drawn["extra/time"] == 0) & (drawn["obs/vector"][..., 1] > 0)  # rows of the second set
+    np.testing.assert_array_equal(drawn["extra/time"], np.where(lacking, 0, drawn["obs/vector"][..., 1]))
+    assert 0 < lacking.mean() < 0.5
 
 
 def test_what_does_not_fit_is_one_line(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dreamworld.training.step import LossOut, make_update, tensor_name
+from dreamworld.training.step import LossOut, batch_mean, make_update, tensor_name
 from dreamworld.types import Batch, TrainState
 
 OPTIMIZER = optax.sgd(0.1)
@@ -42,6 +42,22 @@ def make_batch(reward) -> Any:
     reward = jnp.full((2, 4), reward, jnp.float32)
     flags = [jnp.zeros((2, 4), bool)] * 3
     return Batch({}, {}, reward, *flags, extras={"latent/x": jnp.full((2, 4, 1), 7.0)})
+
+
+def test_a_mean_over_a_batch_counts_windows_by_their_weights():
+    losses = jnp.array([[1.0, 3.0], [10.0, 20.0]])
+    batch = Batch({}, {}, *[None] * 4, extras={"weight": jnp.array([1.0, 0.5])})
+    assert float(batch_mean(losses, batch)) == (1 + 3 + 5 + 10) / 4
+    assert float(batch_mean(losses[:, 0], batch)) == (1 + 5) / 2
+    assert float(batch_mean(losses, batch._replace(extras={}))) == 34 / 4
+
+
+def test_weights_of_one_change_no_bit_of_a_mean_and_of_its_gradient():
+    losses = jnp.asarray(np.random.default_rng(0).normal(size=(16, 64)), jnp.float32)
+    batch = Batch({}, {}, *[None] * 4, extras={})
+    ones = batch._replace(extras={"weight": jnp.ones(16)})
+    for function in (batch_mean, jax.grad(batch_mean)):
+        np.testing.assert_array_equal(function(losses, batch), function(losses, ones))
 
 
 def test_an_update_descends_and_then_moves_the_slow_target():
