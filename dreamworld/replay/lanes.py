@@ -23,8 +23,9 @@ def add(replay: ReplayState, rows: dict[str, Any]) -> np.ndarray:
     first = np.asarray(rows["is_first"], bool)
     last = np.asarray(rows["is_last"], bool).tolist()
     ids = np.empty(replay.num_envs, np.int64)
+    lanes, episodes, sampler = replay.lanes, replay.episodes, replay.sampler
     for i, is_first in enumerate(first.tolist()):
-        lane = _lane(replay, i, is_first) if replay.held_out else replay.lanes[i]
+        lane = _lane(replay, i, is_first) if replay.held_out else lanes[i]
         if is_first and not lane.ended:
             _break_off(replay, lane)
         chunk = lane.open
@@ -36,11 +37,11 @@ def add(replay: ReplayState, rows: dict[str, Any]) -> np.ndarray:
         for target, source in zip(chunk.written, written):
             target[offset] = source[i]
         if chunk.priority is not None:
-            chunk.priority[offset] = replay.sampler.max_priority  # so that it is seen soon
+            chunk.priority[offset] = sampler.max_priority  # so that it is seen soon
         chunk.dirty[offset] = True
         chunk.rows = offset + 1
-        if is_first and replay.episodes is not None and not chunk.held_out:
-            replay.episodes.begin(chunk, offset)
+        if is_first and episodes is not None and not chunk.held_out:
+            episodes.begin(chunk, offset)
         lane.ended = last[i]
         ids[i] = (lane.stream << POSITION_BITS) | lane.rows
         lane.rows += 1
@@ -48,7 +49,7 @@ def add(replay: ReplayState, rows: dict[str, Any]) -> np.ndarray:
             _extend(replay, lane)
     replay.rows += replay.num_envs
     replay.counts["inserts"] += replay.num_envs
-    replay.sampler.clock += 1
+    sampler.clock += 1
     return ids
 
 

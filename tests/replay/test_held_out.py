@@ -70,7 +70,7 @@ def play(replay, play, steps):
         batch = replay.sample(2, MIX if step % 2 else None)
         replay.update_priorities(batch["row"][:, 1:], np.ones((2, LENGTH - 1)))
         replay.write_back(batch["row"][:, 1:], {"latent/deter": np.ones((2, LENGTH - 1, 2))})
-        batches = [batch, replay.sample_part(2, 3, MIX)]
+        batches = [batch, replay.sample_part(2, 3, mix=MIX)]
         if step % 10 == 0:
             batches += [replay.sweep(2, 3, 1, index) for index in range(replay.sweep_updates(2, 3, 1))]
             batches.append(replay.sample_episodes(4))

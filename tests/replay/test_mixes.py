@@ -44,7 +44,7 @@ def test_priorities_are_kept_for_a_phase_that_asks_for_them(kit):
 def test_parts_of_windows_are_drawn_by_it_too(kit):
     replay = make(kit)
     kit.fill(replay, 100)
-    ages = lambda mix: 99 - (replay.sample_part(300, 2, mix)["reward"] // 1000).mean()
+    ages = lambda mix: 99 - (replay.sample_part(300, 2, mix=mix)["reward"] // 1000).mean()
     assert ages(RECENT) < 0.7 * ages(None)
 
 

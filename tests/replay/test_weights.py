@@ -122,7 +122,7 @@ def test_batches_carry_them_where_they_are_asked_for(kit):
     batch = replay.sample(8)
     weight = batch["weight"]
     assert weight.dtype == np.float32 and weight.shape == (8,) and weight.max() == 1 and weight.min() > 0
-    assert "weight" in replay.sample_part(8, 3, MIXES["all"])
+    assert "weight" in replay.sample_part(8, 3, mix=MIXES["all"])
     for other in (replay.sample_part(8, 3), replay.sample(8, Mix()), replay.sample(8, MIXES["recent"])):
         assert "weight" not in other
     assert "weight" not in uneven(kit, prioritized=1.0).sample(8)
