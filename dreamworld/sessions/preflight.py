@@ -43,12 +43,7 @@ def check_replay(config: Config, agent: Agent, num_envs: int) -> None:
 
 
 def check_team(agent: Agent, team: Team) -> None:
-    """UserError for phases that several processes can't go through together: each has a replay of its own."""
-    sweeps = [phase.name for phase in agent.phases if phase.window and phase.window.order == "sweep"]
-    if team.count > 1 and sweeps:
-        raise UserError(
-            f"phase {sweeps[0]!r} sweeps over replay, which works in one process; leave --parallel out"
-        )
+    """UserError for a phase whose batch the processes can't share."""
     for phase in agent.phases:
         if phase.window:
             team.share(phase.window.batch)

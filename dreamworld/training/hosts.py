@@ -109,6 +109,14 @@ class Team:
         self._asked.append(self._sum(flag))
         return len(self._asked) > 1 and bool(self._asked.popleft() > 0)
 
+    def most(self, count: int) -> int:
+        """The largest of what the processes count; waits for all."""
+        if self.count == 1:
+            return count
+        from jax.experimental import multihost_utils
+
+        return int(np.max(multihost_utils.process_allgather(np.int32(count))))
+
     def wait(self, name: str) -> None:
         """Until all processes are here."""
         if self.count > 1:

@@ -154,11 +154,11 @@ class Loop(Run):
             self.learner.reset_acting()
 
     def sweep_updates(self, phase: Phase) -> int:
-        """Updates in which a phase sees every row once."""
+        """Updates in which a phase sees every row once, those of all processes: one with fewer begins again."""
         self.pipeline.drain()
         assert phase.window is not None
-        window = phase.window
-        return self.replay.sweep_updates(self.team.share(window.batch), window.length, window.context)
+        window, batch = phase.window, self.team.share(phase.window.batch)
+        return self.team.most(self.replay.sweep_updates(batch, window.length, window.context))
 
     def replay_stats(self) -> dict[str, float]:
         """Sizes and counts, which do not depend on how far replay's thread is."""

@@ -117,6 +117,43 @@ def test_a_killed_host_ends_all_and_their_supervisors_go_on_from_the_snapshot(tm
     assert (rundir.path / "replay_1").is_dir()
 
 
+def test_two_processes_go_through_every_stage_together(tmp_path):
+    """Each sweeps over the rows of its own environments; both do as many updates as the one that has more of them."""
+    rundir = RunDir(tmp_path / "run")
+    words = ["--agent", "staged:SPEC", "--task", "jax_catch", "--env.num", "2", "--logdir", str(rundir)]
+    words += [
+        "--run.steps",
+        "1000",
+        "--run.log_every",
+        "20",
+        "--run.report_every",
+        "0",
+        "--run.save_every",
+        "30",
+    ]
+    words += ["--replay.min_starts", "2", "--replay.chunk", "16", "--logger.tensorboard", "False"]
+    words += ["--parallel.coordinator", f"127.0.0.1:{free_port()}", "--parallel.processes", "2"]
+    argv = [sys.executable, "-m", "dreamworld", "train", *words, "--run.progress", "False"]
+    path = os.pathsep.join([str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")])
+    runs = [
+        subprocess.Popen(
+            [*argv, "--parallel.process_id", str(index)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        for index in (0, 1)
+    ]
+    for run in runs:
+        _, errors = run.communicate(timeout=300)
+        assert run.returncode == 0, errors
+    rows = [json.loads(line) for line in rundir.metrics.read_text().splitlines()]
+    # 40 random steps make two streams of 10 rows in each process: three windows of 4 rows each, one in its half of a
+    # batch. The steps of the third stage end with the iteration of four rows in which they are done.
+    assert rows[-1]["step"] == 40 + 6 + 40 + 3
+    assert sum(row.get("encode/encode_rows", 0) > 0 for row in rows) >= 1
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -226,8 +226,8 @@ def test_phases_have_names_of_their_own_and_batches_that_devices_can_divide(tmp_
     twice = agent._replace(stages=agent.stages[:3] + agent.stages[2:3])
     with pytest.raises(UserError, match="two phases of this agent are called 'short'"):
         preflight.check_phases(twice, layout)
-    with pytest.raises(UserError, match="'encode' sweeps over replay, which works in one process"):
-        preflight.check_team(agent, Team(count=2, index=0))
+    with pytest.raises(UserError, match="2 can't be divided by 3 processes"):
+        preflight.check_team(agent, Team(count=3, index=0))
 
 
 def test_phases_without_an_end_take_turns_on_the_host_only(tmp_path):
