@@ -170,7 +170,7 @@ def _group(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def _require_words(argv: Any) -> None:
+def _require_words(argv: object) -> None:
     """UserError for what is no list of texts: in Python, a command line may be anything."""
     if not isinstance(argv, Sequence) or isinstance(argv, str | bytes):
         example = argv.split() if isinstance(argv, str) else ["--configs", "debug"]
@@ -252,7 +252,7 @@ def _help(parts: Mapping[str, Any], prog: str, description: str, *, list_presets
     raise SystemExit(0)
 
 
-def _as_it_is(value: Any, flags: Any) -> Any:
+def _as_it_is(value: object, flags: Any) -> Any:
     """A config as one of a class whose agent is annotated with the class that it is of, without what flags replace."""
     if not isinstance(value, Config):
         return value

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import nets, rollout
-from dreamworld.contract import Simulator
+from dreamworld.contract import Simulator, State
 from dreamworld.types import Array, Batch, Key, Params, Spaces
 
 
@@ -16,7 +16,7 @@ def observe_rows(simulator: Simulator, params: Params, batch: Batch, key: Key) -
     """The last state [B, ...] and all states [B, L, ...] of a model that sees the rows of a batch, without a memory."""
     is_first = jnp.asarray(batch.is_first).at[:, 0].set(True)
 
-    def see(state: Any, row: Any, key: Key) -> tuple[Any, Any]:
+    def see(state: State, row: Any, key: Key) -> tuple[Any, Any]:
         action, obs, first = row
         state = simulator.observe(params, state, action, obs, first, key)
         return state, state

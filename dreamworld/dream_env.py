@@ -7,7 +7,7 @@ An episode begins in a state that the model was brought to by real rows (`burn_i
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +157,6 @@ def as_shown(space: Space, value: Array) -> Array:
     return jnp.clip(value, low, high).astype(space.dtype)
 
 
-def burn_in(simulator: Simulator, params: Params, batch: Batch, key: Key) -> Any:
+def burn_in(simulator: Simulator, params: Params, batch: Batch, key: Key) -> State:
     """States [B, ...] that the model comes to by looking at all rows of chunks [B, L, ...]: starts of dreams."""
     return dream.observe_rows(simulator, params, batch, key)[0]

@@ -16,7 +16,7 @@ REQUIRED: Any = object()
 class Fields:
     """A mapping that was read from a file. `where` is the dotted key at which it lies in the file."""
 
-    def __init__(self, row: Any, path: PathLike, where: str = ""):
+    def __init__(self, row: object, path: PathLike, where: str = ""):
         self.path, self.where = path, where
         if not isinstance(row, dict):
             raise BadFile(path, f"{where or 'its content'} must be a mapping, not {_kind(row)}")
@@ -37,7 +37,7 @@ class Fields:
         found = f"not {_kind(self.row[key])}" if key in self.row else "and is missing"
         return BadFile(self.path, f"{self.name(key)} must be {expected}, {found}")
 
-    def get(self, key: str, default: Any = REQUIRED) -> Any:
+    def get(self, key: str, default: object = REQUIRED) -> Any:
         """A field of any kind."""
         if key in self.row:
             return self.row[key]
@@ -45,35 +45,35 @@ class Fields:
             raise BadFile(self.path, f"{self.name(key)} is missing")
         return default
 
-    def integer(self, key: str, low: int = 0, high: int = INT64 - 1, default: Any = REQUIRED) -> int:
+    def integer(self, key: str, low: int = 0, high: int = INT64 - 1, default: object = REQUIRED) -> int:
         """A whole number from `low` to `high`."""
         value = self.get(key, default)
         if value is not default and not (type(value) is int and low <= value <= high):
             raise self.bad(key, f"a whole number from {low} to {high}")
         return value
 
-    def number(self, key: str, default: Any = REQUIRED) -> float:
+    def number(self, key: str, default: object = REQUIRED) -> float:
         """A finite number."""
         value = self.get(key, default)
         if value is not default and not is_number(value):
             raise self.bad(key, "a finite number")
         return value
 
-    def flag(self, key: str, default: Any = REQUIRED) -> bool:
+    def flag(self, key: str, default: object = REQUIRED) -> bool:
         """True or False."""
         value = self.get(key, default)
         if value is not default and not isinstance(value, bool):
             raise self.bad(key, "true or false")
         return value
 
-    def text(self, key: str, default: Any = REQUIRED) -> str:
+    def text(self, key: str, default: object = REQUIRED) -> str:
         """Text."""
         value = self.get(key, default)
         if value is not default and not isinstance(value, str):
             raise self.bad(key, "text")
         return value
 
-    def items(self, key: str, kind: type = object, default: Any = REQUIRED) -> list[Any]:
+    def items(self, key: str, kind: type = object, default: object = REQUIRED) -> list[Any]:
         """A list, each element a `kind`."""
         value = self.get(key, default)
         if value is not default and not (isinstance(value, list) and all(isinstance(v, kind) for v in value)):
@@ -127,7 +127,7 @@ _NAMES: dict[Any, str] = {
 }
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} of shape {value.shape}"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 MAX_SIDE = 1024  # pixels; of larger pictures every k-th pixel is kept
 
 
-def as_picture(value: Any) -> np.ndarray:
+def as_picture(value: object) -> np.ndarray:
     """uint8 [H, W, 3] of gray, RGB or RGBA, channels first or last; bytes, 0..1 or 0..255. ValueError otherwise.
 
     Of a list of pictures, as `render_mode="rgb_array_list"` gives it, the last one counts.

@@ -90,7 +90,7 @@ def parse_float(value: int | float | str) -> float:
     return number
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value for a message, in the spelling of Python, long ones cut short."""
     if isinstance(value, list | tuple):
         return shorten("[" + ", ".join(show(item) for item in value[:SHOWN]) + "]")

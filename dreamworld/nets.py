@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, ops
-from dreamworld.types import Array, Params, Space, Spaces
+from dreamworld.types import Array, DType, Params, Space, Spaces
 
 silu = jax.nn.silu
 NORM_EPS = 1e-4
@@ -22,7 +22,7 @@ NORM_EPS = 1e-4
 PHASE_INPUTS, PHASE_OUTPUTS = 8, 16
 
 
-def _init(scale: float = 1.0, *, in_axis: Any = -2) -> nn.initializers.Initializer:
+def _init(scale: float = 1.0, *, in_axis: int | tuple[int, ...] = -2) -> nn.initializers.Initializer:
     """Normal truncated at 2 sigma, fan-in, corrected to variance scale^2 / fan-in."""
     if scale == 0:
         return nn.initializers.zeros_init()
@@ -39,7 +39,7 @@ class Linear(nn.Module):
     """
 
     units: int
-    dtype: Any
+    dtype: DType
     scale: float = 1.0
 
     @nn.compact
@@ -61,7 +61,7 @@ class BlockLinear(nn.Module):
 
     units: int
     blocks: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array, shared: Array | None = None) -> Array:
@@ -100,7 +100,7 @@ class DenseNorm(nn.Module):
     """Linear, RMSNorm, SiLU."""
 
     units: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array, known: Array | None = None) -> Array:
@@ -112,7 +112,7 @@ class MLP(nn.Module):
 
     layers: int
     units: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array, known: Array | None = None) -> Array:
@@ -130,7 +130,7 @@ class ImageEncoder(nn.Module):
     depth: int
     mults: tuple[int, ...]
     kernel: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -147,7 +147,7 @@ class Conv(nn.Module):
 
     channels: int
     kernel: int
-    dtype: Any
+    dtype: DType
 
     def weights(self, inputs: int) -> tuple[Array, Array]:
         """Kernel and bias, float32; called by the form of the convolution, within its `__call__`."""
@@ -186,7 +186,7 @@ class VectorEncoder(nn.Module):
 
     layers: int
     units: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -208,7 +208,7 @@ class ImageDecoder(nn.Module):
     units: int
     grouped: int
     blocks: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, feature: Array) -> Array:
@@ -237,7 +237,7 @@ class VectorDecoder(nn.Module):
     layers: int
     units: int
     symlog: bool
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array) -> dict[str, dists.Prediction]:
@@ -262,7 +262,7 @@ class TwoHotHead(nn.Module):
     layers: int
     units: int
     bins: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array) -> dists.TwoHot:
@@ -275,7 +275,7 @@ class BernoulliHead(nn.Module):
 
     layers: int
     units: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array) -> dists.Bernoulli:
@@ -291,7 +291,7 @@ class PolicyHead(nn.Module):
     units: int
     std_min: float
     std_max: float
-    dtype: Any
+    dtype: DType
     scale: float = 0.01
 
     @nn.compact
@@ -317,7 +317,7 @@ def apply(module: nn.Module, params: Params, *args: Any, **options: Any) -> Any:
     return module.apply({"params": params}, *args, **options)
 
 
-def cast_kernels(params: Params, dtype: Any) -> Params:
+def cast_kernels(params: Params, dtype: DType) -> Params:
     """Params with the kernels in `dtype`, to which every layer casts its own: here once, before a scan.
 
     XLA leaves the casts in the scan, where a step would read all of the float32 kernels again.
@@ -365,12 +365,12 @@ def class_count(space: Space) -> int:
     return 2 if space.dtype == "bool" else 0
 
 
-def concat_actions(spaces: Spaces, action: dict[str, Array], dtype: Any) -> Array:
+def concat_actions(spaces: Spaces, action: dict[str, Array], dtype: DType) -> Array:
     """Actions {key: [..., *shape]} -> one vector [..., A]: discrete ones one-hot, sorted by key."""
     return jnp.concatenate([flat_input(spaces[key], action[key], dtype) for key in sorted(spaces)], -1)
 
 
-def flat_input(space: Space, value: Array, dtype: Any) -> Array:
+def flat_input(space: Space, value: Array, dtype: DType) -> Array:
     """[..., *shape] -> [..., n]: one-hot when discrete or bool, otherwise flattened."""
     if classes := class_count(space):
         value = jax.nn.one_hot(value.astype(jnp.int32), classes, dtype=dtype)

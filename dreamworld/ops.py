@@ -7,13 +7,15 @@ Work on phases stays at half the resolution, where matrix products are wide and 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dreamworld.types import Array
+
+Padding = str | Sequence[tuple[int, int]]
 
 # Images whose patches are multiplied at a time: few enough to stay in the cache.
 CHUNK = 32
@@ -28,16 +30,16 @@ def conv(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int
     return _conv(x, kernel, padding)
 
 
-def _conv(x: Array, kernel: Array, padding: Any) -> Array:
+def _conv(x: Array, kernel: Array, padding: Padding) -> Array:
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers)
 
 
-def _conv_forward(x: Array, kernel: Array, padding: Any) -> tuple[Array, tuple[Array, Array]]:
+def _conv_forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
     return _conv(x, kernel, padding), (x, kernel)
 
 
-def _conv_backward(padding: Any, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _conv_backward(padding: Padding, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = residuals
     (dx,) = jax.linear_transpose(lambda x: _conv(x, kernel, padding), x)(grad)
 
@@ -53,7 +55,7 @@ def _conv_backward(padding: Any, residuals: tuple[Array, Array], grad: Array) ->
 conv.defvjp(_conv_forward, _conv_backward)
 
 
-def conv_weight_gradient(x: Array, grad: Array, size: tuple[int, int], padding: Any) -> Array:
+def conv_weight_gradient(x: Array, grad: Array, size: tuple[int, int], padding: Padding) -> Array:
     """dK[i, j] = sum over n, h, w of x[n, h + i - top, w + j - left] grad[n, h, w], float32 [kh, kw, in, out].
 
     Shifting x along W and grad along H makes it one product [kw in, kh out] over all pixels of x, for a few

@@ -10,7 +10,7 @@ import optax
 
 from dreamworld.errors import UserError
 from dreamworld.options import OptimConfig
-from dreamworld.types import Array
+from dreamworld.types import Array, Tree
 
 ANNEALED = 0.1  # of the learning rate, once it has fallen
 
@@ -18,7 +18,7 @@ ANNEALED = 0.1  # of the learning rate, once it has fallen
 def clip_by_agc(clip: float, floor: float) -> optax.GradientTransformation:
     """Scales each tensor's gradient so that |g| <= clip * max(floor, |p|), norms over the whole tensor."""
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Any, Any]:
         def clip_one(grad: Array, param: Array) -> Array:
             limit = clip * jnp.maximum(floor, _norm(param))
             return grad / jnp.maximum(1.0, _norm(grad) / limit)
@@ -30,8 +30,8 @@ def clip_by_agc(clip: float, floor: float) -> optax.GradientTransformation:
 
 class LaPropState(NamedTuple):
     count: Array  # int32 []
-    nu: Any  # second moments of the gradient, float32
-    mu: Any  # first moments of the normalised gradient, float32
+    nu: Tree  # second moments of the gradient, float32
+    mu: Tree  # first moments of the normalised gradient, float32
 
 
 def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation:
@@ -41,11 +41,11 @@ def scale_by_laprop(beta1: float, beta2: float, eps: float) -> optax.GradientTra
     mu <- b1 mu + (1-b1) u;  out = mu / (1-b1^t)
     """
 
-    def init(params: Any) -> LaPropState:
+    def init(params: Tree) -> LaPropState:
         zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
         return LaPropState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, LaPropState]:
+    def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Any, LaPropState]:
         count = state.count + 1
         time = count.astype(jnp.float32)
         correct1, correct2 = 1 - beta1**time, 1 - beta2**time

@@ -22,7 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from dreamworld import words
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
-from dreamworld.types import Batch, Output, TrainState
+from dreamworld.types import Batch, Output, TrainState, Tree
 
 AXES = ("seed", "data", "fsdp")
 BUCKET = 1 << 20  # elements below which arrays are summed over devices as one; copying larger ones costs more
@@ -157,12 +157,12 @@ class MeshLayout:
         mine = [device.process_index == jax.process_index() for device in self.mesh.devices[0, :, 0]]
         return self.mesh.devices[:, np.asarray(mine)]
 
-    def _named(self, *spec: Any) -> NamedSharding:
+    def _named(self, *spec: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec("seed", *spec) if self.seeds else PartitionSpec(*spec))
 
 
 def make_layout(
-    config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Any = None
+    config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Sequence[jax.Device] | None = None
 ) -> MeshLayout:
     """The layout of a run; UserError when batch or seeds can't be divided over the mesh."""
     mesh = make_mesh(config, devices)
@@ -179,7 +179,7 @@ def make_layout(
     return MeshLayout(mesh, config.fsdp_threshold, seeds)
 
 
-def per_shard(function: Callable[[Any, Any], tuple[Any, Any]], same: Any, rows: Any) -> tuple[Any, Any]:
+def per_shard(function: Callable[[Any, Any], tuple[Any, Any]], same: Tree, rows: Tree) -> tuple[Any, Any]:
     """`function(same, rows) -> (same, rows)` where each device on `data` has its own rows of the batch.
 
     For gradients. Left to itself the compiler sums the gradient of a replicated weight over devices wherever it
@@ -208,7 +208,7 @@ def shards() -> int:
     return mesh.shape["data"] if "data" in mesh.manual_axes else 1
 
 
-def mean_over_shards(tree: Any) -> Any:
+def mean_over_shards(tree: Tree) -> Tree:
     """Means over devices; a bool becomes whether it is true on one. Outside of `per_shard` the tree itself.
 
     Small arrays travel as one: on a slow network each costs a round trip, and between processes on CPUs more.
@@ -232,7 +232,7 @@ def all_rows(arrays: Sequence[jax.Array], axis: int) -> Sequence[jax.Array]:
     return list(jax.lax.all_gather(jax.numpy.stack(arrays), "data", axis=axis + 1, tiled=True))
 
 
-def view(tree: Any, mesh: Mesh) -> Any:
+def view(tree: Tree, mesh: Mesh) -> Tree:
     """The parts of global arrays that lie on the devices of `mesh`, as arrays on it. Copies nothing.
 
     `mesh` holds some of the devices of theirs; axes of arrays that are split on a shorter axis get shorter.
@@ -253,7 +253,7 @@ def _view(leaf: jax.Array, mesh: Mesh) -> jax.Array:
     return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, sharding.spec), found)
 
 
-def join(parts: list[Any], layout: MeshLayout) -> Any:
+def join(parts: list[Any], layout: MeshLayout) -> Tree:
     """One array [seeds, ...] per leaf from arrays that `layout.seed_row(s).put` placed; nothing changes device."""
     each = len(parts) // layout.mesh.shape["seed"]
     groups = []
@@ -273,7 +273,7 @@ def join(parts: list[Any], layout: MeshLayout) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _stack(trees: list[Any], sharding: NamedSharding) -> Any:
+def _stack(trees: list[Any], sharding: NamedSharding) -> Tree:
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
     return jax.lax.with_sharding_constraint(stacked, sharding)
 

@@ -17,9 +17,11 @@ from dreamworld.contract import Agent
 from dreamworld.envs.spaces import make_native
 from dreamworld.errors import UserError
 from dreamworld.spaces import describe_space, describe_spaces
-from dreamworld.types import FLAGS, Array, Mode, Params, Space, Spaces
+from dreamworld.types import FLAGS, Array, Carry, Mode, Params, Space, Spaces
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from dreamworld.policy import Policy
 
 EVAL_STREAM = 3
@@ -28,7 +30,7 @@ EVAL_STREAM = 3
 class PlayerState(NamedTuple):
     """What a player remembers of the past; explicit, so that one player serves many streams."""
 
-    carry: Any  # latents and previous action, [N, ...]
+    carry: Carry  # latents and previous action, [N, ...]
     step: int  # calls so far
     batch: int  # N
 
@@ -76,7 +78,7 @@ class Player:
         return PlayerState(carry, 0, batch)
 
     def act(
-        self, state: PlayerState, obs: Any, *, mode: Mode | None = None, normalised: bool = False
+        self, state: PlayerState, obs: object, *, mode: Mode | None = None, normalised: bool = False
     ) -> tuple[PlayerState, dict[str, Any]]:
         """Actions {key: [N, ...]} in the environment's own bounds; `normalised` continuous ones are in [-1, 1].
 
@@ -103,7 +105,7 @@ class Player:
             key: convert(key, value) for key, value in action.items()
         }
 
-    def policy(self, env: Any, *, mode: Mode | None = None) -> Policy:
+    def policy(self, env: gymnasium.Env, *, mode: Mode | None = None) -> Policy:
         """Plays a plain gymnasium environment: `policy(obs)` is its next action; `policy.reset()` at its reset."""
         from dreamworld.policy import Policy
 
@@ -118,12 +120,14 @@ def make_root(seed: int) -> Array:
     return jax.random.fold_in(jax.random.PRNGKey(seed), EVAL_STREAM)
 
 
-def _act(agent: Agent, params: Params, carry: Any, obs: Any, root: Array, step: Array, *, mode: Mode) -> Any:
+def _act(
+    agent: Agent, params: Params, carry: Carry, obs: dict[str, Array], root: Array, step: Array, *, mode: Mode
+) -> tuple[Carry, dict[str, Array]]:
     carry, action, _ = agent.act(params, carry, obs, jax.random.fold_in(root, step), mode=mode)
     return carry, action
 
 
-def check_mode(mode: str) -> Any:
+def check_mode(mode: str) -> Mode:
     """The mode; UserError for one that does not exist."""
     if mode not in get_args(Mode):
         raise UserError(f"mode {mode!r}: expected {' or '.join(get_args(Mode))}")
@@ -131,7 +135,7 @@ def check_mode(mode: str) -> Any:
 
 
 def read_observation(
-    obs: Any, used: Spaces, known: Spaces, state: PlayerState
+    obs: object, used: Spaces, known: Spaces, state: PlayerState
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The rows [N, ...] of the keys `used` and of `is_first`, and whether they came with the batch axis."""
     if not isinstance(obs, Mapping):
@@ -160,7 +164,7 @@ def read_observation(
     return rows, batched[first]
 
 
-def read_array(key: str, value: Any, space: Space) -> np.ndarray:
+def read_array(key: str, value: object, space: Space) -> np.ndarray:
     """An observation in the dtype of its space; UserError for values that it can't hold."""
     array = _as_array(key, value, describe_space(space))
     if array.dtype == jax.numpy.bfloat16:  # which numpy does not know for a float
@@ -181,7 +185,7 @@ def read_array(key: str, value: Any, space: Space) -> np.ndarray:
     return array.astype(space.dtype)
 
 
-def _as_array(key: str, value: Any, expected: str) -> np.ndarray:
+def _as_array(key: str, value: object, expected: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # lists of unequal length
@@ -218,7 +222,7 @@ def _is_batched(key: str, array: np.ndarray, space: Space, batch: int) -> bool:
     raise UserError(text)
 
 
-def _read_is_first(value: Any, state: PlayerState) -> np.ndarray:
+def _read_is_first(value: object, state: PlayerState) -> np.ndarray:
     """[N] bool from one bool or N of them; by default the first call is the first row."""
     if value is None:
         return np.full(state.batch, state.step == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.factory import wrap
@@ -12,7 +12,10 @@ from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.player import Player, PlayerState
 from dreamworld.spaces import difference
-from dreamworld.types import Mode
+from dreamworld.types import Mode, Spaces
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
 class Policy:
@@ -29,7 +32,7 @@ class Policy:
     Images are resized, turned gray and stacked, and actions repeated, as the run's options `env.*` say.
     """
 
-    def __init__(self, player: Player, env: Any, mode: Mode | None = None):
+    def __init__(self, player: Player, env: gymnasium.Env, mode: Mode | None = None):
         if hasattr(env, "single_observation_space"):
             raise UserError("policy: got a vector environment; give one environment, or use Player.act")
         if not (hasattr(env, "observation_space") and hasattr(env, "action_space")):
@@ -56,7 +59,7 @@ class Policy:
         """Tells that the next observation is the first of an episode."""
         self._first, self._left, self._action = True, 0, None
 
-    def __call__(self, obs: Any) -> Any:
+    def __call__(self, obs: object) -> Any:
         """The action for an observation of the environment."""
         if self._left:
             self._left -= 1
@@ -74,15 +77,15 @@ class Policy:
 class _Shown(Unsaved):
     """An Env whose rows are the observations that it was given, for the wrappers above it."""
 
-    def __init__(self, obs_space: Any):
+    def __init__(self, obs_space: Spaces):
         self.obs_space, self.act_space = obs_space, {}
         self.obs: Any = None
 
-    def reset(self, seed: int | None = None, options: Any = None) -> Step:
+    def reset(self, seed: int | None = None, options: object = None) -> Step:
         """The given observation as a first row."""
         return Step(self.obs, 0.0, True, False, False)
 
-    def step(self, action: Any) -> Step:
+    def step(self, action: object) -> Step:
         """The given observation as a later row."""
         return Step(self.obs, 0.0, False, False, False)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from dreamworld.types import DType
 
-def compute_dtype(precision: str) -> Any:
+
+def compute_dtype(precision: str) -> DType:
     """jnp dtype of a precision option; `auto` is bfloat16 on accelerators and float32 on CPU."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -30,7 +30,7 @@ from dreamworld.values import Syntax
 T = TypeVar("T")
 
 
-def options(spec: Any) -> dict[str, Any]:
+def options(spec: object) -> dict[str, Any]:
     """Leaf options of a config: {dotted key: type, or the Syntax of its text}.
 
     `spec` is a config dataclass or an instance; an instance has the options of the groups that it holds, which may be
@@ -46,7 +46,7 @@ def options(spec: Any) -> dict[str, Any]:
     return found
 
 
-def ranges(spec: Any) -> dict[str, Range]:
+def ranges(spec: object) -> dict[str, Range]:
     """Ranges of the number options of a config (see `options`), by dotted key."""
     found: dict[str, Range] = {}
     for name, _, marks, group in _fields(spec):
@@ -58,7 +58,7 @@ def ranges(spec: Any) -> dict[str, Range]:
     return found
 
 
-def marked(spec: Any, mark: Mark) -> list[str]:
+def marked(spec: object, mark: Mark) -> list[str]:
     """Dotted keys of the options of a config (see `options`) that carry a mark, themselves or by their group."""
     found: list[str] = []
     for name, _, marks, group in _fields(spec):
@@ -70,7 +70,7 @@ def marked(spec: Any, mark: Mark) -> list[str]:
     return found
 
 
-def _fields(spec: Any) -> Iterator[tuple[str, Any, tuple[Any, ...], Any]]:
+def _fields(spec: object) -> Iterator[tuple[str, Any, tuple[Any, ...], Any]]:
     """(name, type, marks, group or None) of each field of a dataclass, or of an instance."""
     cls = spec if isinstance(spec, type) else type(spec)
     for field, hint, marks in _hints(cls):
@@ -93,14 +93,14 @@ def _hints(cls: type) -> list[tuple[Any, Any, tuple[Any, ...]]]:
     return [(field, hints[field.name], marks(field.name)) for field in dataclasses.fields(cls)]
 
 
-def check_range(spec: Any, key: str, value: Any, shown: str) -> None:
+def check_range(spec: object, key: str, value: Any, shown: str) -> None:
     """Raises UserError, which names the option as `shown`, when a number is outside the range of its option."""
     known = ranges(spec)
     if key in known:
         known[key].check(value, shown)
 
 
-def coerce(key: str, value: Any, hint: Any) -> Any:
+def coerce(key: str, value: object, hint: Any) -> Any:
     """`value` (text, or what YAML made of it) as the type `hint`; `1e6` is an integer where it is whole.
 
     Raises UserError that names key, value and the expected type.
@@ -128,7 +128,7 @@ def expected(hint: Any) -> str:
     return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[hint]
 
 
-def _convert(value: Any, hint: Any) -> Any:
+def _convert(value: object, hint: Any) -> Any:
     if isinstance(hint, Syntax):
         if not isinstance(value, str | Mapping):
             raise TypeError(value)
@@ -149,11 +149,11 @@ def _convert(value: Any, hint: Any) -> Any:
     return parse_int(value) if hint is int else parse_float(value)
 
 
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+def _choice(value: object, choices: tuple[Any, ...]) -> Any:
     return choices[choices.index(value)]
 
 
-def _bool(value: Any) -> bool:
+def _bool(value: object) -> bool:
     if isinstance(value, str):
         value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
             value.lower()
@@ -210,7 +210,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "", *, trusted:
     return replace(config, checked)
 
 
-def with_agent(config: T, name: Any, source: str = "", trusted: bool = False) -> T:
+def with_agent(config: T, name: object, source: str = "", trusted: bool = False) -> T:
     """`config` with the options of the agent `name` at their defaults, unchanged where it has that agent already.
 
     Unless `trusted`, nothing is imported for an agent `module:SPEC`: that is a UserError.
@@ -225,7 +225,7 @@ def with_agent(config: T, name: Any, source: str = "", trusted: bool = False) ->
     return dataclasses.replace(typing.cast(Any, config), agent=chosen)
 
 
-def unknown(key: str, value: Any, known: Iterable[str], dashes: str = "", config: Any = None) -> str:
+def unknown(key: str, value: object, known: Iterable[str], dashes: str = "", config: Any = None) -> str:
     """The line for an unknown key: names it, its value, and the nearest valid key."""
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
@@ -277,7 +277,7 @@ def _read_layer(path: str | os.PathLike[str]) -> Layer:
     return _make_layer(str(path), reading.read_yaml(path), not is_strangers(path))
 
 
-def _make_layer(source: str, values: Any, trusted: bool = True) -> Layer:
+def _make_layer(source: str, values: object, trusted: bool = True) -> Layer:
     # Values stay text until `coerce`: YAML 1.1 would read 1e6 as text, 1:5 as 65, no as False.
     if values is not None and not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else "text"
@@ -371,12 +371,12 @@ def _meant_file(name: str, path: Path) -> str:
     return ""
 
 
-def flat(config: Any) -> dict[str, Any]:
+def flat(config: object) -> dict[str, Any]:
     """{dotted key: value} of every option."""
     return {key: functools.reduce(getattr, key.split("."), config) for key in options(config)}
 
 
-def nested(config: Any) -> dict[str, Any]:
+def nested(config: object) -> dict[str, Any]:
     """Plain nested dictionaries, tuples as lists: what the YAML holds."""
     tree: dict[str, Any] = {}
     for key, value in flat(config).items():
@@ -386,12 +386,12 @@ def nested(config: Any) -> dict[str, Any]:
     return tree
 
 
-def dump_yaml(config: Any) -> str:
+def dump_yaml(config: object) -> str:
     """The whole config as YAML text that `load_yaml` reads back to an equal one."""
     return yaml.safe_dump(nested(config), sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def save_yaml(config: Any, path: str | os.PathLike[str]) -> None:
+def save_yaml(config: object, path: str | os.PathLike[str]) -> None:
     """Writes the whole config; replaces the file atomically."""
     writing.replace(Path(path), dump_yaml(config))
 

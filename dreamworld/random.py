@@ -67,7 +67,7 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     return jax.lax.platform_dependent(cpu=in_halves, default=at_once)
 
 
-def _only_draws(*_: Any) -> Any:
+def _only_draws(*_: object) -> Any:
     raise TypeError("this key only draws; split the one it was made from")
 
 

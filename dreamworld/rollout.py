@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamworld.types import Array, Batch, Key
+from dreamworld.contract import State
+from dreamworld.types import Array, Batch, Key, Params, Tree
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-def time_first(tree: Any) -> Any:
+def time_first(tree: Tree) -> Tree:
     """Swaps the two leading axes of every leaf: [B, T, ...] <-> [T, B, ...]."""
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
@@ -35,7 +36,7 @@ def actions_before(batch: Batch) -> dict[str, Array]:
 
 
 def scan_rows(
-    step: Callable[[Any, Any, Any], tuple[Any, Any]], state: Any, rows: Any, noise: Any
+    step: Callable[[Any, Any, Any], tuple[Any, Any]], state: State, rows: Tree, noise: Tree
 ) -> tuple[Any, Any]:
     """Runs `step(state, row, noise) -> (state, out)` over axis T of rows [B, T, ...]; last state, outs.
 
@@ -45,17 +46,17 @@ def scan_rows(
     return state, time_first(out)
 
 
-def scan_states(step: Step, params: Any, state: Any, rows: Any) -> tuple[Any, Any]:
+def scan_states(step: Step, params: Params, state: State, rows: Tree) -> tuple[Any, Any]:
     """States and outs, all [T, B, ...], of `step(params, state, row) -> (state, out)` over rows [T, B, ...]."""
 
-    def keep(state: Any, row: Any) -> tuple[Any, tuple[Any, Any]]:
+    def keep(state: State, row: Tree) -> tuple[Any, tuple[Any, Any]]:
         state, out = step(params, state, row)
         return state, (state, out)
 
     return jax.lax.scan(keep, state, rows)[1]
 
 
-def scan_states_at_once(step: Step, params: Any, state: Any, rows: Any) -> tuple[Any, Any]:
+def scan_states_at_once(step: Step, params: Any, state: State, rows: Tree) -> tuple[Any, Any]:
     """`scan_states` with equal gradients, for which the backward scan carries only the gradient of the state.
 
     With that known for every step, the gradients of params and rows are those of one step over all T * B rows,
@@ -66,20 +67,20 @@ def scan_states_at_once(step: Step, params: Any, state: Any, rows: Any) -> tuple
     scan = jax.custom_vjp(functools.partial(scan_states, step))
     light = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
 
-    def nudged(params: Any, state: Any, row: Any) -> tuple[Any, Any]:
+    def nudged(params: Params, state: State, row: Tree) -> tuple[Any, Any]:
         """`step`, with something added to the state: its gradient is that of the state."""
         row, nudge = row
         state, out = light(params, state, row)
         return jax.tree.map(jnp.add, state, nudge), out
 
-    def forward(params: Any, state: Any, rows: Any) -> Any:
+    def forward(params: Params, state: State, rows: Tree) -> Tree:
         length = jax.tree.leaves(rows)[0].shape[0]
         zeros = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), state)
         run = lambda state, nudges: scan_states(nudged, params, state, (rows, nudges))
         found, pull = jax.vjp(run, state, zeros)
         return found, (params, state, rows, found[0], pull)
 
-    def backward(kept: Any, grads: Any) -> Any:
+    def backward(kept: Tree, grads: Tree) -> Tree:
         params, state, rows, states, pull = kept
         state_grad, state_grads = pull(grads)
         before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), state, states)
@@ -101,7 +102,7 @@ def scan_states_at_once(step: Step, params: Any, state: Any, rows: Any) -> tuple
 def imagine(
     advance: Callable[[Any, Any, Key], Any],
     policy: Callable[[Any, Key], Any],
-    start: Any,
+    start: State,
     length: int,
     key: Key,
 ) -> tuple[Any, Any]:
@@ -114,7 +115,7 @@ def imagine(
     Returns: states [H+1, N, ...] beginning with `start`, actions [H+1, N, ...]; the last leads nowhere.
     """
 
-    def step(state: Any, key: Key) -> tuple[Any, tuple[Any, Any]]:
+    def step(state: State, key: Key) -> tuple[Any, tuple[Any, Any]]:
         act_key, world_key = jax.random.split(key)
         action = policy(state, act_key)
         return advance(state, action, world_key), (state, action)
@@ -126,11 +127,11 @@ def imagine(
 
 
 def open_loop(
-    advance: Callable[[Any, Any, Key], Any], start: Any, actions: dict[str, Array], key: Key
-) -> Any:
+    advance: Callable[[Any, Any, Key], Any], start: State, actions: dict[str, Array], key: Key
+) -> State:
     """States [B, T, ...] after each of the given actions [B, T, ...], without looking at observations."""
 
-    def step(state: Any, action: Any, key: Key) -> tuple[Any, Any]:
+    def step(state: State, action: dict[str, Array], key: Key) -> tuple[Any, Any]:
         state = advance(state, action, key)
         return state, state
 

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from dreamworld import words
 
@@ -27,7 +27,7 @@ PIECE_BYTES = 512  # POSIX: a pipe that is ready takes so many without blocking
 class Guarded(io.TextIOBase):
     """A text stream in front of another one. Lines are written at once, the rest by `flush`; neither ever raises."""
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: TextIO):
         self._stream = stream
         self._descriptor = own_descriptor(stream)
         self._waiting: deque[bytes] = deque()
@@ -126,7 +126,7 @@ class Guarded(io.TextIOBase):
         return getattr(self._stream, name)
 
 
-def own_descriptor(stream: Any) -> int | None:
+def own_descriptor(stream: TextIO) -> int | None:
     """The file descriptor of a plain text file, to be written without its buffer; None for any other stream.
 
     What a buffer could not write stays in it, and would fail once more when the interpreter ends (exit code 120).
@@ -147,7 +147,7 @@ def is_ready(descriptor: int, patience_s: float) -> bool:
     return bool(poll.poll(1000 * patience_s))
 
 
-def is_broken(stream: Any) -> bool:
+def is_broken(stream: TextIO) -> bool:
     """Whether a stream takes not even a line break."""
     try:
         stream.write("\n")
@@ -157,14 +157,14 @@ def is_broken(stream: Any) -> bool:
     return False
 
 
-def silence(stream: Any) -> None:
+def silence(stream: TextIO) -> None:
     """Leads a stream nowhere, with what waits in it: the interpreter writes that when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
-def guard(stream: Any) -> Guarded:
+def guard(stream: TextIO | None) -> Guarded:
     """The stream, guarded; of None (a process that was started with the stream closed) one that leads nowhere."""
     if isinstance(stream, Guarded):
         return stream

@@ -44,7 +44,7 @@ def marked(value: object) -> str:
     return escape(printable(value))
 
 
-def check(name: str, value: Any) -> None:
+def check(name: str, value: object) -> None:
     """Raises UserError where `value` (or an element or key of it) is text with a control character."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -61,7 +61,7 @@ def check(name: str, value: Any) -> None:
         )
 
 
-def check_path(name: str, value: Any) -> None:
+def check_path(name: str, value: object) -> None:
     """Raises UserError where `value` is no path, or an empty one, as of a shell variable that is not set."""
     if not isinstance(value, str | os.PathLike):
         raise UserError(f"{printable(name)}: got {words.type_of(value)}; expects the path of a folder")
@@ -69,7 +69,7 @@ def check_path(name: str, value: Any) -> None:
         raise UserError(f"{printable(name)}: is empty; expects the path of a folder (. is the current one)")
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> Any:
     """`value` for a CSV file: a spreadsheet takes no text for a formula, numbers stay numbers."""
     if value is None or isinstance(value, bool | int | float) or hasattr(value, "dtype"):
         return value

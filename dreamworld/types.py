@@ -28,10 +28,16 @@ from dreamworld.errors import UserError
 
 # A jax.Array, or what stands in its place in a pytree of the same structure: a numpy array, a shape, a sharding.
 Array: TypeAlias = Any
+Tree: TypeAlias = Any  # any pytree of arrays
 Key: TypeAlias = Any  # jax.Array, uint32 [2]
+DType: TypeAlias = str | type[Any] | np.dtype[Any]  # what np.dtype and jnp.dtype take
 Params = Any  # pytree of arrays
 Carry = Any  # pytree of arrays, leading axis B or N
 Mode = Literal["sample", "greedy"]
+EnvSource: TypeAlias = (
+    Any  # somebody's environment: its name, its class, a function that makes it, or the object
+)
+EnvObject: TypeAlias = Any  # the object of an environment of gymnasium, dm_env, gymnax or another library
 
 FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 
@@ -116,11 +122,11 @@ class Space:
         return random.uniform(low, high, shape).astype(self.dtype)
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
+def _shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple | list) or not all(_is_whole(side) and side >= 0 for side in shape):
         raise UserError(
             f"Space shape={shape!r}: give a tuple of whole numbers, such as (3,), or () for a scalar"
@@ -128,7 +134,7 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return tuple(int(side) for side in shape)
 
 
-def _dtype_name(dtype: Any) -> str:
+def _dtype_name(dtype: object) -> str:
     name = dtype
     if not isinstance(dtype, str):  # np.float32, jnp.bfloat16 or a numpy.dtype
         try:
@@ -219,7 +225,7 @@ class JaxEnv(Protocol):
         """Returns the first state and observation."""
         ...
 
-    def step(self, state: Any, action: dict[str, Array], key: Key) -> tuple[Any, JaxStep]:
+    def step(self, state: Tree, action: dict[str, Array], key: Key) -> tuple[Any, JaxStep]:
         """Advances by one action; does not reset itself."""
         ...
 
@@ -241,9 +247,9 @@ class TrainState(NamedTuple):
     """Everything that learning changes: plain pytrees, so that checkpoints, vmap and sharding need no special cases."""
 
     params: Params  # {"world": ..., "behaviour": ...}, each {module: parameters}
-    opt_state: Any
+    opt_state: Tree
     slow: Params  # slow targets: a part of the tree of params
-    stats: Any  # normaliser statistics
+    stats: Tree  # normaliser statistics
     step: Array  # int32, updates applied
     key: Key  # the learner's key (raw uint32 [2])
 

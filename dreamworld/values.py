@@ -98,7 +98,7 @@ OPTIONS = Syntax("options of the environment, such as size=32,map=[1,2]", option
 CHOICES = Syntax("choices for every episode, such as gravity=-12:-8,map=small|large", choices_text)
 
 
-def pattern_text(pattern: Any) -> str:
+def pattern_text(pattern: object) -> str:
     """A regular expression, unchanged; UserError where it is none."""
     if not isinstance(pattern, str):
         raise TypeError(pattern)
@@ -149,7 +149,7 @@ def plain(text: str) -> Any:
     return str(text)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """The text that `parse_value` reads back to an equal value of the same type; no option text needs more."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -219,7 +219,7 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
-def _typed(value: Any, depth: int = 0) -> Any:
+def _typed(value: object, depth: int = 0) -> Any:
     """What a YAML file's mapping holds, with the types of values; other values as they are."""
     if depth > MAX_DEPTH:
         raise UserError(f"more than {MAX_DEPTH} lists or mappings inside each other")
@@ -232,7 +232,7 @@ def _typed(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _choice(name: str, value: Any) -> tuple[float, float] | list[Any]:
+def _choice(name: str, value: object) -> tuple[float, float] | list[Any]:
     if not isinstance(value, str):
         return [_typed(item) for item in value] if isinstance(value, list | tuple) else [_typed(value)]
     parts = [part.strip() for part in split(value, "|")]
@@ -252,7 +252,7 @@ def _choice(name: str, value: Any) -> tuple[float, float] | list[Any]:
     return low, high
 
 
-def _name(name: Any) -> str:
+def _name(name: object) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UserError(f"{name!r} is no name of an option")
     return str(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from dreamworld import words
@@ -23,7 +21,7 @@ def check_finite(key: str, value: np.ndarray) -> None:
         raise NotFinite(describe_bad(key, value))
 
 
-def check_reward(reward: Any) -> None:
+def check_reward(reward: float) -> None:
     """NotFinite for a reward that is no finite number in float32."""
     if not abs(reward) <= REWARD_MAX:  # "not <=", as comparisons with a NaN are false
         raise NotFinite(f"reward is {reward}")
@@ -41,7 +39,7 @@ def check_class(key: str, value: np.ndarray, space: Space) -> None:
         )
 
 
-def as_finite(key: str, value: Any, dtype: str) -> np.ndarray:
+def as_finite(key: str, value: object, dtype: str) -> np.ndarray:
     """The observation `key` as an array of `dtype`; NotFinite if it is not finite, or would not be in `dtype`."""
     array = np.asarray(value)
     check_finite(key, array)

@@ -12,7 +12,7 @@ from dreamworld import words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.notices import say_once
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces
+from dreamworld.types import DType, Space, Spaces
 
 MIN_IMAGE_SIDE = 16  # smaller pictures are symbols, not scenery: they become vectors
 MAX_CHANNELS = 16
@@ -94,7 +94,9 @@ def asked_layout(key: str, shape: tuple[int, ...]) -> ToImage:
     )
 
 
-def black_and_white(dtype: Any, low: Any, high: Any) -> tuple[Any, Any] | None:
+def black_and_white(
+    dtype: DType, low: np.ndarray | float, high: np.ndarray | float
+) -> tuple[Any, Any] | None:
     """Values of black and white, numbers or one per element; None where the bounds don't say that it is a picture."""
     low, high = np.asarray(low), np.asarray(high)
     bounds = (np.unique(low), np.unique(high))
@@ -105,7 +107,7 @@ def black_and_white(dtype: Any, low: Any, high: Any) -> tuple[Any, Any] | None:
     return pair if uniform and pair in KNOWN_BOUNDS else None
 
 
-def asked_bounds(key: str, low: Any, high: Any) -> tuple[Any, Any]:
+def asked_bounds(key: str, low: np.ndarray | float, high: np.ndarray | float) -> tuple[Any, Any]:
     """The bounds of a key that is to be a picture; UserError unless they are finite."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -118,7 +120,7 @@ def asked_bounds(key: str, low: Any, high: Any) -> tuple[Any, Any]:
 
 
 def pixels(
-    layout: ToImage, black: Any, white: Any, dtype: Any, key: str
+    layout: ToImage, black: np.ndarray | float, white: np.ndarray | float, dtype: DType, key: str
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Scales [black, white] to the bytes 0 to 255 and lays them out; bytes of the full range stay as they are."""
     span = np.where(np.asarray(white) > np.asarray(black), np.subtract(white, black), 1)

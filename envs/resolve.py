@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamworld import presets
 from dreamworld.config import EnvConfig
@@ -16,6 +16,9 @@ from dreamworld.envs.families import find_family
 from dreamworld.envs.names import unknown
 from dreamworld.errors import UserError
 from dreamworld.values import parse_options
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
 
 TIMEOUT_S = 300.0
 MARK = "resolved: "  # what else is printed comes from the packages that are imported
@@ -126,7 +129,7 @@ def _minigrid(rest: str, config: EnvConfig, options: dict[str, Any]) -> None:
     _check_registered(gymnasium.spec(minigrid_id(rest)), f"minigrid_{rest}", options)
 
 
-def _check_registered(spec: Any, label: str, options: dict[str, Any]) -> None:
+def _check_registered(spec: EnvSpec, label: str, options: dict[str, Any]) -> None:
     """Whether what makes a registered environment can be imported and takes the options."""
     from gymnasium.envs.registration import load_env_creator
 

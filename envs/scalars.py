@@ -20,7 +20,7 @@ class Misfit(UserError):
     """An environment returned something that can't be taken; the text names it."""
 
 
-def number(what: str, value: Any) -> float:
+def number(what: str, value: object) -> float:
     """One number: of Python, numpy, JAX or torch, also in an array or list of size 1. Misfit for anything else."""
     if type(value) is float or isinstance(value, int | np.floating):
         return _as_float(value)
@@ -38,7 +38,7 @@ def _as_float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def flag(what: str, value: Any) -> bool:
+def flag(what: str, value: object) -> bool:
     """True or False, also as a number or in an array of size 1; None is False. Misfit for anything else."""
     if isinstance(value, bool | np.bool_ | None):
         return bool(value)
@@ -48,7 +48,7 @@ def flag(what: str, value: Any) -> bool:
     return found != 0
 
 
-def whole(what: str, value: Any) -> int:
+def whole(what: str, value: object) -> int:
     """A whole number, as `number` takes it."""
     found = number(what, value)
     if not found.is_integer():
@@ -56,7 +56,7 @@ def whole(what: str, value: Any) -> int:
     return int(found)
 
 
-def fit(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+def fit(what: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
     """An array of this shape, perhaps the value itself; axes of length 1 may be missing or too many.
 
     Misfit if it has another shape, or does not hold numbers.
@@ -87,7 +87,7 @@ def log_entries(entries: Mapping[Any, Any]) -> dict[str, float]:
     return log
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """What a value is, without what it holds."""
     if value is None:
         return "None"
@@ -99,17 +99,17 @@ def kind_of(value: Any) -> str:
     return words.type_of(value)
 
 
-def describe_value(value: Any) -> str:
+def describe_value(value: object) -> str:
     """What a value is, and the beginning of what it holds."""
     return kind_of(value) if value is None else f"{kind_of(value)} ({_short(value)})"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value)[: 4 * SHOWN].split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _single(value: Any) -> float | None:
+def _single(value: object) -> float | None:
     """The only element as a float; None where there are more or fewer, or it is no number."""
     if isinstance(value, str | bytes | Mapping | None):
         return None
@@ -121,7 +121,7 @@ def _single(value: Any) -> float | None:
         return None
 
 
-def _on_host(value: Any) -> Any:
+def _on_host(value: object) -> Any:
     """A torch tensor without its graph, on the CPU; anything else as it is."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()

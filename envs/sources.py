@@ -14,19 +14,20 @@ from dreamworld import words
 from dreamworld.envs.families import find_family
 from dreamworld.errors import UserError
 from dreamworld.runenv import CUSTOM
+from dreamworld.types import EnvSource
 
 
-def is_env(value: Any) -> bool:
+def is_env(value: object) -> bool:
     """Whether an object, or the objects of a class, step and reset."""
     return hasattr(value, "step") and hasattr(value, "reset")
 
 
-def is_object(value: Any) -> bool:
+def is_object(value: object) -> bool:
     """Whether a value is one environment, not a name, a class or a factory."""
     return not isinstance(value, str | type) and is_env(value)
 
 
-def name_of(source: Any) -> str:
+def name_of(source: EnvSource) -> str:
     """The task, `module:qualname` where that leads to `source` itself, else `custom:<name>`."""
     if isinstance(source, str):
         return source
@@ -40,7 +41,7 @@ def name_of(source: Any) -> str:
     return CUSTOM + _plain_name(source)
 
 
-def _plain_name(source: Any) -> str:
+def _plain_name(source: EnvSource) -> str:
     if is_object(source):
         spec_id = getattr(getattr(source, "spec", None), "id", None)
         text = spec_id if isinstance(spec_id, str) else type(source).__name__
@@ -50,7 +51,7 @@ def _plain_name(source: Any) -> str:
     return re.sub(r"[^\w.\-]", "", text) or "environment"
 
 
-def names_code(name: str, options: Any) -> bool:
+def names_code(name: str, options: object) -> bool:
     """Whether building this environment imports a module that the name gives, or calls a constructor with options.
 
     False for names of the families and of installed packages, which decide themselves what a name may do.
@@ -61,7 +62,7 @@ def names_code(name: str, options: Any) -> bool:
     return ":" in name or (bool(options) and family.prefix != "jax_")
 
 
-def check_factory(value: Any, name: str) -> None:
+def check_factory(value: EnvSource, name: str) -> None:
     """UserError unless `value` may be called to make an environment.
 
     That is a class with `step` and `reset`, or a function or callable object written in Python outside of the
@@ -91,7 +92,7 @@ def _may_step(made: type) -> bool:
     return code is not None and {"step", "reset"} <= {*dir(made), *code.co_names}
 
 
-def _innermost(value: Any) -> Any:
+def _innermost(value: EnvSource) -> EnvSource:
     """What is called in the end: partials, bound methods and wrapped functions are looked through."""
     for _ in range(100):
         if isinstance(value, functools.partial):

@@ -7,9 +7,10 @@ MultiDiscrete and MultiBinary become int32 class indices. Actions: Box in [-1, 1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dreamworld.envs.finite import check_finite
 from dreamworld.envs.pictures import (
@@ -23,7 +24,11 @@ from dreamworld.envs.pictures import (
 )
 from dreamworld.envs.scalars import Misfit, fit, kind_of, whole
 from dreamworld.errors import UserError
-from dreamworld.types import FLAGS, Native, Space, Spaces
+from dreamworld.types import FLAGS, DType, Native, Space, Spaces
+
+if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium import spaces
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these at any depth"
 MAX_INT_CLASSES = 256  # an integer action Box with more values is treated as continuous and rounded
@@ -53,7 +58,7 @@ class _Leaf(NamedTuple):
     space: Space
     convert: Callable[[np.ndarray], np.ndarray]  # of an array of this shape; always fresh
 
-    def read(self, value: Any) -> np.ndarray:
+    def read(self, value: object) -> np.ndarray:
         """The flat observation from all that the environment returned."""
         what = f"observation {self.key!r}"
         for index in self.path:
@@ -68,7 +73,7 @@ class _Leaf(NamedTuple):
         return self.convert(array)
 
 
-def make_obs_codec(space: Any, reading: Reading = AUTO) -> ObsCodec:
+def make_obs_codec(space: gymnasium.Space, reading: Reading = AUTO) -> ObsCodec:
     """Codec of a gymnasium observation space. An unnamed top-level space is called "image" or "vector"."""
     leaves = list(_obs_leaves(space, "", (), reading))
     reading.check_used(list(_box_prefixes(space, "")))
@@ -83,7 +88,7 @@ def make_obs_codec(space: Any, reading: Reading = AUTO) -> ObsCodec:
     return ObsCodec(spaces, lambda value: {leaf.key: leaf.read(value) for leaf in leaves})
 
 
-def make_act_codec(space: Any) -> ActCodec:
+def make_act_codec(space: gymnasium.Space) -> ActCodec:
     """Codec of a gymnasium action space. An unnamed top-level space is called "action"."""
     spaces: Spaces = {}
     decode = _act_decoder(space, "", spaces)
@@ -92,7 +97,7 @@ def make_act_codec(space: Any) -> ActCodec:
     return ActCodec(spaces, decode)
 
 
-def gym_space_of_spec(spec: Any) -> Any:
+def gym_space_of_spec(spec: Any) -> gymnasium.Space:
     """The gymnasium space that a dm_env spec (or nested mapping, list or tuple of specs) describes."""
     import dm_env.specs as specs
     from gymnasium import spaces
@@ -119,17 +124,17 @@ def gym_space_of_spec(spec: Any) -> Any:
     return spaces.Box(-np.inf, np.inf, spec.shape, dtype)
 
 
-def _join(prefix: str, name: Any) -> str:
+def _join(prefix: str, name: object) -> str:
     return f"{prefix}/{name}" if prefix else str(name)
 
 
-def _children(space: Any) -> Iterable[tuple[Any, Any]]:
+def _children(space: spaces.Dict | spaces.Tuple) -> Iterable[tuple[Any, Any]]:
     """(index, subspace) pairs of a Dict or Tuple."""
     pairs = space.spaces
     return pairs.items() if hasattr(pairs, "items") else enumerate(pairs)
 
 
-def _unsupported(kind: str, space: Any, prefix: str) -> UserError:
+def _unsupported(kind: str, space: gymnasium.Space, prefix: str) -> UserError:
     where = f"{kind} {prefix!r}" if prefix else f"the {kind}"
     return UserError(
         f"{where} has the unsupported space {space}; supported are {SUPPORTED}. "
@@ -137,7 +142,7 @@ def _unsupported(kind: str, space: Any, prefix: str) -> UserError:
     )
 
 
-def _box_prefixes(space: Any, prefix: str) -> Iterable[str]:
+def _box_prefixes(space: gymnasium.Space, prefix: str) -> Iterable[str]:
     from gymnasium import spaces
 
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
@@ -147,7 +152,9 @@ def _box_prefixes(space: Any, prefix: str) -> Iterable[str]:
         yield prefix
 
 
-def _obs_leaves(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> Iterable[_Leaf]:
+def _obs_leaves(
+    space: gymnasium.Space, prefix: str, path: tuple[Any, ...], reading: Reading
+) -> Iterable[_Leaf]:
     from gymnasium import spaces
 
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
@@ -178,7 +185,7 @@ def _safe_key(prefix: str) -> str:
     return prefix or "vector"
 
 
-def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Iterable[_Leaf]:
+def _multi_discrete_leaves(space: spaces.MultiDiscrete, key: str, path: tuple[Any, ...]) -> Iterable[_Leaf]:
     """One key where all elements have as many classes, else one scalar key per element."""
     nvec, start = np.asarray(space.nvec), np.asarray(space.start)
     if (nvec == nvec.flat[0]).all():
@@ -193,7 +200,7 @@ def _multi_discrete_leaves(space: Any, key: str, path: tuple[Any, ...]) -> Itera
         yield _Leaf(f"{key}/{i}", path, nvec.shape, Space((), "int32", classes=int(n)), pick)
 
 
-def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> _Leaf:
+def _box_leaf(space: spaces.Box, prefix: str, path: tuple[Any, ...], reading: Reading) -> _Leaf:
     shape, asked, name = tuple(space.shape), reading.is_image(prefix), prefix or "image"
     if asked:
         layout, bounds = asked_layout(name, shape), asked_bounds(name, space.low, space.high)
@@ -210,7 +217,7 @@ def _box_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) 
     return _Leaf(_safe_key(prefix), path, shape, flat, to_vector)
 
 
-def _act_decoder(space: Any, prefix: str, out: Spaces) -> Decode:
+def _act_decoder(space: gymnasium.Space, prefix: str, out: Spaces) -> Decode:
     """Adds the flat spaces to `out` and returns what rebuilds the environment's action."""
     from gymnasium import spaces
 
@@ -242,7 +249,7 @@ def _decoder(key: str, space: Space, out: Spaces) -> Decode:
     return lambda action: native(action[key])
 
 
-def _classes(shape: tuple[int, ...], count: Any, start: Any, dtype: Any) -> Space:
+def _classes(shape: tuple[int, ...], count: Any, start: ArrayLike, dtype: DType) -> Space:
     """Class indices of `count` classes each, which the environment counts from `start`."""
     low = np.broadcast_to(start, shape).ravel()
     native = Native(tuple(low.tolist()), tuple((low + int(count) - 1).tolist()), np.dtype(dtype).name)
@@ -262,7 +269,7 @@ def make_native(space: Space) -> Callable[[Any], Any]:
     high = np.array(space.native.high, np.float64).reshape(space.shape)
     middle, half = (high + low) / 2, (high - low) / 2
 
-    def scale(action: Any) -> np.ndarray:
+    def scale(action: ArrayLike) -> np.ndarray:
         value = middle + half * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         value = np.rint(value) if whole else value
         # Casting to float32 may round past a bound.
@@ -271,7 +278,7 @@ def make_native(space: Space) -> Callable[[Any], Any]:
     return scale
 
 
-def _class_decoder(key: str, counts: Any, start: Any, dtype: Any, out: Spaces) -> Decode:
+def _class_decoder(key: str, counts: ArrayLike, start: ArrayLike, dtype: DType, out: Spaces) -> Decode:
     counts, start = np.asarray(counts), np.asarray(start)
     if (counts == counts.flat[0]).all():
         return _decoder(key, _classes(tuple(counts.shape), counts.flat[0], start, dtype), out)
@@ -282,7 +289,7 @@ def _class_decoder(key: str, counts: Any, start: Any, dtype: Any, out: Spaces) -
     return lambda action: np.array([part(action) for part in parts], dtype).reshape(counts.shape)
 
 
-def _box_decoder(key: str, space: Any, out: Spaces) -> Decode:
+def _box_decoder(key: str, space: spaces.Box, out: Spaces) -> Decode:
     dtype: Any = space.dtype
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if not (

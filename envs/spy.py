@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dreamworld import words
 from dreamworld.envs.base import Env
 from dreamworld.envs.findings import Findings
 from dreamworld.envs.wrappers import Wrapper
+from dreamworld.types import EnvObject
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
 class Spy:
@@ -19,7 +24,7 @@ class Spy:
     What it finds are `problems` and `notes`. Kinds of problems with an observation are (kind, its key).
     """
 
-    def __init__(self, env: Any):
+    def __init__(self, env: EnvObject):
         self._env = env
         self.problems, self.notes = Findings(), Findings()
         self._pictures = Pictures(self.problems)
@@ -53,7 +58,7 @@ class Spy:
         self.saw = self.problems.total > before
         return result
 
-    def step(self, action: Any) -> Any:
+    def step(self, action: object) -> Any:
         """Delegates."""
         self.saw, before = False, self.problems.total
         result = self._env.step(action)
@@ -83,7 +88,7 @@ class Spy:
         names = {"", key, key.removeprefix("obs_"), key.rpartition("/")[0]}
         return any((kind, name) in self.problems for name in names)
 
-    def _look_at_flags(self, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
+    def _look_at_flags(self, reward: object, terminated: object, truncated: object, info: object) -> None:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, (bool, np.bool_)):
                 self.notes.add(f"{name} is {words.type_of(flag)}, not a bool")
@@ -116,7 +121,7 @@ class Spy:
             text = f"an episode ended with discount {time_step.discount:g}; only 0 is terminal"
             self.notes.add(text)
 
-    def _look(self, obs: Any) -> None:
+    def _look(self, obs: object) -> None:
         for key, space, value in _leaves(self._env.observation_space, obs, ""):
             found = misfit(space, value)
             if found:
@@ -125,7 +130,7 @@ class Spy:
                 self.problems.add(f"{where} is outside its space: {text}", (kind, key), badness)
         self._remember(obs)
 
-    def _remember(self, obs: Any) -> None:
+    def _remember(self, obs: object) -> None:
         """Notices whether the last observation that was returned has changed since."""
         for array, copy in self._returned:
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
@@ -141,7 +146,7 @@ class Pictures:
     def __init__(self, problems: Findings):
         self._problems, self._sizes = problems, []
 
-    def look(self, frame: Any) -> None:
+    def look(self, frame: object) -> None:
         """At one picture; None is no picture."""
         if frame is None:
             return
@@ -165,7 +170,7 @@ def attach(env: Env) -> Spy | None:
     from dreamworld.envs.adapters.dmc import DMCEnv
     from dreamworld.envs.adapters.gym import GymEnv
 
-    inner: Any = env
+    inner: Env = env
     while isinstance(inner, Wrapper):
         inner = inner.env
     if not isinstance(inner, (GymEnv, DmEnv, DMCEnv)):
@@ -176,7 +181,7 @@ def attach(env: Env) -> Spy | None:
     return spy
 
 
-def misfit(space: Any, value: Any) -> tuple[str, str, float] | None:
+def misfit(space: gymnasium.Space, value: object) -> tuple[str, str, float] | None:
     """Why a value is not in a gymnasium space: its kind, a text, and how bad it is; None if it is in it."""
     low, high = getattr(space, "low", None), getattr(space, "high", None)
     if low is None or high is None:
@@ -196,7 +201,7 @@ def misfit(space: Any, value: Any) -> tuple[str, str, float] | None:
     return None
 
 
-def distance(low: Any, high: Any, value: Any) -> float:
+def distance(low: ArrayLike, high: ArrayLike, value: object) -> float:
     """How far outside of bounds a value is; 0 inside, and where that can't be said."""
     try:
         value = np.asarray(value, np.float64)
@@ -205,12 +210,12 @@ def distance(low: Any, high: Any, value: Any) -> float:
         return 0.0
 
 
-def _beyond_classes(space: Any, value: Any) -> float:
+def _beyond_classes(space: gymnasium.Space, value: object) -> float:
     start = getattr(space, "start", 0)
     return distance(start, start + getattr(space, "n", np.inf) - 1, value)
 
 
-def _leaves(space: Any, value: Any, key: str) -> Any:
+def _leaves(space: gymnasium.Space, value: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
     spaces = getattr(space, "spaces", None)
     if spaces is None:
         yield key, space, value
@@ -231,6 +236,6 @@ def _arrays(value: Any) -> list[Any]:
     return [value]
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
     return f"{words.type_of(value)}{size}"

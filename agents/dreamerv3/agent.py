@@ -17,14 +17,14 @@ from dreamworld import optim, rollout
 from dreamworld.agents.dreamerv3.config import DreamerV3Config
 from dreamworld.behaviours.actor_critic import ActorCritic
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Expected, Memory, Phase, Simulator, Stage, Window
+from dreamworld.contract import Agent, Expected, Memory, Phase, Simulator, Stage, State, Window
 from dreamworld.errors import UserError
 from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm
 from dreamworld.nets import class_count
 from dreamworld.options import LossConfig
 from dreamworld.precision import compute_dtype
 from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
-from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, TrainState
+from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
 CODERS, HEADS = ("agent.encoder.depth", "agent.encoder.units"), ("agent.behaviour.units", "agent.rssm.deter")
 WIDTHS = {
@@ -50,13 +50,13 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         step = jnp.zeros((), jnp.int32)
         return TrainState(params, optimizer.init(params), slow, behaviour.init_stats(), step, learner_key)
 
-    def initial(params: Params, batch: int) -> Any:
+    def initial(params: Params, batch: int) -> Carry:
         dtype = lambda space: jnp.int32 if class_count(space) else jnp.float32  # what `act` returns
         action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
         return world.initial(params["world"], batch), action, behaviour.initial(params["behaviour"], batch)
 
     def act(
-        params: Params, carry: Any, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+        params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
     ) -> tuple[Any, Any, Any]:
         state, prev_action, own = carry
         observe_key, act_key = jax.random.split(key)
@@ -108,11 +108,25 @@ def make_simulator(world: RSSM) -> Simulator:
         reward, cont = world.predict(params, feature)
         return Expected(reward.mean(), jnp.minimum(cont.mean() / world.discount, 1.0))
 
-    def observe(params: Params, state: Any, prev_action: Any, obs: Any, is_first: Any, key: Key) -> Latent:
+    def observe(
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> Latent:
         seen = {name: obs[name] for name in world.encoder.spaces}
         return world.observe(params, state, prev_action, seen, is_first, key)[0]
 
-    def surprise(params: Params, state: Any, prev_action: Any, obs: Any, is_first: Any, key: Key) -> Array:
+    def surprise(
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> Array:
         seen = {name: obs[name] for name in world.encoder.spaces}
         return world.surprise(params, *world.observe(params, state, prev_action, seen, is_first, key))
 
@@ -165,7 +179,7 @@ def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn
     """One scalar from the losses of both, as `make_update` wants it."""
 
     def loss(
-        params: Params, slow: Params, stats: Any, carry: Any, batch: Batch, key: Key
+        params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
     ) -> tuple[Array, LossOut]:
         world_key, behaviour_key = jax.random.split(key)
         with jax.named_scope("world_model"):

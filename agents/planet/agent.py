@@ -18,12 +18,12 @@ from dreamworld import nets, random, rollout
 from dreamworld.agents.planet.config import PlaNetConfig
 from dreamworld.behaviours.cem import CEM
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Expected, Phase, Simulator, Stage, Window
+from dreamworld.contract import Agent, Expected, Phase, Simulator, Stage, State, Window
 from dreamworld.errors import UserError
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
 from dreamworld.models.gaussian_rssm import GaussianLatent, GaussianRSSM, feature, kl
 from dreamworld.training.step import LossOut, batch_mean, make_update
-from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces, TrainState
+from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -189,13 +189,13 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         params = {"world": world.init(world_key), "behaviour": {}}
         return TrainState(params, optimizer.init(params), {}, (), jnp.zeros((), jnp.int32), learner_key)
 
-    def initial(params: Params, batch: int) -> Any:
+    def initial(params: Params, batch: int) -> Carry:
         dtype = lambda space: jnp.int32 if nets.class_count(space) else jnp.float32
         action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
         return dynamics.initial(batch), action
 
     def act(
-        params: Params, carry: Any, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+        params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
     ) -> tuple[Any, Any, Any]:
         state, prev_action = carry
         observe_key, plan_key, noise_key = jax.random.split(key, 3)
@@ -206,7 +206,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         return (state, action), action, {}
 
     def loss(
-        params: Params, slow: Any, stats: Any, carry: Any, batch: Batch, key: Key
+        params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
     ) -> tuple[Array, LossOut]:
         losses, divergence = world.loss(params["world"], batch, key)
         scales = {"reward": options.reward_scale}
@@ -278,19 +278,40 @@ def make_simulator(world: World) -> Simulator:
     dynamics = world.dynamics
 
     def observed(
-        params: Params, state: GaussianLatent, prev_action: Any, obs: Any, is_first: Array, key: Key
+        params: Params,
+        state: GaussianLatent,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
     ) -> tuple[GaussianLatent, Any]:
         see_key, key = jax.random.split(key)
         embedded = world.encode(params, world.see(obs, see_key))
         return dynamics.observe(params["dynamics"], state, prev_action, embedded, is_first, key)
 
-    def observe(params: Params, state: Any, prev_action: Any, obs: Any, is_first: Array, key: Key) -> Any:
+    def observe(
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> State:
         return observed(params, state, prev_action, obs, is_first, key)[0]
 
-    def surprise(params: Params, state: Any, prev_action: Any, obs: Any, is_first: Array, key: Key) -> Array:
+    def surprise(
+        params: Params,
+        state: State,
+        prev_action: dict[str, Array],
+        obs: dict[str, Array],
+        is_first: Array,
+        key: Key,
+    ) -> Array:
         return kl(*observed(params, state, prev_action, obs, is_first, key)[1])
 
-    def imagine(params: Params, state: Any, action: Any, key: Key, temperature: Any = None) -> Any:
+    def imagine(
+        params: Params, state: State, action: dict[str, Array], key: Key, temperature: float | Array = None
+    ) -> State:
         return dynamics.imagine(params["dynamics"], state, action, key, temperature)
 
     def edit(params: Params, state: GaussianLatent, obs: dict[str, Array], key: Key) -> GaussianLatent:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from dreamworld import dists, math, nets, parallel, rollout
 from dreamworld.contract import WorldModel, WorldOut
 from dreamworld.options import ActorCriticConfig
-from dreamworld.types import Array, Batch, Key, Mode, Params, Spaces
+from dreamworld.types import Array, Batch, Carry, DType, Key, Mode, Params, Spaces
 
 sg = jax.lax.stop_gradient
 
@@ -22,7 +22,7 @@ class ActorCritic:
 
     config: ActorCriticConfig
     act_space: Spaces
-    dtype: Any
+    dtype: DType
 
     @property
     def actor(self) -> nets.PolicyHead:
@@ -74,7 +74,7 @@ class ActorCritic:
         return nets.apply(self.critic, params["critic"], feature)
 
     def act(
-        self, params: Params, carry: Any, feature: Array, key: Key, *, mode: Mode = "sample"
+        self, params: Params, carry: Carry, feature: Array, key: Key, *, mode: Mode = "sample"
     ) -> tuple[Any, dict[str, Array]]:
         """Actions {key: [..., *shape]}; continuous ones are not clipped."""
         return carry, self.choose(params, feature, key, mode=mode)

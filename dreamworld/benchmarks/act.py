@@ -14,6 +14,7 @@ from dreamworld.benchmarks import update
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.limits import COUNT, Range
+from dreamworld.types import TimeStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     return {"latency": latency, "dtype": precision_name(config.agent.precision), "device": device}
 
 
-def choose(learner: Any, step: Any) -> dict[str, np.ndarray]:
+def choose(learner: Any, step: TimeStep) -> dict[str, np.ndarray]:
     """Actions on the host."""
     action, _ = learner.act(step, 0)
     return {key: np.asarray(value) for key, value in action.items()}

@@ -36,7 +36,7 @@ class AsGym(gymnasium.Env):
         """See gymnasium."""
         return self._env.reset(seed).obs, {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+    def step(self, action: object) -> tuple[Any, float, bool, bool, dict]:
         """See gymnasium."""
         step = self._env.step(action)
         return step.obs, float(step.reward), step.is_terminal, step.is_last and not step.is_terminal, {}

@@ -21,7 +21,7 @@ from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
 from dreamworld.limits import COUNT, PERIOD, Range
-from dreamworld.types import Spaces, VectorEnv
+from dreamworld.types import Array, EnvSource, Spaces, Tree, VectorEnv
 
 SUITES = {"atari100k_": "atari100k", "atari_": "atari", "crafter_": "crafter"}
 ACTIONS = 64  # different random actions that are sent in turn
@@ -198,8 +198,8 @@ def scan_rate(task: str, num: int, rows: int = 1000) -> float:
     actions = {key: np.stack([action[key] for action in one]) for key in env.act_space}
 
     @jax.jit
-    def run(state: Any) -> Any:
-        def body(state: Any, index: Any) -> Any:
+    def run(state: Tree) -> Tree:
+        def body(state: Tree, index: Array) -> Tree:
             state, row = functions.step(state, {key: value[index] for key, value in jax_actions.items()})
             # A sum over every observation, so that the compiler can't leave out drawing it.
             total = sum(jax.numpy.sum(x, dtype=jax.numpy.float32) for x in row.obs.values())
@@ -283,7 +283,7 @@ def bare_atari(config: Config, num: int) -> Contestant:
     return Contestant(lambda i: env.step(actions[i]), lambda: None)
 
 
-def another(target: Any, config: Config, num: int, ours: VectorEnv, **changes: Any) -> Contestant:
+def another(target: EnvSource, config: Config, num: int, ours: VectorEnv, **changes: Any) -> Contestant:
     """The same engine and number over another environment or other options."""
     from dreamworld.envs import make_vector_env
 

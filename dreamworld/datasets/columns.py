@@ -14,7 +14,7 @@ import numpy as np
 from dreamworld.datasets.episodes import ENDS, BadEpisode, Episode, Schema, make_flags
 from dreamworld.envs.pictures import image_layout
 from dreamworld.errors import UserError
-from dreamworld.types import Space, Spaces
+from dreamworld.types import DType, Space, Spaces
 
 INDICES = (
     "ep_len",
@@ -97,7 +97,7 @@ def as_space(space: Space, values: np.ndarray, key: str) -> np.ndarray:
     return np.ascontiguousarray(same)
 
 
-def _fits(values: np.ndarray, dtype: Any) -> bool:
+def _fits(values: np.ndarray, dtype: DType) -> bool:
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return not values.size or (int(values.min()) >= low and int(values.max()) <= high)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dreamworld import writing
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RETURN = "#2f6fb0"
 EVAL = "#d9761a"
@@ -69,7 +72,9 @@ def _column(rows: list[dict[str, Any]], key: str) -> np.ndarray:
     return np.array([np.nan if row.get(key) is None else row[key] for row in rows], np.float64)
 
 
-def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[str, Any]], title: str) -> None:
+def _draw_returns(
+    axes: Axes, episodes: list[dict[str, Any]], evals: list[dict[str, Any]], title: str
+) -> None:
     axes.set_title(title, fontsize=11, color=INK)
     episodes = [row for row in episodes if row.get("return") is not None]
     if episodes:
@@ -97,7 +102,7 @@ def _draw_returns(axes: Any, episodes: list[dict[str, Any]], evals: list[dict[st
     _add_step_axis(axes, [*episodes, *evals])
 
 
-def _add_step_axis(axes: Any, rows: list[dict[str, Any]]) -> None:
+def _add_step_axis(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """Agent steps above, where they differ from frames."""
     ratios = [row["frames"] / row["step"] for row in rows if row.get("step")]
     repeat = float(np.median(ratios)) if ratios else 1.0
@@ -107,7 +112,7 @@ def _add_step_axis(axes: Any, rows: list[dict[str, Any]]) -> None:
         _tidy(upper, 8)
 
 
-def _draw_metric(axes: Any, metrics: list[dict[str, Any]], name: str) -> None:
+def _draw_metric(axes: Axes, metrics: list[dict[str, Any]], name: str) -> None:
     rows = [row for row in metrics if row.get(name) is not None]
     axes.plot(
         _column(rows, "frames"), _column(rows, name), color=INK, lw=1.1, marker="." if len(rows) < 5 else ""
@@ -116,7 +121,7 @@ def _draw_metric(axes: Any, metrics: list[dict[str, Any]], name: str) -> None:
     _tidy(axes, 7)
 
 
-def _tidy(axes: Any, size: int) -> None:
+def _tidy(axes: Axes, size: int) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.grid(alpha=0.25, lw=0.6)

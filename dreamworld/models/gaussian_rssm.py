@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import nets, random, rollout
-from dreamworld.types import Array, Key, Params, Spaces
+from dreamworld.types import Array, Key, Params, Spaces, Tree
 
 
 class GaussianLatent(NamedTuple):
@@ -112,7 +112,7 @@ class GaussianRSSM:
         state: GaussianLatent,
         action: dict[str, Array],
         key: Key,
-        temperature: Any = None,
+        temperature: float | Array | None = None,
     ) -> GaussianLatent:
         """The next state as the prior dreams it; a `temperature` scales the noise of its sample."""
         belief, prior = self.predict(params, state, nets.concat_actions(self.act_space, action, jnp.float32))
@@ -158,7 +158,7 @@ class GaussianRSSM:
     ) -> tuple[GaussianLatent, tuple[Gaussian, Gaussian]]:
         """`observe` over axis T: states, posteriors and priors [B, T, ...]."""
 
-        def step(state: GaussianLatent, row: Any, key: Key) -> tuple[GaussianLatent, Any]:
+        def step(state: GaussianLatent, row: Tree, key: Key) -> tuple[GaussianLatent, Any]:
             action, seen, first = row
             state, found = self.observe(params, state, action, seen, first, key)
             return state, (state, found)
@@ -172,7 +172,7 @@ def feature(state: GaussianLatent) -> Array:
     return jnp.concatenate([state.sample, state.belief], -1)
 
 
-def draw(normal: Gaussian, key: Key, temperature: Any = None) -> Array:
+def draw(normal: Gaussian, key: Key, temperature: float | Array | None = None) -> Array:
     """A reparameterised sample."""
     noise = random.draw(jax.random.normal, key, normal.mean.shape)
     return normal.mean + normal.std * (noise if temperature is None else noise * temperature)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dreamworld import dists, math, nets
 from dreamworld.errors import UserError
 from dreamworld.options import EncoderConfig
-from dreamworld.types import FLAGS, Array, Key, Params, Space, Spaces
+from dreamworld.types import FLAGS, Array, DType, Key, Params, Space, Spaces
 
 
 def assign(spaces: Spaces, config: EncoderConfig) -> dict[str, str]:
@@ -77,7 +77,7 @@ class Encoder:
     config: EncoderConfig
     spaces: Spaces
     assignment: dict[str, str]
-    dtype: Any
+    dtype: DType
 
     def keys(self, name: str) -> list[str]:
         """Sorted keys of one encoder."""

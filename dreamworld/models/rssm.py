@@ -14,7 +14,7 @@ from dreamworld.contract import WorldOut
 from dreamworld.errors import UserError
 from dreamworld.models import observations
 from dreamworld.options import EncoderConfig, RSSMConfig
-from dreamworld.types import Array, Batch, Key, Params, Space, Spaces
+from dreamworld.types import Array, Batch, DType, Key, Params, Space, Spaces
 
 sg = jax.lax.stop_gradient
 
@@ -44,7 +44,7 @@ class Recurrent(nn.Module):
     """
 
     config: RSSMConfig
-    dtype: Any
+    dtype: DType
 
     def setup(self) -> None:
         config = self.config
@@ -79,7 +79,7 @@ class LatentHead(nn.Module):
 
     config: RSSMConfig
     layers: int
-    dtype: Any
+    dtype: DType
 
     @nn.compact
     def __call__(self, x: Array, known: Array | None = None) -> Array:
@@ -102,7 +102,7 @@ class RSSM:
     cont: nets.BernoulliHead
     discount: float  # what the continue head learns is the probability of going on times this
     context: int  # rows before the trained ones whose stored latents start the recurrence: 0 or 1
-    dtype: Any
+    dtype: DType
     at_once: bool  # weight gradients of the observe scan: of all steps at once
 
     @property
@@ -199,7 +199,12 @@ class RSSM:
         return rollout.time_first(scan(step, params["dynamics"], state, (rollout.time_first(known), noise)))
 
     def imagine(
-        self, params: Params, state: Latent, action: dict[str, Array], key: Key, temperature: Any = None
+        self,
+        params: Params,
+        state: Latent,
+        action: dict[str, Array],
+        key: Key,
+        temperature: float | Array | None = None,
     ) -> Latent:
         """The next state [B, ...] as the prior dreams it; a `temperature` scales the noise of its samples."""
         embedded = self._embed(params, self._action(action))
@@ -333,7 +338,7 @@ def make_rssm(
     act_space: Spaces,
     *,
     context: int,
-    dtype: Any,
+    dtype: DType,
     at_once: bool = False,
 ) -> RSSM:
     """Builds the model; raises UserError for observations that no encoder takes."""

@@ -97,11 +97,11 @@ class FileWriter:
         self.closed = True
         return self.offset
 
-    def __exit__(self, kind: Any, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if not self.closed:
             self._discard()
 
-    def _write(self, data: Any) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         assert self.file is not None
         self.file.write(data)
         self.offset += len(data)

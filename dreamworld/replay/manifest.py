@@ -172,7 +172,7 @@ def _check_sampler(manifest: Manifest) -> None:
 # --- tables of the files -----------------------------------------------------------------------------------
 
 
-def check_section(section: Any, size: int) -> list[int]:
+def check_section(section: object, size: int) -> list[int]:
     """A section that lies within a file of `size` bytes; Damaged otherwise."""
     if not (isinstance(section, list) and [type(value) for value in section] == [int] * 3):
         raise Damaged("has an impossible table of contents (a section is three numbers)")
@@ -182,7 +182,7 @@ def check_section(section: Any, size: int) -> list[int]:
     return section
 
 
-def read_records(table: Any, kind: str, path: Path, size: int) -> list[Fields]:
+def read_records(table: object, kind: str, path: Path, size: int) -> list[Fields]:
     """The records of a file's table of contents, with every number checked; Damaged otherwise."""
     try:
         found = Fields(table, path)

@@ -57,7 +57,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return _printable(Fields(config, file).row)
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: object) -> Any:
     if isinstance(value, dict):
         return {printable(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
         yield row if row is not None and is_number(row.get("step")) and 0 <= row["step"] <= MAX_STEP else None
 
 
-def is_sane(value: Any) -> bool:
+def is_sane(value: object) -> bool:
     """Whether a value of a row is a number that can be summed and drawn."""
     return is_number(value) and abs(value) <= LARGE
 

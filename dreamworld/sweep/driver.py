@@ -52,7 +52,7 @@ class SweepStop:
     def __init__(self) -> None:
         self.requested = False
 
-    def _handle(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True

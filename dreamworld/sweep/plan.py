@@ -98,7 +98,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.=+-]+", "_", text)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value as the command line takes it."""
     if isinstance(value, tuple):
         return ",".join(_text(item) for item in value)

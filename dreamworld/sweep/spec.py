@@ -181,7 +181,7 @@ def _axes(grid: Mapping[str, Any], source: str) -> dict[str, tuple[str, ...]]:
     return axes
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
         return options_text(value)
     return ",".join(value) if isinstance(value, list) else str(value).strip()

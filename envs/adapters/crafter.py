@@ -11,7 +11,7 @@ import numpy as np
 from dreamworld.envs.adapters.crafter_view import speed_up
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step, Unsaved
-from dreamworld.types import Space
+from dreamworld.types import EnvObject, Space
 
 TASKS = ("reward", "noreward")
 LENGTH = 10_000
@@ -26,14 +26,14 @@ def crafter_score(success_rates_percent: Iterable[float]) -> float:
 class _OrderedSet(dict):
     """The part of a set that Crafter uses, iterating in the order of insertion."""
 
-    def add(self, item: Any) -> None:
+    def add(self, item: object) -> None:
         self[item] = None
 
-    def remove(self, item: Any) -> None:
+    def remove(self, item: object) -> None:
         del self[item]
 
 
-def _order_chunks(env: Any) -> None:
+def _order_chunks(env: EnvObject) -> None:
     """Lets the same seed give the same game.
 
     Crafter keeps its creatures in sets, whose order follows memory addresses, and draws from that order which
@@ -98,7 +98,7 @@ class CrafterEnv(Unsaved):
     def close(self) -> None:
         """Nothing to release."""
 
-    def _build(self, seed: int) -> Any:
+    def _build(self, seed: int) -> EnvObject:
         # Crafter counts (width, height).
         size = (self._size[1], self._size[0])
         env = self._make(size=size, reward=self._reward, length=self._length, seed=seed)

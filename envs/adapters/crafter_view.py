@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.types import EnvObject
+
 OUTSIDE = 127  # gray beyond the edge of the world
 
 
-def speed_up(env: Any) -> None:
+def speed_up(env: EnvObject) -> None:
     """Lets a crafter.Env draw its map faster. Its random numbers and its pixels stay what they were."""
     env._local_view = _TableView(env._local_view)
 

@@ -22,12 +22,13 @@ from dreamworld.envs.render import prepare
 from dreamworld.envs.sources import check_factory, is_object
 from dreamworld.envs.spelling import require_module
 from dreamworld.errors import UserError
+from dreamworld.types import EnvSource
 
 GROUP = "dreamworld.envs"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def load_object(name: str) -> Any:
+def load_object(name: str) -> EnvSource:
     """The attribute `Name` of `module` from "module:Name"; modules in the current directory, too."""
     module_name, _, attribute = name.partition(":")
     require_module(module_name, attribute, f"environment {name!r}")
@@ -60,7 +61,7 @@ def find_entry_point(name: str) -> tuple[Callable[..., Any], tuple[str, ...]] | 
 
 
 def adapt(
-    value: Any,
+    value: EnvSource,
     name: str,
     args: Sequence[str] = (),
     options: Mapping[str, Any] = NONE,
@@ -92,7 +93,7 @@ def adapt(
     return JaxHostEnv(from_gymnax(value, reading=reading) if kind == "gymnax" else value)
 
 
-def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_source(value: EnvSource, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
     """UserError for what is neither an environment nor what may be called, with these options, to make one."""
     if not is_object(value):
         if not callable(value):
@@ -107,7 +108,7 @@ def check_source(value: Any, name: str, args: Sequence[str], options: Mapping[st
         )
 
 
-def check_call(value: Any, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_call(value: EnvSource, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
     """Options that the factory does not take: an error here, not a traceback from inside."""
     signature = _signature(value)
     if signature is None:
@@ -119,7 +120,7 @@ def check_call(value: Any, name: str, args: Sequence[str], options: Mapping[str,
         raise UserError(f"environment {name!r}: can't call {called}{signature}: {error}") from None
 
 
-def _signature(value: Any) -> inspect.Signature | None:
+def _signature(value: EnvSource) -> inspect.Signature | None:
     """None for builtins that have none."""
     try:
         return inspect.signature(value)
@@ -127,7 +128,7 @@ def _signature(value: Any) -> inspect.Signature | None:
         return None
 
 
-def _parameters(value: Any) -> set[str]:
+def _parameters(value: EnvSource) -> set[str]:
     signature = _signature(value)
     return set(signature.parameters) if signature else set()
 

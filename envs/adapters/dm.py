@@ -13,6 +13,7 @@ from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.scalars import number
 from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
+from dreamworld.types import EnvObject
 
 
 class DmEnv(Unsaved):
@@ -24,7 +25,7 @@ class DmEnv(Unsaved):
 
     no_picture = "dm_env has no render()"
 
-    def __init__(self, env: Any, rebuild: Callable[[int], Any] | None = None, reading: Reading = AUTO):
+    def __init__(self, env: EnvObject, rebuild: Callable[[int], Any] | None = None, reading: Reading = AUTO):
         self._env = env
         self._rebuild = rebuild
         self._obs = make_obs_codec(gym_space_of_spec(env.observation_spec()), reading)
@@ -53,7 +54,7 @@ class DmEnv(Unsaved):
         close_quietly(self._env)
 
 
-def dm_step(time_step: Any, encode: Any) -> Step:
+def dm_step(time_step: Any, encode: Callable[[Any], dict[str, np.ndarray]]) -> Step:
     """A dm_env.TimeStep as a row."""
     obs = encode(time_step.observation)
     if time_step.first():
@@ -64,7 +65,7 @@ def dm_step(time_step: Any, encode: Any) -> Step:
     return Step(obs, reward, False, last, terminal)
 
 
-def refuse_options(env: Any, options: Mapping[str, Any] | None) -> None:
+def refuse_options(env: object, options: Mapping[str, Any] | None) -> None:
     """For environments without reset options."""
     if options:
         raise UserError(f"{type(env).__name__} takes no reset options, got {sorted(options)}")

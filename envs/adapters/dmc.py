@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from dreamworld.envs.render import choose_backend
 from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.types import Space
+
+if TYPE_CHECKING:
+    import gymnasium
 
 ALIASES = {"cup": "ball_in_cup"}
 CAMERAS = {"quadruped": 2}  # the others use camera 0
@@ -118,7 +121,7 @@ class DMCEnv(Unsaved):
             raise UserError(f"env.dmc.camera {self._camera}: dmc_{name} has the cameras 0 to {cameras - 1}")
 
 
-def _bounded(space: Any) -> Any:
+def _bounded(space: gymnasium.Space) -> gymnasium.Space:
     """lqr's actuators have no limits (MuJoCo says 1e10): its actions are taken as [-1, 1]."""
     from gymnasium import spaces
 

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.spelling import gym_hint, require_module
 from dreamworld.errors import UserError
 from dreamworld.frames import as_picture
+from dreamworld.types import EnvObject
+
+if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
 
 STEP = ("obs", "reward", "terminated", "truncated", "info")
 
@@ -30,7 +35,7 @@ class GymEnv(Unsaved):
 
     no_picture = ""
 
-    def __init__(self, env: Any, reading: Reading = AUTO):
+    def __init__(self, env: gymnasium.Env, reading: Reading = AUTO):
         check_reset(env)
         self._env = env
         self._obs = make_obs_codec(env.observation_space, reading)
@@ -70,7 +75,7 @@ class GymEnv(Unsaved):
         close_quietly(self._env)
 
 
-def check_reset(env: Any) -> None:
+def check_reset(env: gymnasium.Env) -> None:
     """UserError unless the `reset` of an environment, and of all its wrappers, takes seed and options by name."""
     import gymnasium
 
@@ -86,7 +91,7 @@ def check_reset(env: Any) -> None:
         env = env.env
 
 
-def _takes(function: Any, name: str) -> bool:
+def _takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a function takes an argument of that name; builtins, which don't say, are trusted."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -96,7 +101,7 @@ def _takes(function: Any, name: str) -> bool:
     return any(p.kind is p.VAR_KEYWORD or (p.name == name and p.kind in by_name) for p in parameters)
 
 
-def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:
+def _unpack(verb: str, result: object, names: tuple[str, ...]) -> Any:
     """What reset() or step() returned, if it is as long as gymnasium wants it."""
     if isinstance(result, tuple | list) and len(result) == len(names):
         return result
@@ -104,11 +109,11 @@ def _unpack(verb: str, result: Any, names: tuple[str, ...]) -> Any:
     raise Misfit(f"{verb}() returned {kind_of(result)}; gymnasium wants ({', '.join(names)}){old}")
 
 
-def _length(result: Any) -> int:
+def _length(result: object) -> int:
     return len(result) if isinstance(result, tuple | list) else 0
 
 
-def close_quietly(env: Any) -> None:
+def close_quietly(env: EnvObject) -> None:
     """Calls `close()` where there is one: nothing that it raises is of interest any more."""
     with contextlib.suppress(Exception):
         env.close()
@@ -119,7 +124,7 @@ def info_log(info: Mapping[str, Any] | None) -> dict[str, float]:
     return log_entries(log_candidates(info))
 
 
-def log_candidates(info: Any) -> dict[str, Any]:
+def log_candidates(info: object) -> dict[str, Any]:
     """What of `info` is meant to be logged, unread; nothing where it is no mapping."""
     if not isinstance(info, Mapping):
         return {}
@@ -138,7 +143,7 @@ def make_gym(env_id: str, options: Mapping[str, Any], time_limit: int = 0, readi
     return GymEnv(make_registered(spec, f"gym_{env_id}", {**options, **limit}), reading)
 
 
-def make_registered(spec: Any, label: str, options: Mapping[str, Any]) -> Any:
+def make_registered(spec: EnvSpec, label: str, options: Mapping[str, Any]) -> gymnasium.Env:
     """`gymnasium.make` with options of any names, and pictures for people where it has them; UserError."""
     import gymnasium
 
@@ -161,7 +166,7 @@ def make_registered(spec: Any, label: str, options: Mapping[str, Any]) -> Any:
         raise UserError(f"{label}: can't be made with the options {sorted(options)}: {error}") from error
 
 
-def find_spec(env_id: str) -> Any:
+def find_spec(env_id: str) -> EnvSpec:
     """What is registered under an id, or under the id of `module:Id-v0`; UserError where nothing is."""
     import gymnasium
 
@@ -178,7 +183,7 @@ def find_spec(env_id: str) -> Any:
         ) from error
 
 
-def _prepare_display(spec: Any) -> None:
+def _prepare_display(spec: EnvSpec) -> None:
     """Environment variables that rendering without a window reads at import."""
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a window system and complains
@@ -189,7 +194,7 @@ def _prepare_display(spec: Any) -> None:
         prepare()
 
 
-def _can_render(spec: Any) -> bool:
+def _can_render(spec: EnvSpec) -> bool:
     """Whether what makes the environment takes rgb_array; False where it can't be looked up."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator

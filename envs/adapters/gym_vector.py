@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
 from dreamworld.frames import as_picture
 from dreamworld.types import Spaces, TimeStep
+
+if TYPE_CHECKING:
+    import gymnasium.vector
 
 MODES = ("NextStep", "SameStep", "Disabled")
 
@@ -32,7 +35,7 @@ class GymVectorEnv:
 
     engine = "gymnasium"
 
-    def __init__(self, env: Any, *, max_failures: int = 10):
+    def __init__(self, env: gymnasium.vector.VectorEnv, *, max_failures: int = 10):
         from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
         mode = env.metadata.get("autoreset_mode")
@@ -145,7 +148,7 @@ class GymVectorEnv:
 
         return [self._obs.encode(row) for row in iterate(self._env.observation_space, obs)]
 
-    def _decode(self, action: dict[str, np.ndarray], first: np.ndarray) -> Any:
+    def _decode(self, action: dict[str, np.ndarray], first: np.ndarray) -> object:
         """One batched action; zero where it will not count."""
         from gymnasium.vector.utils import concatenate, create_empty_array
 

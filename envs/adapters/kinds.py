@@ -22,7 +22,7 @@ OLD_GYM = (
 )
 
 
-def recognise(env: Any) -> Kind:
+def recognise(env: object) -> Kind:
     """The API of an environment object; "foreign" for one that is not supported, and `why_foreign` says why."""
     if _is_vector(env) or isinstance(env, type):
         return "foreign"
@@ -39,7 +39,7 @@ def recognise(env: Any) -> Kind:
     return "foreign"
 
 
-def is_gymnax(env: Any) -> bool:
+def is_gymnax(env: object) -> bool:
     """Spaces are functions of parameters; `step` takes key, state and action, `reset` a key."""
     if isinstance(env, type) or not (_calls(env, "observation_space") and _calls(env, "action_space")):
         return False
@@ -53,7 +53,7 @@ def makes_jax(made: type) -> bool:
     return len(step) == 4 and len(reset) == 2 and not hasattr(made, "observation_space")  # with self
 
 
-def why_foreign(env: Any) -> str:
+def why_foreign(env: object) -> str:
     """What an environment is that is not supported, and the way out; the sentence begins with its name."""
     if isinstance(env, type):
         return f"made the class {env.__name__}: return an environment, {env.__name__}(), or give the class itself"
@@ -87,12 +87,12 @@ def why_foreign(env: Any) -> str:
     return f"made {words.type_of(env)}; expected {ACCEPTED}"
 
 
-def _is_gymnasium(env: Any) -> bool:
+def _is_gymnasium(env: object) -> bool:
     """Whether it is of gymnasium's class, which may not be imported for it."""
     return any(f"{base.__module__}.{base.__name__}" == "gymnasium.core.Env" for base in type(env).__mro__)
 
 
-def _other_library(env: Any) -> str | None:
+def _other_library(env: object) -> str | None:
     """Environments that are known and not supported as they are."""
     explicit_state = len(_required(env, "reset") or ()) >= 1 and len(_required(env, "step") or ()) == 2
     if explicit_state and _has(env, "observation_spec", "action_spec"):
@@ -110,7 +110,7 @@ def _other_library(env: Any) -> str | None:
     return None
 
 
-def _is_vector(env: Any) -> bool:
+def _is_vector(env: object) -> bool:
     return (
         _has(env, "single_observation_space", "single_action_space")
         or _has(env, "num_envs", "step_async", "step_wait")  # stable-baselines3
@@ -119,13 +119,13 @@ def _is_vector(env: Any) -> bool:
     )
 
 
-def _is_multi_agent(env: Any) -> bool:
+def _is_multi_agent(env: object) -> bool:
     named = _has(env, "possible_agents") or _has(env, "agents") or _has(env, "agent_iter", "last")
     spaces = getattr(env, "observation_space", None)
     return named and (callable(spaces) or isinstance(getattr(env, "observation_spaces", spaces), Mapping))
 
 
-def _is_dm(env: Any) -> bool:
+def _is_dm(env: object) -> bool:
     return (
         _calls(env, "observation_spec")
         and _calls(env, "action_spec")
@@ -134,25 +134,25 @@ def _is_dm(env: Any) -> bool:
     )
 
 
-def _are_gymnasium(*spaces: Any) -> bool:
+def _are_gymnasium(*spaces: object) -> bool:
     import gymnasium
 
     return all(isinstance(space, gymnasium.Space) for space in spaces)
 
 
-def _has(env: Any, *names: str) -> bool:
+def _has(env: object, *names: str) -> bool:
     return all(hasattr(env, name) for name in names)
 
 
-def _steps(env: Any) -> bool:
+def _steps(env: object) -> bool:
     return _calls(env, "step") and _calls(env, "reset")
 
 
-def _calls(env: Any, name: str) -> bool:
+def _calls(env: object, name: str) -> bool:
     return callable(getattr(env, name, None))
 
 
-def _required(env: Any, name: str) -> list[str] | None:
+def _required(env: object, name: str) -> list[str] | None:
     """Parameters of a method that have no default; None where its signature can't be read or is open."""
     parameters = _parameters(env, name)
     if parameters is None or any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -160,12 +160,12 @@ def _required(env: Any, name: str) -> list[str] | None:
     return [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
 
 
-def _positional(env: Any, name: str) -> list[str]:
+def _positional(env: object, name: str) -> list[str]:
     parameters = _parameters(env, name) or []
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _parameters(env: Any, name: str) -> list[inspect.Parameter] | None:
+def _parameters(env: object, name: str) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(getattr(env, name)).parameters.values())
     except (TypeError, ValueError, AttributeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 from dreamworld.envs.base import Env
 from dreamworld.envs.wrappers import Wrapper
@@ -15,13 +14,13 @@ MODE = "rgb_array"
 
 def why_no_picture(env: Env) -> str:
     """Why the last `render()` of an environment gave None."""
-    inner: Any = env
+    inner: object = env
     while isinstance(inner, Wrapper):
         inner = inner.env
     return getattr(inner, "no_picture", "") or "its render() gives none"
 
 
-def why_not(env: Any) -> str:
+def why_not(env: object) -> str:
     """Why a gymnasium environment can't be asked for a picture; empty if it can.
 
     Without a render mode it is asked if it lists no mode that would open a window.
@@ -39,14 +38,14 @@ def why_not(env: Any) -> str:
     )
 
 
-def takes_mode(made: Any) -> bool:
+def takes_mode(made: object) -> bool:
     """Whether a class lists "rgb_array" in its metadata and its constructor takes `render_mode`."""
     if isinstance(made, functools.partial):
         return "render_mode" not in made.keywords and takes_mode(made.func)
     return isinstance(made, type) and MODE in _modes(made) and _names_mode(made)
 
 
-def may_take_mode(made: Any) -> bool:
+def may_take_mode(made: object) -> bool:
     """The same for what is registered with gymnasium, where constructors pass on what they don't know."""
     if MODE not in _modes(made):
         return False
@@ -68,14 +67,14 @@ def _passes_on(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
-def _parameters(made: Any) -> Mapping[str, inspect.Parameter] | None:
+def _parameters(made: object) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(made).parameters
     except (TypeError, ValueError):
         return None
 
 
-def _modes(env: Any) -> tuple[str, ...]:
+def _modes(env: object) -> tuple[str, ...]:
     metadata = getattr(env, "metadata", None)
     modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
     return tuple(modes) if isinstance(modes, list | tuple | set) else ()

@@ -10,6 +10,7 @@ from typing import Any
 from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv, make_registered
 from dreamworld.envs.names import unknown
+from dreamworld.types import EnvObject
 
 MAZES = ("9x9", "11x11", "13x13", "15x15")
 
@@ -76,7 +77,7 @@ def make_bsuite(name: str) -> DmEnv:
     settings = dict(sweep.SETTINGS[found])
     experiment = found.partition("/")[0]
 
-    def build(seed: int | None) -> Any:
+    def build(seed: int | None) -> EnvObject:
         # Where the published settings leave the seed open it is ours to choose.
         free = "seed" in settings and settings["seed"] is None
         return bsuite.load(experiment, {**settings, "seed": seed} if free else settings)

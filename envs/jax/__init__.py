@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from dreamworld import types
 from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.errors import UserError
+from dreamworld.types import EnvObject, Tree
 
 
 class NativeEnv(types.JaxEnv, Protocol):
@@ -32,19 +33,19 @@ class NativeEnv(types.JaxEnv, Protocol):
         """Best possible mean return, default options; None where it is not known."""
         ...
 
-    def observe(self, state: Any) -> dict[str, types.Array]:
+    def observe(self, state: Tree) -> dict[str, types.Array]:
         """The observation of a state; `step` returns the same."""
         ...
 
-    def ground_truth(self, state: Any) -> dict[str, types.Array]:
+    def ground_truth(self, state: Tree) -> dict[str, types.Array]:
         """What a world model should have found out, by name."""
         ...
 
-    def heuristic(self, state: Any, key: types.Key) -> dict[str, types.Array]:
+    def heuristic(self, state: Tree, key: types.Key) -> dict[str, types.Array]:
         """The action of a simple policy that may look at the state."""
         ...
 
-    def render(self, state: Any) -> types.Array:
+    def render(self, state: Tree) -> types.Array:
         """A uint8 [h, w, 3] picture for people, at least 64 pixels wide."""
         ...
 
@@ -81,7 +82,7 @@ def make_jax_env(name: str, /, **options: Any) -> NativeEnv:
     return cls(**preset, **options)
 
 
-def from_gymnax(env: Any, params: Any = None, reading: Reading = AUTO) -> types.JaxEnv:
+def from_gymnax(env: EnvObject, params: Tree = None, reading: Reading = AUTO) -> types.JaxEnv:
     """A JAX environment from a gymnax-style object; `params` defaults to `env.default_params`."""
     from dreamworld.envs.jax.gymnax import GymnaxEnv
 

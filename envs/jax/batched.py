@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld.errors import UserError
-from dreamworld.types import JaxEnv
+from dreamworld.types import DType, JaxEnv, Tree
 
 Array = jax.Array
 
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 class BatchedState(NamedTuple):
     """Everything that the next rows depend on; saving it is copying it."""
 
-    env: Any  # states of the environments, leading axis N
+    env: Tree  # states of the environments, leading axis N
     key: Array  # [N, 2] uint32, constant
     row: Array  # [N] uint32, rows returned so far
     needs_reset: Array  # [N] bool, the last row returned was is_last
@@ -84,12 +84,12 @@ def batched(env: JaxEnv) -> BatchedEnv:
     return BatchedEnv(reset, jax.vmap(step_one))
 
 
-def _scalar(what: str, value: Any, dtype: Any) -> Array:
+def _scalar(what: str, value: object, dtype: DType) -> Array:
     value = jnp.asarray(value, dtype)
     if value.size != 1:
         raise UserError(f"{what} of the JAX environment has the shape {value.shape}, not one number")
     return value.reshape(())
 
 
-def _where(condition: Array, yes: Any, no: Any) -> Any:
+def _where(condition: Array, yes: Tree, no: Tree) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

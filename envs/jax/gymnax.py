@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,9 @@ from dreamworld.envs.pictures import (
     image_layout,
 )
 from dreamworld.errors import UserError
-from dreamworld.types import JaxStep, Native, Space, Spaces
+from dreamworld.types import EnvObject, JaxStep, Native, Space, Spaces, Tree
+
+GymnaxSpace: TypeAlias = Any  # gymnax's Discrete, Box, Dict or Tuple, or what has their attributes
 
 Array = jax.Array
 
@@ -38,10 +40,10 @@ class GymnaxEnv:
     terminate.
     """
 
-    def __init__(self, env: Any, params: Any = None, reading: Reading = AUTO):
+    def __init__(self, env: EnvObject, params: Tree = None, reading: Reading = AUTO):
         """`params` defaults to `env.default_params`. Raises UserError for a space without a counterpart."""
         self.env = env
-        self.params: Any = getattr(env, "default_params", None) if params is None else params
+        self.params: Tree = getattr(env, "default_params", None) if params is None else params
         leaves = list(_leaves(env.observation_space(self.params), "", ()))
         self._obs = [_obs_leaf(*leaf, reading) for leaf in leaves]
         reading.check_used([prefix for space, prefix, _ in leaves if not hasattr(space, "n")])
@@ -57,7 +59,7 @@ class GymnaxEnv:
         obs, state = self._reset(key, self.params)
         return jax.tree.map(_strong, state), self._encode(obs)
 
-    def step(self, state: Any, action: dict[str, Array], key: Array) -> tuple[Any, JaxStep]:
+    def step(self, state: Tree, action: dict[str, Array], key: Array) -> tuple[Any, JaxStep]:
         """Advances by one action, without gymnax's automatic reset."""
         obs, new, reward, *flags, _ = self._step(key, state, self._decode(action), self.params)
         terminal, truncated = self._ends(new, *flags)
@@ -66,12 +68,12 @@ class GymnaxEnv:
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return new, JaxStep(self._encode(obs), reward, terminal | truncated, terminal)
 
-    def ground_truth(self, state: Any) -> dict[str, Array]:
+    def ground_truth(self, state: Tree) -> dict[str, Array]:
         """The state's arrays by their paths."""
         leaves = jax.tree_util.tree_flatten_with_path(state)[0]
         return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
-    def _ends(self, state: Any, done: Array, truncated: Array | None = None) -> tuple[Array, Array]:
+    def _ends(self, state: Tree, done: Array, truncated: Array | None = None) -> tuple[Array, Array]:
         """(is_terminal, truncated) of the transition into `state`."""
         done = jnp.asarray(done, bool).reshape(())
         if truncated is not None:
@@ -85,7 +87,7 @@ class GymnaxEnv:
         terminal = jnp.asarray(self.env.is_terminal(state, unlimited), bool).reshape(()) & done
         return terminal, done & ~terminal
 
-    def _encode(self, obs: Any) -> dict[str, Array]:
+    def _encode(self, obs: Tree) -> dict[str, Array]:
         return {leaf.key: leaf.convert(_pick(obs, leaf.path)) for leaf in self._obs}
 
 
@@ -96,23 +98,23 @@ class _ObsLeaf(NamedTuple):
     convert: Callable[[Any], Array]
 
 
-def _strong(leaf: Any) -> Array:
+def _strong(leaf: Array) -> Array:
     """An array with a dtype of its own: Python numbers would change it in the first step."""
     return jnp.asarray(leaf, jnp.asarray(leaf).dtype)
 
 
-def _pick(value: Any, path: tuple[Any, ...]) -> Any:
+def _pick(value: Tree, path: tuple[Any, ...]) -> Tree:
     """gymnax observations nest as dicts and tuples, or as structs with attributes."""
     for part in path:
         value = value[part] if isinstance(value, dict | tuple | list) else getattr(value, part)
     return value
 
 
-def _join(prefix: str, name: Any) -> str:
+def _join(prefix: str, name: object) -> str:
     return f"{prefix}/{name}" if prefix else str(name)
 
 
-def _children(space: Any) -> list[tuple[Any, Any]]:
+def _children(space: GymnaxSpace) -> list[tuple[Any, Any]]:
     """(index, subspace) pairs of a Dict or Tuple; nothing for other spaces."""
     spaces = getattr(space, "spaces", None)
     if spaces is None:
@@ -120,7 +122,9 @@ def _children(space: Any) -> list[tuple[Any, Any]]:
     return list(spaces.items()) if hasattr(spaces, "items") else list(enumerate(spaces))
 
 
-def _leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
+def _leaves(
+    space: GymnaxSpace, prefix: str, path: tuple[Any, ...]
+) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
     children = _children(space)
     for index, sub in children:
         yield from _leaves(sub, _join(prefix, index), (*path, index))
@@ -128,7 +132,7 @@ def _leaves(space: Any, prefix: str, path: tuple[Any, ...]) -> Iterator[tuple[An
         yield space, prefix, path
 
 
-def _bounds(space: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(space: GymnaxSpace, what: str) -> tuple[np.ndarray, np.ndarray]:
     if not (hasattr(space, "low") and hasattr(space, "high") and hasattr(space, "shape")):
         raise UserError(
             f"{what} has the unsupported space {space}; supported are Discrete, Box, Dict and Tuple"
@@ -138,7 +142,7 @@ def _bounds(space: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(low, shape), np.broadcast_to(high, shape)
 
 
-def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) -> _ObsLeaf:
+def _obs_leaf(space: GymnaxSpace, prefix: str, path: tuple[Any, ...], reading: Reading) -> _ObsLeaf:
     if hasattr(space, "n"):
         discrete = Space((), "int32", classes=int(space.n))
         return _ObsLeaf(prefix or "vector", path, discrete, lambda x: jnp.asarray(x, jnp.int32).reshape(()))
@@ -155,7 +159,7 @@ def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) 
         image = Space(layout(np.empty(shape, np.uint8)).shape, "uint8", low=0, high=255)
         factor = 255 / (white - black) if white > black else 255.0
 
-        def to_image(x: Any) -> Array:
+        def to_image(x: Array) -> Array:
             gray = (jnp.asarray(x, jnp.float32) - black) * factor
             return layout(jnp.rint(jnp.clip(gray, 0, 255)).astype(jnp.uint8))
 
@@ -165,7 +169,7 @@ def _obs_leaf(space: Any, prefix: str, path: tuple[Any, ...], reading: Reading) 
     return _ObsLeaf(prefix or "vector", path, vector, lambda x: jnp.asarray(x, jnp.float32).reshape(flat))
 
 
-def _act_decoder(space: Any, prefix: str, out: Spaces) -> Callable[[dict[str, Array]], Any]:
+def _act_decoder(space: GymnaxSpace, prefix: str, out: Spaces) -> Callable[[dict[str, Array]], Any]:
     """Adds the flat spaces to `out`; the result rebuilds the environment's own action."""
     children = _children(space)
     if children:

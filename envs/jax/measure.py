@@ -14,7 +14,7 @@ import numpy as np
 from dreamworld import words
 from dreamworld.envs.jax import JAX_ENVS, make_jax_env
 from dreamworld.envs.jax.batched import batched
-from dreamworld.types import JaxEnv, Space
+from dreamworld.types import JaxEnv, Space, Tree
 
 Array = jax.Array
 Policy = Callable[[Any, Array], dict[str, Array]]  # (unbatched state, key) -> unbatched action
@@ -28,7 +28,7 @@ def random_policy(env: JaxEnv) -> Policy:
             return jnp.floor(jax.random.uniform(key, space.shape) * space.classes).astype(space.dtype)
         return jax.random.uniform(key, space.shape, space.dtype, -1, 1)
 
-    def policy(state: Any, key: Array) -> dict[str, Array]:
+    def policy(state: Tree, key: Array) -> dict[str, Array]:
         keys = jax.random.split(key, len(env.act_space))
         return {name: draw(space, k) for (name, space), k in zip(env.act_space.items(), keys)}
 
@@ -47,7 +47,7 @@ def episode_returns(
     num = len(policies) * episodes
     which = jnp.arange(num) // episodes
 
-    def act(index: Array, state: Any, key: Array) -> dict[str, Array]:
+    def act(index: Array, state: Tree, key: Array) -> dict[str, Array]:
         return jax.lax.switch(index, policies, state, key)
 
     def body(carry, index):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dreamworld.errors import UserError
 from dreamworld.types import Space, Spaces
 
@@ -28,7 +26,7 @@ def box_space(size: int) -> Spaces:
     return {"action": Space((size,), "float32", low=-1.0, high=1.0)}
 
 
-def require_choice(where: str, option: str, value: Any, choices: tuple[str, ...]) -> None:
+def require_choice(where: str, option: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises UserError unless `value` is one of `choices`."""
     if value not in choices:
         raise UserError(f"{where}: {option} must be one of {', '.join(choices)}, got {value!r}")

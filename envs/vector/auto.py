@@ -19,7 +19,7 @@ from dreamworld.envs.sources import check_factory, is_object, name_of
 from dreamworld.envs.vector.alone import beside_another
 from dreamworld.envs.vector.common import describe
 from dreamworld.errors import UserError
-from dreamworld.types import JaxEnv, VectorEnv
+from dreamworld.types import EnvSource, JaxEnv, VectorEnv
 from dreamworld.values import parse_options
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ WORTH = 0.8  # worker processes must take less than this share of the time
 COSTS_S = {"crafter_": 1.5e-3, "memorymaze_": 10e-3, "dmc_": 8e-3, "atari": 0.5e-3}  # dmc: with pixels
 
 
-def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
+def build(target: EnvSource, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
     """Builds the engine that `config.engine` names, or for auto the one that should be fastest."""
     if is_single(target):
         _refuse_many(target, config.engine, num)
@@ -63,7 +63,7 @@ def build(target: Any, config: EnvConfig, *, seed: int, num: int) -> VectorEnv:
         return InProcess(maker(target, config), num, **options)
 
 
-def choose(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
+def choose(target: EnvSource, config: EnvConfig, num: int) -> tuple[str, str]:
     """The engine for an environment, and why."""
     wrapped = wrapper_options(config)
     if _is_jax(target):
@@ -89,7 +89,7 @@ def wrapper_options(config: EnvConfig) -> list[str]:
     return [name for name in names if getattr(config, name) != getattr(default, name)]
 
 
-def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
+def _by_cost(target: EnvSource, config: EnvConfig, num: int) -> tuple[str, str]:
     cost, how, problem = _known_cost(target, config), "known", ""
     if cost is None:
         (cost, problem), how = measure_cost(target, config), MEASURED
@@ -106,7 +106,7 @@ def _by_cost(target: Any, config: EnvConfig, num: int) -> tuple[str, str]:
     return engine, text + (f"; it raised {problem} meanwhile" if problem else "")
 
 
-def _known_cost(target: Any, config: EnvConfig) -> float | None:
+def _known_cost(target: EnvSource, config: EnvConfig) -> float | None:
     if not isinstance(target, str):
         return None
     if target.startswith("dmc_") and config.dmc.obs == "proprio":
@@ -124,7 +124,7 @@ class Measured(NamedTuple):
     problem: str  # what it raised last, in one line; empty if nothing
 
 
-def measure_cost(target: Any, config: EnvConfig) -> Measured:
+def measure_cost(target: EnvSource, config: EnvConfig) -> Measured:
     """Seconds per row of one environment under random actions, resets included.
 
     The larger of its CPU time and of its fastest stretch of rows: so neither what else runs on the machine
@@ -168,7 +168,7 @@ def _stretch(env: Env, last: bool, random: np.random.Generator) -> tuple[tuple[f
     return (time.perf_counter() - clock, time.process_time() - cpu), last
 
 
-def _build_atari(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
+def _build_atari(target: EnvSource, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
     if not _is_atari(target):
         raise UserError(f"env.engine atari is for atari_<game> and atari100k_<game>, not {target!r}")
     wrapped = wrapper_options(config)
@@ -179,7 +179,7 @@ def _build_atari(target: Any, config: EnvConfig, seed: int, num: int, reason: st
     return AtariThreads(target, config, num, seed=seed, reason=reason)
 
 
-def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
+def _build_jax(target: EnvSource, config: EnvConfig, seed: int, num: int, reason: str) -> VectorEnv:
     env = as_jax_env(target, config)
     wrapped = [name for name in wrapper_options(config) if name != "time_limit"]
     if wrapped:
@@ -196,7 +196,7 @@ def _build_jax(target: Any, config: EnvConfig, seed: int, num: int, reason: str)
     )
 
 
-def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
+def as_jax_env(target: EnvSource, config: EnvConfig) -> JaxEnv:
     """The JAX environment of a name, object, class or factory; UserError for anything else."""
     from dreamworld.envs.adapters.custom import check_call, load_object
     from dreamworld.envs.jax import from_gymnax, make_jax_env
@@ -205,7 +205,7 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
     if isinstance(target, str) and target.startswith("jax_"):
         reading.refuse(target)
         return make_jax_env(target, **options)
-    value: Any = target
+    value: EnvSource = target
     if isinstance(target, str) and ":" in target:
         value = load_object(target)
     if callable(value) and not is_object(value):
@@ -225,7 +225,7 @@ def as_jax_env(target: Any, config: EnvConfig) -> JaxEnv:
     return cast(JaxEnv, value)
 
 
-def _is_jax(target: Any) -> bool:
+def _is_jax(target: EnvSource) -> bool:
     """Whether a name or an object is a JAX environment: it steps with (state, action, key)."""
     if isinstance(target, str):
         if ":" not in target or target.startswith("gym_"):
@@ -238,16 +238,16 @@ def _is_jax(target: Any) -> bool:
     return is_object(target) and recognise(target) in ("jax", "gymnax")
 
 
-def _is_atari(target: Any) -> bool:
+def _is_atari(target: EnvSource) -> bool:
     return isinstance(target, str) and target.startswith(("atari_", "atari100k_"))
 
 
-def is_single(target: Any) -> bool:
+def is_single(target: EnvSource) -> bool:
     """Whether `target` is one environment object, of which there can be no second; a JAX environment is pure."""
     return is_object(target) and not _is_jax(target)
 
 
-def _refuse_many(target: Any, engine: str, num: int) -> None:
+def _refuse_many(target: EnvSource, engine: str, num: int) -> None:
     what = f"{words.type_of(target)} is one environment"
     if num > 1:
         raise UserError(f"{what}, and {num} are needed: pass its class or a factory, or use env.num 1")
@@ -257,7 +257,7 @@ def _refuse_many(target: Any, engine: str, num: int) -> None:
         )
 
 
-def _import_problem(target: Any) -> str:
+def _import_problem(target: EnvSource) -> str:
     """Why worker processes could not import a factory; empty if they can."""
     if isinstance(target, str):
         return ""

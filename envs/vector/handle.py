@@ -91,12 +91,12 @@ class Worker:
             raise WorkerDied(answer.what, answer.trace, answer.user)
         return answer
 
-    def ask(self, verb: str, argument: Any = None) -> None:
+    def ask(self, verb: str, argument: object = None) -> None:
         """Sends a request; whether it arrived shows in the answer."""
         with contextlib.suppress(OSError):
             self._connection.send((verb, argument))
 
-    def tell(self, message: Any) -> None:
+    def tell(self, message: object) -> None:
         """Sends what is not answered."""
         with contextlib.suppress(OSError):
             self._connection.send(message)

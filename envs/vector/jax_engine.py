@@ -13,13 +13,13 @@ from dreamworld.envs.jax.batched import BatchedState, Rows, batched
 from dreamworld.envs.names import check_keys
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
-from dreamworld.types import JaxEnv, JaxStep, TimeStep
+from dreamworld.types import JaxEnv, JaxStep, TimeStep, Tree
 
 
 class LimitedState(NamedTuple):
     """State of an environment and the steps since its reset."""
 
-    env: Any
+    env: Tree
     age: jax.Array  # [] int32
 
 
@@ -114,7 +114,7 @@ class JaxVector:
 
     def _refuse(self, device_rows: Rows) -> TimeStep:
         """The rows on the host, those that are not finite replaced."""
-        rows: Any = Rows(*jax.device_get(device_rows))
+        rows: Rows = Rows(*jax.device_get(device_rows))
         bad, events = bad_rows(rows), []
         for index in [i for i in self._failing if not (bad[i] or rows.is_first[i])]:
             self._failures.succeeded(_name(index))
@@ -142,7 +142,7 @@ class JaxVector:
         self._state = state._replace(needs_reset=state.needs_reset | bad)
         return events
 
-    def _truncate(self, rows: Any, index: int) -> None:
+    def _truncate(self, rows: Rows, index: int) -> None:
         """The last row of an environment again, as the end of its episode."""
         assert self._current is not None
         for key, value in rows.obs.items():
@@ -163,7 +163,7 @@ class JaxVector:
         if self._state is None or self._current is None:
             return None
         step = self._current
-        rows: Any = (step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
+        rows: Rows = (step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
         leaves = jax.device_get(jax.tree.leaves((self._state, Rows(*rows))))
         return {f"leaf/{index}": np.array(leaf) for index, leaf in enumerate(leaves)}
 
@@ -216,7 +216,7 @@ class JaxVector:
         """Nothing to release."""
 
 
-def bad_rows(rows: Any) -> np.ndarray:
+def bad_rows(rows: Rows) -> np.ndarray:
     """Which rows hold a NaN or an infinity, [N] bool; rows on the host."""
     bad = ~np.isfinite(rows.reward)
     for value in rows.obs.values():
@@ -225,7 +225,7 @@ def bad_rows(rows: Any) -> np.ndarray:
     return bad
 
 
-def describe_row(rows: Any, index: int) -> str:
+def describe_row(rows: Rows, index: int) -> str:
     """What of a row is not finite."""
     if not np.isfinite(rows.reward[index]):
         return f"reward is {rows.reward[index]}"

@@ -233,7 +233,7 @@ class ProcessVector:
                 self._merge(worker, done, {})
                 return
 
-    def _request(self, worker: Worker, verb: str, argument: Any = None) -> Any:
+    def _request(self, worker: Worker, verb: str, argument: object = None) -> Any:
         if self._sent_s is not None:
             raise RuntimeError(f"{verb} called between send and recv")
         self._ensure(worker)

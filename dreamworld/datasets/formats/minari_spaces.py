@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dreamworld.errors import UserError
 from dreamworld.types import Space, Spaces
 
+if TYPE_CHECKING:
+    import gymnasium
+
 Tree = Any  # nested mappings and tuples of arrays
 
 
-def encode_action(space: Any, values: Tree, spaces: Spaces, prefix: str = "") -> dict[str, np.ndarray]:
+def encode_action(
+    space: gymnasium.Space, values: Tree, spaces: Spaces, prefix: str = ""
+) -> dict[str, np.ndarray]:
     """Actions [T, ...] of a gymnasium space as ours: classes from 0, continuous ones scaled to [-1, 1]."""
     parts = getattr(space, "spaces", None)
     if parts is not None:
@@ -36,7 +41,7 @@ def _from_native(space: Space, values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.float64) - (high + low) / 2) / half).astype(space.dtype)
 
 
-def nested(flat: dict[str, Any], single: bool = True) -> Any:
+def nested(flat: dict[str, Any], single: bool = True) -> Tree:
     """{"a/b": x} as {"a": {"b": x}}; the value itself where there is one key."""
     if single and len(flat) == 1:
         return next(iter(flat.values()))
@@ -54,7 +59,7 @@ def nested(flat: dict[str, Any], single: bool = True) -> Any:
     return tree
 
 
-def gym_space(spaces: Spaces) -> Any:
+def gym_space(spaces: Spaces) -> gymnasium.Space:
     """The gymnasium space of some columns: a Dict, or that of the only one."""
     from gymnasium.spaces import Dict
 
@@ -64,7 +69,7 @@ def gym_space(spaces: Spaces) -> Any:
     return build(nested(dict(spaces)))
 
 
-def _leaf(space: Space) -> Any:
+def _leaf(space: Space) -> gymnasium.Space:
     from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
     if space.classes is not None and not space.shape:
