@@ -244,7 +244,7 @@ class Window:
 
 class Update(Protocol):
     def __call__(
-        self, train_state: TrainState, carry: Carry, batch: Batch | None, /
+        self, train_state: TrainState, carry: Carry, batch: Any, /
     ) -> tuple[TrainState, Carry, Output]:
         """One learning step on a Batch of the phase's window, or on None where it has no window."""
         ...

@@ -7,7 +7,6 @@ Work on phases stays at half the resolution, where matrix products are wide and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,14 @@ import numpy as np
 
 from dreamworld.types import Array
 
-Padding = str | Sequence[tuple[int, int]]
+Padding = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
 
 # Images whose patches are multiplied at a time: few enough to stay in the cache.
 CHUNK = 32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+def conv(x: Array, kernel: Array, padding: Padding) -> Array:
     """Convolution of stride 1: [N, H, W, in], [kh, kw, in, out] -> [N, H', W', out].
 
     The weight gradient has a CPU form of its own: XLA's runs at a tenth of the speed of a matrix product there.

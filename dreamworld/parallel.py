@@ -162,7 +162,7 @@ class MeshLayout:
 
 
 def make_layout(
-    config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Sequence[jax.Device] | None = None
+    config: ParallelConfig, *, batch_size: int, seeds: int = 0, devices: Sequence[Any] | None = None
 ) -> MeshLayout:
     """The layout of a run; UserError when batch or seeds can't be divided over the mesh."""
     mesh = make_mesh(config, devices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import jax
 import numpy as np
@@ -131,7 +131,7 @@ def check_mode(mode: str) -> Mode:
     """The mode; UserError for one that does not exist."""
     if mode not in get_args(Mode):
         raise UserError(f"mode {mode!r}: expected {' or '.join(get_args(Mode))}")
-    return mode
+    return cast(Mode, mode)
 
 
 def read_observation(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dreamworld.types import DType
 
-
-def compute_dtype(precision: str) -> DType:
+def compute_dtype(precision: str) -> np.dtype:
     """jnp dtype of a precision option; `auto` is bfloat16 on accelerators and float32 on CPU."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -134,13 +134,11 @@ def _shape(shape: object) -> tuple[int, ...]:
     return tuple(int(side) for side in shape)
 
 
-def _dtype_name(dtype: object) -> str:
-    name = dtype
-    if not isinstance(dtype, str):  # np.float32, jnp.bfloat16 or a numpy.dtype
-        try:
-            name = np.dtype(dtype).name
-        except TypeError:
-            name = ""
+def _dtype_name(dtype: DType) -> str:
+    try:  # np.float32, jnp.bfloat16 or a numpy.dtype
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = ""
     if name not in DTYPES:
         raise UserError(f"Space dtype={dtype!r}: give one of {', '.join(DTYPES)}")
     return name

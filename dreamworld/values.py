@@ -167,8 +167,8 @@ def value_text(value: object) -> str:
         return f"[{','.join(map(value_text, value))}]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{value_text(key)}: {value_text(item)}" for key, item in value.items()) + "}"
-    if hasattr(value, "tolist"):  # numpy's own
-        return value_text(value.tolist())
+    if callable(tolist := getattr(value, "tolist", None)):  # numpy's own
+        return value_text(tolist())
     raise UserError(
         f"{words.type_of(value)} can't be kept in a config: numbers, text, bools, None, lists and mappings can"
     )

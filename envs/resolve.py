@@ -131,13 +131,14 @@ def _minigrid(rest: str, config: EnvConfig, options: dict[str, Any]) -> None:
 
 def _check_registered(spec: EnvSpec, label: str, options: dict[str, Any]) -> None:
     """Whether what makes a registered environment can be imported and takes the options."""
-    from gymnasium.envs.registration import load_env_creator
+    from dreamworld.envs.adapters.gym import load_maker
 
     try:
-        made = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-        parameters = inspect.signature(made).parameters
+        parameters = inspect.signature(load_maker(spec)).parameters
     except ImportError as error:
         raise UserError(f"{label} needs a package that is not installed: {error}") from None
+    except UserError:
+        raise
     except (TypeError, ValueError):
         return  # without a signature: only making it tells
     of_make = {"max_episode_steps", "render_mode", "disable_env_checker", "id"}

@@ -121,7 +121,7 @@ def _single(value: object) -> float | None:
         return None
 
 
-def _on_host(value: object) -> Any:
+def _on_host(value: Any) -> Any:
     """A torch tensor without its graph, on the CPU; anything else as it is."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()

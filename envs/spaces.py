@@ -6,7 +6,7 @@ MultiDiscrete and MultiBinary become int32 class indices. Actions: Box in [-1, 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class _Leaf(NamedTuple):
     space: Space
     convert: Callable[[np.ndarray], np.ndarray]  # of an array of this shape; always fresh
 
-    def read(self, value: object) -> np.ndarray:
+    def read(self, value: Any) -> np.ndarray:
         """The flat observation from all that the environment returned."""
         what = f"observation {self.key!r}"
         for index in self.path:
@@ -131,7 +131,7 @@ def _join(prefix: str, name: object) -> str:
 def _children(space: spaces.Dict | spaces.Tuple) -> Iterable[tuple[Any, Any]]:
     """(index, subspace) pairs of a Dict or Tuple."""
     pairs = space.spaces
-    return pairs.items() if hasattr(pairs, "items") else enumerate(pairs)
+    return pairs.items() if isinstance(pairs, Mapping) else enumerate(pairs)
 
 
 def _unsupported(kind: str, space: gymnasium.Space, prefix: str) -> UserError:

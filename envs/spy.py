@@ -88,7 +88,7 @@ class Spy:
         names = {"", key, key.removeprefix("obs_"), key.rpartition("/")[0]}
         return any((kind, name) in self.problems for name in names)
 
-    def _look_at_flags(self, reward: object, terminated: object, truncated: object, info: object) -> None:
+    def _look_at_flags(self, reward: ArrayLike, terminated: object, truncated: object, info: object) -> None:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, (bool, np.bool_)):
                 self.notes.add(f"{name} is {words.type_of(flag)}, not a bool")
@@ -190,7 +190,7 @@ def misfit(space: gymnasium.Space, value: object) -> tuple[str, str, float] | No
     array = np.asarray(value)
     if array.shape != space.shape:
         return "shape", f"its shape is {array.shape}, the space says {space.shape}", 0.0
-    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+    if not np.can_cast(array.dtype, np.dtype(space.dtype), "same_kind"):
         return "dtype", f"its dtype is {array.dtype}, the space says {space.dtype}", 0.0
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         return "nan", "it holds NaN or infinity", float((~finite).sum())

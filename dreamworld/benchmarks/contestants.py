@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from dreamworld.config import Config, EnvConfig
 from dreamworld.envs.adapters import crafter_view
@@ -36,7 +37,7 @@ class AsGym(gymnasium.Env):
         """See gymnasium."""
         return self._env.reset(seed).obs, {}
 
-    def step(self, action: object) -> tuple[Any, float, bool, bool, dict]:
+    def step(self, action: dict[str, np.ndarray]) -> tuple[Any, float, bool, bool, dict]:
         """See gymnasium."""
         step = self._env.step(action)
         return step.obs, float(step.reward), step.is_terminal, step.is_last and not step.is_terminal, {}

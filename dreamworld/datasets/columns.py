@@ -14,7 +14,7 @@ import numpy as np
 from dreamworld.datasets.episodes import ENDS, BadEpisode, Episode, Schema, make_flags
 from dreamworld.envs.pictures import image_layout
 from dreamworld.errors import UserError
-from dreamworld.types import DType, Space, Spaces
+from dreamworld.types import Space, Spaces
 
 INDICES = (
     "ep_len",
@@ -78,7 +78,7 @@ def _flag(values: np.ndarray) -> np.ndarray:
 
 def as_space(space: Space, values: np.ndarray, key: str) -> np.ndarray:
     """A column in the dtype and layout of its space, as far as that loses nothing but digits of floats."""
-    dtype: Any = np.dtype(space.dtype)
+    dtype = np.dtype(space.dtype)
     if space.discrete and values.dtype.kind == "f":
         values = _from_onehot(values, space.classes or 0) if values.ndim > len(space.shape) + 1 else values
     if values.dtype == dtype:
@@ -97,7 +97,7 @@ def as_space(space: Space, values: np.ndarray, key: str) -> np.ndarray:
     return np.ascontiguousarray(same)
 
 
-def _fits(values: np.ndarray, dtype: DType) -> bool:
+def _fits(values: np.ndarray, dtype: np.dtype) -> bool:
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return not values.size or (int(values.min()) >= low and int(values.max()) <= high)
 

@@ -107,7 +107,9 @@ def _add_step_axis(axes: Axes, rows: list[dict[str, Any]]) -> None:
     ratios = [row["frames"] / row["step"] for row in rows if row.get("step")]
     repeat = float(np.median(ratios)) if ratios else 1.0
     if repeat != 1.0:
-        upper = axes.secondary_xaxis("top", functions=(lambda x: x / repeat, lambda x: x * repeat))
+        upper = axes.secondary_xaxis(
+            "top", functions=(lambda x: np.divide(x, repeat), lambda x: np.multiply(x, repeat))
+        )
         upper.set_xlabel("agent steps", fontsize=9)
         _tidy(upper, 8)
 
@@ -121,7 +123,7 @@ def _draw_metric(axes: Axes, metrics: list[dict[str, Any]], name: str) -> None:
     _tidy(axes, 7)
 
 
-def _tidy(axes: Axes, size: int) -> None:
+def _tidy(axes: Any, size: int) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.grid(alpha=0.25, lw=0.6)

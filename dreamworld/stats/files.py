@@ -71,7 +71,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
         yield row if row is not None and is_number(row.get("step")) and 0 <= row["step"] <= MAX_STEP else None
 
 
-def is_sane(value: object) -> bool:
+def is_sane(value: Any) -> bool:
     """Whether a value of a row is a number that can be summed and drawn."""
     return is_number(value) and abs(value) <= LARGE
 

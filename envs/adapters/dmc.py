@@ -125,6 +125,6 @@ def _bounded(space: gymnasium.Space) -> gymnasium.Space:
     """lqr's actuators have no limits (MuJoCo says 1e10): its actions are taken as [-1, 1]."""
     from gymnasium import spaces
 
-    if np.abs(space.low).max() < 1e9:
+    if not isinstance(space, spaces.Box) or np.abs(space.low).max() < 1e9:
         return space
     return spaces.Box(-1.0, 1.0, space.shape, space.dtype)

@@ -35,7 +35,7 @@ class GymEnv(Unsaved):
 
     no_picture = ""
 
-    def __init__(self, env: gymnasium.Env, reading: Reading = AUTO):
+    def __init__(self, env: EnvObject, reading: Reading = AUTO):
         check_reset(env)
         self._env = env
         self._obs = make_obs_codec(env.observation_space, reading)
@@ -75,7 +75,7 @@ class GymEnv(Unsaved):
         close_quietly(self._env)
 
 
-def check_reset(env: gymnasium.Env) -> None:
+def check_reset(env: EnvObject) -> None:
     """UserError unless the `reset` of an environment, and of all its wrappers, takes seed and options by name."""
     import gymnasium
 
@@ -197,10 +197,17 @@ def _prepare_display(spec: EnvSpec) -> None:
 def _can_render(spec: EnvSpec) -> bool:
     """Whether what makes the environment takes rgb_array; False where it can't be looked up."""
     import gymnasium
-    from gymnasium.envs.registration import load_env_creator
 
     try:
-        creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+        return may_take_mode(load_maker(spec))
     except (ImportError, gymnasium.error.Error):
         return False  # gymnasium.make reports what is missing
-    return may_take_mode(creator)
+
+
+def load_maker(spec: EnvSpec) -> Callable[..., Any]:
+    """The class or function that makes a registered environment; UserError where it makes vectors of them only."""
+    from gymnasium.envs.registration import load_env_creator
+
+    if spec.entry_point is None:
+        raise UserError(f"gym_{spec.id} is registered as a vector environment only; give one environment")
+    return spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)

@@ -101,7 +101,7 @@ def _other_library(env: object) -> str | None:
         return f"is a brax environment: {JAX_WAY}"
     if explicit_state:
         return f"is a JAX environment of another kind, with reset(key) and step(state, action): {JAX_WAY}"
-    if _has(env, "observation_spec", "action_spec", "rollout") and not callable(env.observation_spec):
+    if _has(env, "observation_spec", "action_spec", "rollout") and not _calls(env, "observation_spec"):
         return "is a torchrl environment: give the environment that it wraps"
     if callable(getattr(env, "observation_spec", None)) and isinstance(
         getattr(env, "action_spec", None), tuple

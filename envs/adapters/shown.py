@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from dreamworld.envs.base import Env
 from dreamworld.envs.wrappers import Wrapper
@@ -45,7 +46,7 @@ def takes_mode(made: object) -> bool:
     return isinstance(made, type) and MODE in _modes(made) and _names_mode(made)
 
 
-def may_take_mode(made: object) -> bool:
+def may_take_mode(made: Callable[..., Any]) -> bool:
     """The same for what is registered with gymnasium, where constructors pass on what they don't know."""
     if MODE not in _modes(made):
         return False
@@ -67,7 +68,7 @@ def _passes_on(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
-def _parameters(made: object) -> Mapping[str, inspect.Parameter] | None:
+def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(made).parameters
     except (TypeError, ValueError):

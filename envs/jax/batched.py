@@ -8,15 +8,13 @@ random bits of its row t come from `fold_in(key, t)`: they do not depend on how 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dreamworld.errors import UserError
-from dreamworld.types import DType, JaxEnv, Tree
-
-Array = jax.Array
+from dreamworld.types import Array, DType, JaxEnv, Tree
 
 
 class Rows(NamedTuple):
@@ -91,5 +89,5 @@ def _scalar(what: str, value: object, dtype: DType) -> Array:
     return value.reshape(())
 
 
-def _where(condition: Array, yes: Tree, no: Tree) -> Any:
+def _where(condition: Array, yes: Tree, no: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -114,7 +114,7 @@ class JaxVector:
 
     def _refuse(self, device_rows: Rows) -> TimeStep:
         """The rows on the host, those that are not finite replaced."""
-        rows: Rows = Rows(*jax.device_get(device_rows))
+        rows = Rows(*jax.device_get(device_rows))
         bad, events = bad_rows(rows), []
         for index in [i for i in self._failing if not (bad[i] or rows.is_first[i])]:
             self._failures.succeeded(_name(index))
@@ -163,8 +163,8 @@ class JaxVector:
         if self._state is None or self._current is None:
             return None
         step = self._current
-        rows: Rows = (step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
-        leaves = jax.device_get(jax.tree.leaves((self._state, Rows(*rows))))
+        rows = Rows(step.obs, step.reward, step.is_first, step.is_last, step.is_terminal)
+        leaves = jax.device_get(jax.tree.leaves((self._state, rows)))
         return {f"leaf/{index}": np.array(leaf) for index, leaf in enumerate(leaves)}
 
     def restore(self, state: dict[str, np.ndarray]) -> TimeStep:

@@ -130,7 +130,7 @@ def _serve(connection: Connection, memory: int, setup: Setup) -> None:
             connection.send(Done(group.logs, group.events, result))
 
 
-def _handle(group: EnvGroup, verb: str, argument: object, action: dict, rows: RowArrays) -> Any:
+def _handle(group: EnvGroup, verb: str, argument: Any, action: dict, rows: RowArrays) -> Any:
     if verb == "step":
         # Copies: environments may keep their last action, and the parent writes the next one to this memory.
         group.step({key: value.copy() for key, value in action.items()}, rows, rows)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import toys
@@ -48,7 +50,7 @@ def test_a_seed_rebuilds_where_that_is_possible():
 
 
 def test_nested_and_unnamed_specs():
-    space = gym_space_of_spec({"a": [specs.DiscreteArray(3), {"b": specs.Array((2,), np.int32)}]})
+    space: Any = gym_space_of_spec({"a": [specs.DiscreteArray(3), {"b": specs.Array((2,), np.int32)}]})
     assert space["a"][0].n == 3 and space["a"][1]["b"].shape == (2,)
     with pytest.raises(UserError, match="unsupported spec StringArray"):
         gym_space_of_spec(specs.StringArray(()))

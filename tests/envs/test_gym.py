@@ -7,6 +7,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 from dreamworld.config import EnvConfig
 from dreamworld.envs import make_env
 from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.resolve import resolve
 from dreamworld.errors import UserError
 
 
@@ -129,3 +130,12 @@ def test_names_that_can_not_be_built_say_why(name, text):
     with pytest.raises(UserError, match=text) as error:
         make_env(name)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_registered_as_vectors_only_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    gymnasium.register("VectorOnly-v0", vector_entry_point="gymnasium.envs.classic_control:CartPoleVectorEnv")
+    with pytest.raises(UserError, match="gym_VectorOnly-v0 is registered as a vector environment only"):
+        make_env("gym_VectorOnly-v0")
+    with pytest.raises(UserError, match="gym_VectorOnly-v0 is registered as a vector environment only"):
+        resolve("gym_VectorOnly-v0", EnvConfig())

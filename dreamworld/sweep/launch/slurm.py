@@ -246,7 +246,7 @@ def _executor(spec: Spec, name: str = "") -> Any:
     return executor
 
 
-def parameter(key: str, value: str, before: object = None) -> Any:
+def parameter(key: str, value: str, before: Any = None) -> Any:
     """The value of a parameter as submitit takes it, added to the one `before` where it takes several."""
     if key == "time":
         return minutes(value)
