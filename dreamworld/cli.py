@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from dreamworld import agents, presets, streams, words
+from dreamworld import agents, presets, schema, streams, words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.exits import Exit
@@ -67,7 +67,7 @@ def parse_with(
             f"--configs: needs a name or a .yaml file; there are: {', '.join(presets.preset_names())}"
         )
     trusted = any(
-        presets.coerce("--trust", _joined("trust", values, bool), bool)
+        schema.coerce("--trust", _joined("trust", values, bool), bool)
         for key, values in lines
         if key == "trust"
     )
@@ -94,7 +94,7 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
             continue
         stranger = presets.load_yaml(Path(name).expanduser())
         values = presets.flat(stranger)
-        acting = [key for key in presets.marked(stranger, ACTING) if values[key] not in ("", known.get(key))]
+        acting = [key for key in schema.marked(stranger, ACTING) if values[key] not in ("", known.get(key))]
         if re.search(r"[:./\\]", values["task"]):
             acting.append("task")
         if left := [key for key in acting if key not in given and presets.flat(config)[key] == values[key]]:
@@ -189,21 +189,21 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
     """The values given to the options of each config, by dotted key; UserError for a mistake."""
     given: list[dict[str, Any]] = [{} for _ in specs]
     known = {
-        key: (index, hint) for index, spec in enumerate(specs) for key, hint in presets.options(spec).items()
+        key: (index, hint) for index, spec in enumerate(specs) for key, hint in schema.options(spec).items()
     }
     for key, values in lines:
         if key == "help":
             continue
         if key not in known:
             own = [
-                name for name in presets.options(specs[-1]) if key in name.split("_")
+                name for name in schema.options(specs[-1]) if key in name.split("_")
             ]  # as `steps` for check_steps
             raise UserError(presets.unknown(key, " ".join(values), own or known, "--", specs[0]))
         index, hint = known[key]
         if key == "data" and isinstance(specs[index], Config):  # given several times, it means all of them
             values = [value for other, found in lines if other == key for value in found]
-        value = presets.coerce(f"--{key}", _joined(key, values, hint), hint)
-        presets.check_range(specs[index], key, value, f"--{key}")
+        value = schema.coerce(f"--{key}", _joined(key, values, hint), hint)
+        schema.check_range(specs[index], key, value, f"--{key}")
         given[index][key] = value
     return given
 
@@ -215,7 +215,7 @@ def _joined(key: str, values: list[str], hint: Any) -> Any:
     if not values:
         if hint is bool:
             return True
-        raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
+        raise UserError(f"--{key}: needs a value, {schema.expected(hint)}")
     if len(values) > 1 and key in LISTS:  # a list written as text
         return ",".join(split_list(values))
     if len(values) > 1:

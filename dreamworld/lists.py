@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Sequence
 
+from dreamworld.brackets import split
 from dreamworld.errors import UserError
 from dreamworld.limits import MAX_DIGITS, SEED, shorten
-from dreamworld.values import split
 
 MAX_SEEDS = 1000
 CLOSING = {"[": "]", "(": ")"}

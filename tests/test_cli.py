@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from dreamworld import cli, presets
+from dreamworld import cli, presets, schema
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 
@@ -136,7 +136,7 @@ def test_every_option_has_a_meaning_and_a_default_in_help(capsys):
             entries[words[0]] = entry = re.split(r"\s{2,}", line.strip(" │|"))[1:]
         elif words and entries:
             entry.append(" ".join(words))
-    for key in presets.options(Config):
+    for key in schema.options(Config):
         meaning, default, _ = " ".join(entries[f"--{key}"]).partition("(default:")
         assert meaning.strip(), f"--{key} has no meaning"
         assert default, f"--{key} has no default"

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 # Of what lies on disk or is typed in, for everybody.
-READING = {"text", "reading", "writing", "fields", "values", "lists", "words"}
+READING = {"text", "reading", "writing", "fields", "values", "brackets", "lists", "words"}
 BASE = {
     "types",
     "config",
@@ -23,6 +23,7 @@ BASE = {
     "exits",
     "limits",
     "presets",
+    "schema",
     "spaces",
     "streams",
     "system",
@@ -30,7 +31,7 @@ BASE = {
     "runenv",
     "trust",
 } | READING
-LEAVES = {"math", "dists", "nets", "ops", "optim", "parallel", "precision", "random"}
+LEAVES = {"math", "dists", "nets", "convnets", "ops", "optim", "parallel", "precision", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
 
@@ -41,8 +42,9 @@ ALLOWED = {
     "exits": set(),
     "words": set(),
     "text": {"errors", "words"},
-    "values": {"errors", "limits", "words"},
-    "lists": {"errors", "limits", "values"},
+    "values": {"errors", "limits", "words", "brackets"},
+    "brackets": {"errors"},
+    "lists": {"errors", "limits", "brackets"},
     "reading": {"errors", "text", "values", "words"},
     "writing": set(),
     "fields": {"errors", "text", "reading", "words"},
@@ -53,7 +55,8 @@ ALLOWED = {
     "dream_env": MODEL | {"dream"},
     "probe": MODEL | {"dream", "models", "training.step"},
     "limits": {"errors"},
-    "presets": {"agents", "trust", "types", "config", "options", "errors", "limits"} | READING,
+    "schema": {"errors", "limits", "text", "words", "lists", "values"},
+    "presets": {"agents", "trust", "types", "config", "options", "errors", "limits", "schema"} | READING,
     "spaces": {"types", "errors"} | READING,
     "runenv": {"types", "errors", "spaces"} | READING,
     "trust": {"errors", "system"} | READING,

@@ -10,7 +10,7 @@ import pytest
 
 import dreamworld.benchmarks
 import dreamworld.scripts
-from dreamworld import cli, presets
+from dreamworld import cli, presets, schema
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import parse_float, parse_int
@@ -34,7 +34,7 @@ def numeric(hint):
 NUMBERS = [
     (cls, key)
     for cls in (Config, *flag_classes())
-    for key, hint in presets.options(cls).items()
+    for key, hint in schema.options(cls).items()
     if numeric(hint)
 ]
 
@@ -52,15 +52,15 @@ def test_there_are_options_of_many_commands():
 
 @pytest.mark.parametrize(("cls", "key"), NUMBERS, ids=lambda value: getattr(value, "__module__", value))
 def test_every_number_has_a_range_that_holds_its_default(cls, key):
-    range_ = presets.ranges(cls)[key]
+    range_ = schema.ranges(cls)[key]
     assert -1 <= range_.low < range_.high <= 1e16
-    presets.check_range(cls, key, presets.flat(cls())[key], key)
+    schema.check_range(cls, key, presets.flat(cls())[key], key)
 
 
 @pytest.mark.parametrize("value", ["1e18", "-2", "9" * 300, "inf", "-inf"])
 def test_no_number_option_takes_absurd_values(value):
     for key in (key for cls, key in NUMBERS if cls is Config):
-        hint = presets.options(Config)[key]
+        hint = schema.options(Config)[key]
         text = f"{value},{value}" if hint == tuple[int, int] else value
         assert key in line_of(lambda key=key, text=text: cli.parse([f"--{key}={text}"]))
 
@@ -144,7 +144,7 @@ def test_what_is_no_regular_expression_is_one_line(key, text):
 
 
 def test_every_option_with_keys_of_observations_is_compiled():
-    known = presets.options(Config)
+    known = schema.options(Config)
     assert {key for key in known if re.search("_keys$", key)} == {
         key for key, hint in known.items() if getattr(hint, "words", "").startswith("a regular expression")
     }

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamworld import nets, ops
+from dreamworld import convnets, nets, ops
 from dreamworld.types import Space
 
 KEY = jax.random.PRNGKey(0)
@@ -59,7 +59,7 @@ TRUNCATED = 0.87962566
             np.zeros((1, 8, 64), np.float32),
             512,
         ),  # the whole input, not a block
-        (nets.Conv(64, 5, F32), np.zeros((1, 8, 8, 32), np.float32), 25 * 32),
+        (convnets.Conv(64, 5, F32), np.zeros((1, 8, 8, 32), np.float32), 25 * 32),
     ],
     ids=["linear", "block", "conv"],
 )
@@ -114,7 +114,7 @@ def test_products_of_known_inputs_can_be_taken_beforehand():
 
 
 def test_convolution_pads_to_the_same_size():
-    module, x = nets.Conv(3, 5, F32), normals(2, 2, 6, 4, 2)
+    module, x = convnets.Conv(3, 5, F32), normals(2, 2, 6, 4, 2)
     params = random_params(module, x)
     np.testing.assert_allclose(apply(module, params, x), convolve(params, x), rtol=1e-4, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_mlp_is_linear_norm_silu_in_this_order():
 
 
 def test_image_encoder_equals_numpy():
-    module = nets.ImageEncoder(2, (1, 2), 5, F32)
+    module = convnets.ImageEncoder(2, (1, 2), 5, F32)
     image = np.random.default_rng(5).integers(0, 256, (2, 3, 8, 4, 3), dtype=np.uint8)
     params = random_params(module, image)
     x = image.reshape(6, 8, 4, 3) / 255 - 0.5
@@ -157,7 +157,7 @@ def test_image_encoder_equals_numpy():
 
 def test_image_decoder_equals_numpy():
     depth, mults, blocks, size = 2, (2, 3, 2), 2, (16, 24)
-    module = nets.ImageDecoder(size, 3, depth, mults, 5, 4, 8, blocks, F32)
+    module = convnets.ImageDecoder(size, 3, depth, mults, 5, 4, 8, blocks, F32)
     deter, stoch = normals(6, 2, 8), normals(7, 2, 6)
     feature = np.concatenate([deter, stoch], -1)
     params = random_params(module, feature)
@@ -251,7 +251,7 @@ def test_actions_are_concatenated_by_name():
     ("module", "inputs"),
     [
         (nets.MLP(1, 8, jnp.bfloat16), [np.zeros((2, 4), np.float32)]),
-        (nets.ImageEncoder(2, (1,), 5, jnp.bfloat16), [np.zeros((2, 4, 4, 3), np.uint8)]),
+        (convnets.ImageEncoder(2, (1,), 5, jnp.bfloat16), [np.zeros((2, 4, 4, 3), np.uint8)]),
         (nets.BlockLinear(8, 2, jnp.bfloat16), [np.zeros((2, 2, 4), np.float32)]),
     ],
     ids=["mlp", "image", "block"],

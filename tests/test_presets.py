@@ -6,7 +6,7 @@ import shlex
 import pytest
 import yaml
 
-from dreamworld import cli, presets
+from dreamworld import cli, presets, schema
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 
@@ -140,7 +140,7 @@ def test_override_checks_and_converts():
 def test_ranges_hold_for_every_preset():
     for name in presets.preset_names():
         for key, value in presets.flat(presets.apply(Config(), [name])).items():
-            presets.check_range(Config, key, value, key)
+            schema.check_range(Config, key, value, key)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 
 from dreamworld import presets, trust
 from dreamworld.config import Config
-from dreamworld.logging.rundir import RunDir, write_json
+from dreamworld.logging.rows import write_json
+from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.files import TEMPORARY, FileWriter
 from dreamworld.writing import clear, replace
 

@@ -8,7 +8,6 @@ turns, as rare resets can be most of the cost.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,9 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from dreamworld import cli, presets, system, words
+from dreamworld import cli, presets
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
+from dreamworld.benchmarks.machine import cpu_seconds, hardware, resident_mb
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import Config
 from dreamworld.limits import COUNT, PERIOD, Range
@@ -157,21 +157,6 @@ def _cpu(turns: list[Turn]) -> float:
     return sum(turn.cpu_s for turn in turns) / sum(turn.steps for turn in turns)
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process and its descendants so far."""
-    import psutil
-
-    total = 0.0
-    this = psutil.Process()
-    for process in [this, *this.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
-
-
 def memory_growth(env: VectorEnv, actions: list[dict[str, np.ndarray]], steps: int) -> dict[str, float]:
     """Resident memory of this process and its workers, in MB, after a tenth of `steps` and after all."""
     calls = max(1, steps // env.num_envs)
@@ -180,8 +165,8 @@ def memory_growth(env: VectorEnv, actions: list[dict[str, np.ndarray]], steps: i
     for call in range(calls):
         env.step(actions[call % ACTIONS])
         if call + 1 == early:
-            start = _resident_mb()
-    return {"steps": calls * env.num_envs, "early_mb": round(start, 1), "end_mb": round(_resident_mb(), 1)}
+            start = resident_mb()
+    return {"steps": calls * env.num_envs, "early_mb": round(start, 1), "end_mb": round(resident_mb(), 1)}
 
 
 def scan_rate(task: str, num: int, rows: int = 1000) -> float:
@@ -215,20 +200,6 @@ def scan_rate(task: str, num: int, rows: int = 1000) -> float:
         state, _ = jax.block_until_ready(run(state))
         rates.append(rows * num / (time.perf_counter() - start))
     return statistics.median(rates[1:])  # the first compiles
-
-
-def hardware() -> str:
-    """The machine in one line."""
-    cores = len(system.cores())
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            model = next(
-                (line.split(":")[1].strip() for line in file if line.startswith("model name")), model
-            )
-    except OSError:
-        pass
-    return f"{words.count(cores or 1, 'core')} of {model}, Python {platform.python_version()}"
 
 
 def _rivals(config: Config, num: int, ours: VectorEnv) -> dict[str, Contestant]:
@@ -302,10 +273,3 @@ def _calibrate(contestant: Contestant, turn_s: float) -> int:
         contestant.step(calls % ACTIONS)
         calls += 1
     return max(5, round(calls * turn_s / (time.perf_counter() - start)))
-
-
-def _resident_mb() -> float:
-    import psutil
-
-    this = psutil.Process()
-    return sum(process.memory_info().rss for process in [this, *this.children(recursive=True)]) / 1e6

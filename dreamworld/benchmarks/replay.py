@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from dreamworld import cli
-from dreamworld.benchmarks.env import hardware
+from dreamworld.benchmarks.machine import hardware
 from dreamworld.benchmarks.update import print_row
 from dreamworld.config import AtariConfig, EnvConfig, ReplayConfig
 from dreamworld.errors import UserError

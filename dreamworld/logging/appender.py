@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld import writing
-from dreamworld.logging.rundir import dumps
+from dreamworld.logging.rows import dumps
 
 MAX_WAITING_BYTES = 64 << 20  # of a file that can't be written; what comes later is dropped
 

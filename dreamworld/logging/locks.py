@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld.errors import UserError
-from dreamworld.logging.obstacles import obstacle
+from dreamworld.logging.obstacles import Place, obstacle
 from dreamworld.reading import require_inside
 from dreamworld.writing import is_shared
 
@@ -72,3 +73,25 @@ def _take(file: int) -> bool:
         return False
     finally:
         os.lseek(file, 0, os.SEEK_SET)
+
+
+class Hold:
+    """A run directory that is held by this process."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack):
+        self._lock, self._stack = path / ".lock", stack
+        self._refused = f"--logdir {path}: in use by a training ({{holder}}); wait, or stop it"
+        stack.enter_context(hold(self._lock, self._refused))
+        self.place, self._file = Place(path), Place(self._lock)
+        for place in (self.place, self._file):
+            stack.callback(place.close)
+
+    def renew(self) -> None:
+        """Makes the lock anew where its name leads to another file or nowhere."""
+        if not self._file.away():
+            return
+        if why := obstacle(self._lock):
+            raise OSError(f"it {why}")
+        self._stack.enter_context(hold(self._lock, self._refused))
+        self._file = Place(self._lock)
+        self._stack.callback(self._file.close)

@@ -12,7 +12,6 @@ eval/<step>.mp4    video of an evaluation episode
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import socket
@@ -22,12 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, text, trust, writing
+from dreamworld import presets, schema, text, trust, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import FIXED, SILENT
-from dreamworld.logging.locks import hold
-from dreamworld.logging.obstacles import Place, obstacle
+from dreamworld.logging.locks import Hold
+from dreamworld.logging.obstacles import obstacle
+from dreamworld.logging.rows import write_json
 from dreamworld.reading import BadFile, read_json, require_inside
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 from dreamworld.spaces import DATA_SET
@@ -197,14 +197,14 @@ class RunDir:
     def check(self, config: Config) -> list[str]:
         """Compares with the run found here: UserError for what can't change, notes for what does change."""
         changes = presets.diff(self.load_config(), config)
-        fixed = {key: change for key, change in changes.items() if key in presets.marked(config, FIXED)}
+        fixed = {key: change for key, change in changes.items() if key in schema.marked(config, FIXED)}
         if fixed:
             raise UserError(
                 f"--logdir {self.path}: holds a run with other settings: {presets.describe_diff(fixed)}; "
                 "use those of the run (left), or another folder; to continue it as it is: "
                 f"dreamworld train {shlex.quote(str(self.path))}"
             )
-        told = {key: change for key, change in changes.items() if key not in presets.marked(config, SILENT)}
+        told = {key: change for key, change in changes.items() if key not in schema.marked(config, SILENT)}
         return [
             f"continued with a change: {presets.describe_diff({key: change})}" for key, change in told.items()
         ]
@@ -293,47 +293,3 @@ class RunDir:
         """Locks again where somebody removed the lock; OSError where that can't be, UserError where another has it."""
         if self._hold and not self._hold.place.away():
             self._hold.renew()
-
-
-class Hold:
-    """A run directory that is held by this process."""
-
-    def __init__(self, path: Path, stack: contextlib.ExitStack):
-        self._lock, self._stack = path / ".lock", stack
-        self._refused = f"--logdir {path}: in use by a training ({{holder}}); wait, or stop it"
-        stack.enter_context(hold(self._lock, self._refused))
-        self.place, self._file = Place(path), Place(self._lock)
-        for place in (self.place, self._file):
-            stack.callback(place.close)
-
-    def renew(self) -> None:
-        """Makes the lock anew where its name leads to another file or nowhere."""
-        if not self._file.away():
-            return
-        if why := obstacle(self._lock):
-            raise OSError(f"it {why}")
-        self._stack.enter_context(hold(self._lock, self._refused))
-        self._file = Place(self._lock)
-        self._stack.callback(self._file.close)
-
-
-def write_json(path: Path, row: dict[str, Any]) -> None:
-    """Replaces a JSON file atomically; non-finite floats become null."""
-    writing.replace(path, dumps(row) + "\n")
-
-
-def dumps(row: Any) -> str:
-    """One line of strict JSON: numpy scalars and arrays as numbers and lists, non-finite floats as null."""
-    return json.dumps(_plain(row), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist") and not isinstance(value, str | bytes):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not (-float("inf") < value < float("inf")):
-        return None
-    return value

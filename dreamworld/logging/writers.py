@@ -25,7 +25,8 @@ from dreamworld.logging.appender import Appender
 from dreamworld.logging.obstacles import obstacle
 from dreamworld.logging.pictures import Pictures
 from dreamworld.logging.problems import Problems
-from dreamworld.logging.rundir import RunDir, dumps
+from dreamworld.logging.rows import dumps
+from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.sinks import Sinks, TensorBoardSink, WandbSink, load_wandb
 from dreamworld.reading import BadFile, is_number
 

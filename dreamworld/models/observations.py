@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, math, nets
+from dreamworld import convnets, dists, math, nets
 from dreamworld.errors import UserError
 from dreamworld.options import EncoderConfig
 from dreamworld.types import FLAGS, Array, DType, Key, Params, Space, Spaces
@@ -88,8 +88,8 @@ class Encoder:
         return nets.VectorEncoder(self.config.layers, self.config.units, self.dtype)
 
     @property
-    def image(self) -> nets.ImageEncoder:
-        return nets.ImageEncoder(self.config.depth, self.config.mults, self.config.kernel, self.dtype)
+    def image(self) -> convnets.ImageEncoder:
+        return convnets.ImageEncoder(self.config.depth, self.config.mults, self.config.kernel, self.dtype)
 
     def init(self, key: Key) -> Params:
         obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in self.spaces.items()}
@@ -137,12 +137,12 @@ class ObservationDecoder:
         return nets.VectorDecoder(heads, config.layers, config.units, config.symlog, self.encoder.dtype)
 
     @property
-    def image(self) -> nets.ImageDecoder:
+    def image(self) -> convnets.ImageDecoder:
         config, spaces = self.encoder.config, self.encoder.spaces
         shapes = [spaces[key].shape for key in self.encoder.keys("image")]
         channels = sum(shape[-1] for shape in shapes)
         height, width = shapes[0][:2]
-        return nets.ImageDecoder(
+        return convnets.ImageDecoder(
             (height, width), channels, config.depth, config.mults, config.kernel, config.units, self.grouped,
             self.blocks, self.encoder.dtype,
         )  # fmt: skip

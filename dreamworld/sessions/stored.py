@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from dreamworld import presets, trust
+from dreamworld import presets, schema, trust
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.envs.adapters.custom import load_object
@@ -85,7 +85,7 @@ def to_continue(logdir: str | os.PathLike[str], *, trusted: bool = False) -> Con
 
 def readable(config: Config) -> Config:
     """What may be taken from anybody's config; everything else as the reader's own default."""
-    values, acting = presets.flat(config), set(presets.marked(config, ACTING)) - {"env.options"}
+    values, acting = presets.flat(config), set(schema.marked(config, ACTING)) - {"env.options"}
     taken = {
         key: value
         for key, value in values.items()

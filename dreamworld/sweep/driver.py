@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from dreamworld.errors import UserError
 from dreamworld.exits import Exit
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
-from dreamworld.sweep.plan import Job, check_tasks, expand
+from dreamworld.sweep.plan import Job, check_tasks, expand, print_plan
 from dreamworld.sweep.spec import Spec
 from dreamworld.sweep.state import (
     State,
@@ -30,7 +29,6 @@ from dreamworld.sweep.state import (
 )
 from dreamworld.sweep.status import rows
 from dreamworld.sweep.table import show
-from dreamworld.text import marked
 
 POLL_S = 0.2
 SHOWN = 40  # runs of a table at the end
@@ -271,32 +269,3 @@ def write_report(spec: Spec, say: Say) -> None:
         )
     else:
         say(f"report: {page}")
-
-
-def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> None:
-    """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console.width = 120
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=marked(f"{spec.name}: {words.count(len(jobs), 'run')} in {spec.folder}"),
-        title_justify="left",
-    )
-    for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):
-        table.add_column(name, justify="left" if name in ("method", "task", "seeds") else "right")
-    cells: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        cells.setdefault((job.variant, job.task), []).append(job)
-    for (variant, task), group in cells.items():
-        found = [states[job.name] for job in group]
-        counts = [found.count("finished"), found.count("unfinished"), found.count("new")]
-        seeds = ", ".join(str(job.seed) for job in group)
-        steps = f"{group[0].config.run.steps:,.0f}"
-        row = [variant or "(one method)", task, seeds, steps, *(str(count or "") for count in counts)]
-        table.add_row(*(marked(cell) for cell in row))
-    console.print(table, highlight=False)

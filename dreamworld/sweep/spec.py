@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dreamworld import presets, reading, text
+from dreamworld import presets, reading, schema, text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
@@ -87,7 +87,7 @@ class Spec(Flags):
         return parse_seeds(self.seeds)
 
 
-FLAGS = presets.options(Flags)
+FLAGS = schema.options(Flags)
 # How words of the command line make a list, where commas do not split as usual.
 LISTS = {"configs": split_names, "slurm": split_pairs, "grid": list}
 
@@ -153,8 +153,8 @@ def make_spec(tree: Mapping[str, Any], source: str = "sweep") -> Spec:
         value = tree[key]
         if key == "seeds" and isinstance(value, list | tuple):
             value = ",".join(str(item) for item in value)
-        values[key] = presets.coerce(f"{source}: {key}", value, hint)
-        presets.check_range(Flags, key, values[key], f"{source}: {key}")
+        values[key] = schema.coerce(f"{source}: {key}", value, hint)
+        schema.check_range(Flags, key, values[key], f"{source}: {key}")
     axes = parse_grid(grid) if not isinstance(grid, Mapping) else _axes(grid, source)
     pairs = (
         tuple(f"{key}={value}" for key, value in slurm.items())
@@ -191,7 +191,7 @@ def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise UserError(f"{source}: got {tree!r}, expects options such as `run.steps: 1e5`")
     flat: dict[str, Any] = {}
-    texts = {key for key, hint in presets.options(Config).items() if isinstance(hint, Syntax)}
+    texts = {key for key, hint in schema.options(Config).items() if isinstance(hint, Syntax)}
     for key, value in tree.items():
         is_group = isinstance(value, Mapping) and prefix + key not in texts
         flat |= _flatten(value, source, f"{prefix}{key}.") if is_group else {prefix + key: value}
@@ -203,7 +203,7 @@ def known_options(spec: Spec) -> dict[str, Any]:
     names = spec.axes.get("agent.name") or (spec.options.get("agent.name"),)
     known: dict[str, Any] = {}
     for name in names:
-        known |= presets.options(presets.apply(Config(), spec.configs, name))
+        known |= schema.options(presets.apply(Config(), spec.configs, name))
     return known
 
 
@@ -221,7 +221,7 @@ def _check(spec: Spec, source: str) -> None:
     for key, values in spec.axes.items():
         if not values:
             raise UserError(f"{source}: grid {key}: has no values")
-        coerced = [presets.coerce(f"{source}: grid {key}", value, known[key]) for value in values]
+        coerced = [schema.coerce(f"{source}: grid {key}", value, known[key]) for value in values]
         if twice := [str(value) for value in coerced if coerced.count(value) > 1]:
             raise UserError(f"{source}: grid {key}: {twice[0]} is given twice")
         if key in spec.options:
@@ -252,7 +252,7 @@ def parse(argv: Sequence[str]) -> Spec:
     for key, values in words.items():
         hint = FLAGS.get(key, str)
         if not values and key in FLAGS and hint is not bool:
-            raise UserError(f"--{key}: needs a value, {presets.expected(hint)}")
+            raise UserError(f"--{key}: needs a value, {schema.expected(hint)}")
         if key not in FLAGS:
             key = "agent.name" if key == "agent" else key
             options[key] = split_list(values) if len(values) > 1 else values[0] if values else True

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dreamworld import presets
+from dreamworld import presets, schema
 from dreamworld.errors import UserError
 from dreamworld.limits import SILENT
 from dreamworld.logging.locks import hold
-from dreamworld.logging.rundir import RunDir, write_json
+from dreamworld.logging.rows import write_json
+from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile, open_file, require_inside
 from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
@@ -57,7 +58,7 @@ def state_of(job: Job) -> State:
         rundir.check_apart()
         return "new"
     changes = presets.diff(rundir.load_config(), job.config)
-    silent = presets.marked(job.config, SILENT)
+    silent = schema.marked(job.config, SILENT)
     loud = {key: change for key, change in changes.items() if key not in silent}
     if loud:
         raise UserError(

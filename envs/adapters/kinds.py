@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from dreamworld import words
 from dreamworld.envs.scalars import kind_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dreamworld
-from dreamworld import agents, cli, dream, presets
+from dreamworld import agents, cli, dream, presets, schema
 from dreamworld.agents import find, make_agent
 from dreamworld.config import Config, EnvConfig, ReplayConfig, RunConfig
 from dreamworld.contract import modules
@@ -73,7 +73,7 @@ def test_parameters_are_those_of_a_world_and_of_a_behaviour(built, name):
     assert set(agent.assignment) <= set(OBS) and all(key.startswith("latent/") for key in agent.latent_space)
     assert all(key.startswith("extra/") for key in agent.extra_space)
     assert set(agent.widths) <= set(modules(state.params))
-    options = presets.options(config_of(name))
+    options = schema.options(config_of(name))
     assert all(key in options for keys in agent.widths.values() for key in keys)
     assert all(key in options for memory in agent.memory for key in memory.options)
 
@@ -299,9 +299,7 @@ def test_every_option_is_in_the_help(name):
     with redirect_stdout(text), pytest.raises(SystemExit):
         cli.parse(["--agent", name, "--help"])
     words = set(text.getvalue().split())
-    assert {f"--{key}" for key in presets.options(Config(agent=find(name).config))} <= words | {
-        "--agent.name"
-    }
+    assert {f"--{key}" for key in schema.options(Config(agent=find(name).config))} <= words | {"--agent.name"}
 
 
 def test_it_trains_stops_and_goes_on(name, tmp_path):

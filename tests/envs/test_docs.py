@@ -1,7 +1,7 @@
 import re
 import sys
 
-from dreamworld import presets
+from dreamworld import schema
 from dreamworld.config import Config
 from dreamworld.envs import make_env
 from dreamworld.envs.check import check_env
@@ -41,7 +41,7 @@ def test_the_first_frame_of_a_game_is_said_to_be_as_published(repo):
 def test_the_page_on_replay_says_what_a_continued_run_may_change(repo):
     text = (repo / "docs" / "replay.md").read_text()
     assert (
-        "env.num" in presets.marked(Config, FIXED)
+        "env.num" in schema.marked(Config, FIXED)
         and "`env.num` stays" in text
         and "another number of environments, " not in text
     )

@@ -238,9 +238,9 @@ def test_gymnax_pictures_are_read_alike():
 
 
 def test_a_run_can_not_change_how_it_reads_observations():
-    from dreamworld import presets
+    from dreamworld import schema
     from dreamworld.limits import FIXED
 
-    assert {"env.image_keys", "env.vector_keys"} <= set(presets.marked(Config, FIXED))
+    assert {"env.image_keys", "env.vector_keys"} <= set(schema.marked(Config, FIXED))
     assert Config().env.image_keys == Config().env.vector_keys == "auto"
     assert isinstance(TABLES, gymnasium.Space)

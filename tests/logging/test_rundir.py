@@ -10,7 +10,8 @@ import pytest
 
 from dreamworld import cli
 from dreamworld.errors import UserError
-from dreamworld.logging.rundir import RunDir, dumps
+from dreamworld.logging.rows import dumps
+from dreamworld.logging.rundir import RunDir
 
 
 def config_of(tmp_path, *argv):

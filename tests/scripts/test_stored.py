@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dreamworld
-from dreamworld import cli, presets, testing
+from dreamworld import cli, presets, schema, testing
 from dreamworld.agents import make_agent
 from dreamworld.config import Config, EvalConfig
 from dreamworld.errors import UserError
@@ -114,7 +114,7 @@ NAMES = ["walks:Walk", "gym_walks:Walk-v0", "jax_walks:Walk", "./walks.py:Walk",
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_foreign_run_names_code_and_nothing_is_imported(name, place, tmp_path, params):
-    options = {"env.options": presets.coerce("env.options", f"command=touch {tmp_path / 'imported'}", str)}
+    options = {"env.options": schema.coerce("env.options", f"command=touch {tmp_path / 'imported'}", str)}
     run = store(tmp_path / "run", params, name, own=False, **(options if name == "os:system" else {}))
     with pytest.raises(
         UserError, match=f"not signed as yours.*names the environment '{name}'.*--trust.*--task"

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, text, words
+from dreamworld import schema, text, words
 from dreamworld.errors import UserError
-from dreamworld.logging.rundir import write_json
+from dreamworld.logging.rows import write_json
 from dreamworld.reading import BadFile, read_json
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.launch.local import CORES
@@ -260,7 +260,7 @@ def parameter(key: str, value: str, before: Any = None) -> Any:
             )
         return {**(before or {}), name.strip(): text}
     if key in FLAGS or key in NUMBERS:
-        return presets.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
+        return schema.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
     return int(value) if value.isdecimal() else value
 
 
