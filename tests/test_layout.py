@@ -118,3 +118,55 @@ def test_nothing_is_left_to_do():
         f"{file.relative_to(ROOT)}: {word}" for file in SOURCES for word in words if word in file.read_text()
     ]
     assert not found
+
+
+MAX_LINES, MAX_FUNCTION = 300, 60
+MAX_ANY = 0.04  # of the annotations that are a bare `Any`; name a pytree Tree, an array Array, unchecked input object
+LONG = {}  # {file: why it has more than MAX_LINES lines}
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def annotations(tree):
+    """Every annotation of an argument, a return value, a field or a variable."""
+    for node in functions(tree):
+        args = node.args
+        every = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
+        yield from (arg.annotation for arg in every if arg is not None and arg.annotation is not None)
+        yield from [node.returns] if node.returns is not None else []
+    yield from (node.annotation for node in ast.walk(tree) if isinstance(node, ast.AnnAssign))
+
+
+def is_any(annotation):
+    return isinstance(annotation, ast.Name) and annotation.id == "Any"
+
+
+def test_files_are_short_but_for_a_reason():
+    lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in SOURCES}
+    assert {name: count for name, count in lines.items() if count > MAX_LINES and name not in LONG} == {}
+    assert [name for name in LONG if lines.get(name, 0) <= MAX_LINES] == [], "short by now: no reason is needed"
+
+
+def test_functions_are_short():
+    found = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for file in SOURCES
+        for node in functions(ast.parse(file.read_text()))
+        if (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION
+    ]
+    assert found == []
+
+
+def test_few_annotations_say_any():
+    every = {file: list(annotations(ast.parse(file.read_text()))) for file in SOURCES}
+    bare = {str(file.relative_to(ROOT)): sum(map(is_any, found)) for file, found in every.items()}
+    share = sum(bare.values()) / sum(map(len, every.values()))
+    most = sorted(bare, key=lambda name: -bare[name])[:10]
+    assert share < MAX_ANY, f"{share:.1%} of the annotations are Any, most in {', '.join(most)}"
+
+
+def test_the_count_of_any_finds_it():
+    code = "x: Any\ndef f(a: Any, *b: Any, c: int, d: dict[str, Any]) -> Any: ..."
+    assert sorted(map(is_any, annotations(ast.parse(code)))) == [False, False, True, True, True, True]
