@@ -256,7 +256,7 @@ def load_yaml(path: str | os.PathLike[str], *, trusted: bool = False) -> Config:
     return layer_yaml(Config(), path, trusted=trusted)
 
 
-def diff(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+def diff(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """{dotted key: (old value, new value)} of the options that differ; of another agent only its name."""
     before, after = flat(old), flat(new)
     if old.agent.name != new.agent.name:

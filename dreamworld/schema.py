@@ -79,7 +79,7 @@ def _hints(cls: type) -> list[tuple[Any, Any, tuple[Any, ...]]]:
     return [(field, hints[field.name], marks(field.name)) for field in dataclasses.fields(cls)]
 
 
-def check_range(spec: object, key: str, value: Any, shown: str) -> None:
+def check_range(spec: object, key: str, value: object, shown: str) -> None:
     """Raises UserError, which names the option as `shown`, when a number is outside the range of its option."""
     known = ranges(spec)
     if key in known:

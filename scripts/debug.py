@@ -14,7 +14,7 @@ from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.reading import require_inside
 from dreamworld.sessions import folders
-from dreamworld.types import Batch, Carry, TrainState
+from dreamworld.types import Batch, Carry, Params, TrainState
 
 NUMBER = re.compile(r"[0-9]{1,15}")
 DESCRIPTION = "Look for the cause when updates of a run are not finite: dreamworld debug DIR"
@@ -132,7 +132,7 @@ def load_state(checkpoints: Path, agent: Agent, bad: Any) -> tuple[TrainState, s
     return state._replace(step=jax.numpy.int32(bad.step), key=jax.numpy.asarray(bad.key)), line
 
 
-def describe_size(params: Any) -> str:
+def describe_size(params: Params) -> str:
     """A line on the size of the parameters: what an exploding training shows first."""
     import jax
     import numpy as np

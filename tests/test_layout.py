@@ -146,7 +146,9 @@ def is_any(annotation):
 def test_files_are_short_but_for_a_reason():
     lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in SOURCES}
     assert {name: count for name, count in lines.items() if count > MAX_LINES and name not in LONG} == {}
-    assert [name for name in LONG if lines.get(name, 0) <= MAX_LINES] == [], "short by now: no reason is needed"
+    assert [name for name in LONG if lines.get(name, 0) <= MAX_LINES] == [], (
+        "short by now: no reason is needed"
+    )
 
 
 def test_functions_are_short():

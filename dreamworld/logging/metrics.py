@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld.types import TimeStep
+from dreamworld.types import TimeStep, Tree
 
 
 class Metrics:
@@ -91,7 +91,7 @@ def _accumulate() -> Any:
     import jax
     import jax.numpy as jnp
 
-    def accumulate(sums: Any, values: list[Any]) -> Any:
+    def accumulate(sums: Tree, values: list[Any]) -> Tree:
         return sums + jnp.stack([value.astype(jnp.float32) for value in values])
 
     return jax.jit(accumulate)

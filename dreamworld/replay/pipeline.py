@@ -17,12 +17,13 @@ import numpy as np
 
 from dreamworld.contract import Window
 from dreamworld.replay.replay import Replay
+from dreamworld.types import Array, Batch
 
 
 class Prefetched(NamedTuple):
     """A batch for one update."""
 
-    batch: Any  # what `put` returned: usually device arrays
+    batch: Batch  # what `put` returned: usually device arrays
     rows: np.ndarray  # [B, L] int64, ids of its rows, on the host
     host: dict[str, np.ndarray]  # the batch as replay gave it
 
@@ -74,7 +75,7 @@ class Pipeline:
             _start_copy(value)
         self._enqueue(lambda: self.replay.write_back(rows, {k: np.asarray(v) for k, v in values.items()}))
 
-    def update_priorities(self, rows: np.ndarray, priorities: Any) -> None:
+    def update_priorities(self, rows: np.ndarray, priorities: Array) -> None:
         """Enqueues `replay.update_priorities`."""
         _start_copy(priorities)
         self._enqueue(lambda: self.replay.update_priorities(rows, np.asarray(priorities)))
@@ -209,7 +210,7 @@ class Pipeline:
             self._done.setdefault(name, deque()).append(item)
 
 
-def _start_copy(value: Any) -> None:
+def _start_copy(value: object) -> None:
     """Lets a device array travel to the host while the worker is still at earlier commands."""
     start = getattr(value, "copy_to_host_async", None)
     if start is not None:

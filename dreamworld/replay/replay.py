@@ -54,7 +54,7 @@ class Replay(ReplayState):
         """
         refresh.write_back(self, np.asarray(rows, np.int64), values)
 
-    def update_priorities(self, rows: np.ndarray, priorities: Any) -> None:
+    def update_priorities(self, rows: np.ndarray, priorities: Array) -> None:
         """Sets the priorities [B, T] of rows [B, T]; a window is drawn by the mean of its trained rows.
 
         Without prioritised sampling nothing happens. Raises UserError for negative or non-finite values.
@@ -209,7 +209,7 @@ class Replay(ReplayState):
         with self.lock:
             return persist.save(self, Path(directory).resolve())
 
-    def check(self, directory: Path | str, manifest: Any, source: PathLike) -> None:
+    def check(self, directory: Path | str, manifest: object, source: PathLike) -> None:
         """Raises what `load` would raise for a manifest, read from the file `source`; changes nothing."""
         restore.check(self, Path(directory).resolve(), manifest, source)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -13,7 +13,7 @@ from dreamworld.envs.pictures import Reading, notes_on
 from dreamworld.precision import precision_name
 from dreamworld.spaces import describe_space
 from dreamworld.text import marked
-from dreamworld.types import VectorEnv
+from dreamworld.types import Params, VectorEnv
 
 if TYPE_CHECKING:
     from dreamworld.sessions.build import Session
@@ -71,7 +71,7 @@ def describe(session: Session) -> list[tuple[str, str]]:
     return rows
 
 
-def count_parameters(params: Any) -> dict[str, int]:
+def count_parameters(params: Params) -> dict[str, int]:
     """Trained parameters by module."""
     return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in modules(params).items()}
 

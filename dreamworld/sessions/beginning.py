@@ -21,10 +21,10 @@ from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
 from dreamworld.training.group import seed_configs
 from dreamworld.training.offline import open_all
-from dreamworld.types import Spaces
+from dreamworld.types import EnvSource, Spaces
 
 
-def name_task(config: Config, env: Any = None) -> tuple[Config, Any]:
+def name_task(config: Config, env: EnvSource = None) -> tuple[Config, Any]:
     """The config of a training on `env`, its name as the task, and what to build: `env`, or None for the task.
 
     UserError where the run to continue was trained on an environment that can't be found by its name.
@@ -60,7 +60,7 @@ def name_data(config: Config) -> Config:
     return presets.replace(config, {"task": f"data_{first.path.name}"})
 
 
-def _source_of_run(config: Config) -> Any:
+def _source_of_run(config: Config) -> EnvSource:
     rundir = first_rundir(config)
     found = _recall(rundir) if rundir.exists() else None
     if found is None or not same_name(found.name, config.task):
@@ -75,7 +75,7 @@ def _source_of_run(config: Config) -> Any:
     return load_object(found.name) if found.given else None
 
 
-def _refuse_single(config: Config, env: Any) -> None:
+def _refuse_single(config: Config, env: EnvSource) -> None:
     if not is_single(env):
         return
     what = f"{words.type_of(env)} is one environment"
@@ -101,7 +101,7 @@ def _recall(rundir: RunDir) -> RunEnv | None:
 
 
 def begin(
-    rundirs: Sequence[RunDir], configs: Sequence[Config], source: Any, spaces: tuple[Spaces, Spaces]
+    rundirs: Sequence[RunDir], configs: Sequence[Config], source: EnvSource, spaces: tuple[Spaces, Spaces]
 ) -> list[list[str]]:
     """Begins or continues runs on one environment: checks it, keeps config and spaces. Returns notes for people.
 
@@ -115,7 +115,7 @@ def begin(
     return notes
 
 
-def _describe(rundir: RunDir, config: Config, source: Any, spaces: tuple[Spaces, Spaces]) -> RunEnv:
+def _describe(rundir: RunDir, config: Config, source: EnvSource, spaces: tuple[Spaces, Spaces]) -> RunEnv:
     name, folder = config.task if source is None else name_of(source), os.getcwd()
     found = _recall(rundir)
     if found and same_name(found.name, name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from dreamworld.errors import UserError
 from dreamworld.replay.fit import check_memory
 from dreamworld.replay.memory import USABLE, Estimate, available_memory
 from dreamworld.sessions import pieces
-from dreamworld.types import Spaces
+from dreamworld.types import EnvSource, Spaces, Tree
 
 MANY = 64  # environments that are not built before one of them has told the spaces
 WORKER_BYTES = 24 << 20  # of its own, in a process with a gymnasium environment; 72 MiB with one of MuJoCo
@@ -38,7 +38,7 @@ class Room(NamedTuple):
     source: str
 
 
-def check_number_of_envs(config: Config, source: Any, seeds: int = 1) -> None:
+def check_number_of_envs(config: Config, source: EnvSource, seeds: int = 1) -> None:
     """Raises UserError where so many environments can't fit; many are not built to find that out."""
     total = config.env.num * seeds
     if total <= MANY:
@@ -51,7 +51,7 @@ def check_number_of_envs(config: Config, source: Any, seeds: int = 1) -> None:
         env.close()
 
 
-def check(config: Config, agent: Agent, seeds: int = 1, directory: Any = None) -> Estimate:
+def check(config: Config, agent: Agent, seeds: int = 1, directory: Path | None = None) -> Estimate:
     """Raises UserError where a run on the host's replay would not fit; returns what its full replay takes."""
     host, device = rooms()
     learning = learning_items(config, agent, seeds)
@@ -146,6 +146,6 @@ def row_bytes(spaces: Spaces) -> int:
     )
 
 
-def tree_bytes(tree: Any) -> int:
+def tree_bytes(tree: Tree) -> int:
     """Bytes of all arrays of a tree of shapes."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))

@@ -15,7 +15,7 @@ from dreamworld import text
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
 from dreamworld.reading import require_inside
-from dreamworld.types import Mode
+from dreamworld.types import EnvSource, Mode
 
 if TYPE_CHECKING:
     from dreamworld.logging.rundir import RunDir
@@ -45,7 +45,7 @@ class Flags:
     """One JSON line instead of text."""
 
 
-def evaluate_run(flags: Flags, env: Any = None) -> dict[str, Any]:
+def evaluate_run(flags: Flags, env: EnvSource = None) -> dict[str, Any]:
     """Plays the environment of the run, or `env`; returns the row that was added to eval.jsonl."""
     from dreamworld.logging.writers import evaluation_row
     from dreamworld.sessions import load, pieces, stored
@@ -122,7 +122,7 @@ def keep(rundir: RunDir, row: dict[str, Any], found: Evaluation) -> dict[str, An
 def evaluate(
     logdir: str | Path,
     *,
-    env: Any = None,
+    env: EnvSource = None,
     episodes: int = 10,
     mode: Mode = "sample",
     step: int | None = None,

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from dreamworld import words
 from dreamworld.envs.vector.alone import beside_another
@@ -16,7 +15,7 @@ from dreamworld.player import Player
 from dreamworld.sessions import pieces
 from dreamworld.training.evaluate import evaluate
 from dreamworld.training.run import Run
-from dreamworld.types import VectorEnv
+from dreamworld.types import EnvSource, VectorEnv
 
 
 def make_player(loop: Run) -> Player:
@@ -25,7 +24,7 @@ def make_player(loop: Run) -> Player:
 
 
 def make_evaluator(
-    loop: Run, source: Any, stack: contextlib.ExitStack, plain: Player
+    loop: Run, source: EnvSource, stack: contextlib.ExitStack, plain: Player
 ) -> Callable[[int], float | None]:
     """`step -> mean return` on environments of its own, logged with a video; None where a stop came before the end."""
     config, problems = loop.config, loop.logger.problems
@@ -66,7 +65,7 @@ def make_evaluator(
     return run
 
 
-def make_env_beside(loop: Run, source: Any) -> VectorEnv:
+def make_env_beside(loop: Run, source: EnvSource) -> VectorEnv:
     """The environments of evaluation, in processes of their own where they can't be built beside those of training."""
     config = loop.config
     make = functools.partial(pieces.make_eval_env, source=source, episodes=config.eval.episodes)

@@ -21,7 +21,7 @@ from dreamworld.sessions.job import Job
 from dreamworld.training.fused_loop import FusedLearner, FusedLoop
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
 from dreamworld.training.refusals import Refusals
-from dreamworld.types import Spaces, TrainState
+from dreamworld.types import EnvSource, Spaces, TrainState
 
 
 class Fused:
@@ -128,7 +128,7 @@ def rows_per_env(config: Config) -> int:
     return -(-rows // config.env.num) + config.run.batch_length
 
 
-def jax_environment(config: Config, source: Any) -> Any:
+def jax_environment(config: Config, source: EnvSource) -> Any:
     """The JAX environment of a config or of a user; UserError for anything else."""
     from dreamworld.envs.vector.auto import as_jax_env, wrapper_options
 

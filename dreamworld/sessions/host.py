@@ -28,7 +28,7 @@ from dreamworld.training import seeds
 from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop
-from dreamworld.types import Spaces, TrainState, VectorEnv
+from dreamworld.types import EnvSource, Spaces, TrainState, VectorEnv
 
 
 class Host:
@@ -40,7 +40,7 @@ class Host:
         self.envs: list[VectorEnv] = []  # of each seed
 
     @staticmethod
-    def refuse(config: Config, source: Any) -> None:
+    def refuse(config: Config, source: EnvSource) -> None:
         """UserError for seeds in several processes."""
         if config.seeds and (config.parallel.coordinator or config.parallel.processes > 1):
             raise UserError(

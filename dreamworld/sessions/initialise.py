@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -32,7 +31,9 @@ def initialise_from(text: str, agent: Agent, state: TrainState) -> TrainState:
         part: {name: own[name] for name in names if name in own} for part, own in tree.items()
     }
     merge = lambda tree, found: {part: {**own, **found.get(part, {})} for part, own in tree.items()}
-    like: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    like: TrainState = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
     like = like._replace(
         params=pick(like.params), slow=pick(like.slow), opt_state=None, stats=None, step=None, key=None
     )

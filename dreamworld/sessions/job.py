@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dreamworld.config import Config
 from dreamworld.logging.rundir import RunDir
 from dreamworld.training.group import seed_configs
 from dreamworld.training.hosts import Team
+from dreamworld.types import EnvSource
 
 
 class Job(NamedTuple):
@@ -16,11 +17,11 @@ class Job(NamedTuple):
     configs: list[Config]  # of each seed, as that of a run of its own
     rundirs: list[RunDir]
     together: bool  # by --seeds, be it one seed
-    source: Any  # an environment from Python; None for `config.task`
+    source: EnvSource  # an environment from Python; None for `config.task`
     team: Team
 
     @classmethod
-    def of(cls, config: Config, source: Any = None, team: Team | None = None) -> Job:
+    def of(cls, config: Config, source: EnvSource = None, team: Team | None = None) -> Job:
         """That of a command line."""
         configs = seed_configs(config) if config.seeds else [config]
         rundirs = [RunDir.of(each) for each in configs]

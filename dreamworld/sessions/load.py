@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
@@ -11,7 +10,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.player import Player
 from dreamworld.sessions import pieces, stored
 from dreamworld.sessions.evaluation import checked
-from dreamworld.types import Mode
+from dreamworld.types import Mode, Params
 
 
 def load(
@@ -39,12 +38,12 @@ def load(
     return make_player(run.config, agent, params, mode=flags.mode, seed=flags.seed)
 
 
-def make_player(config: Config, agent: Agent, params: Any, *, mode: Mode, seed: int) -> Player:
+def make_player(config: Config, agent: Agent, params: Params, *, mode: Mode, seed: int) -> Player:
     """A player that shows environments to the agent as its run did."""
     return Player(agent, params, seed, mode, config.env)
 
 
-def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Any:
+def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Params:
     """What acting needs of a checkpoint."""
     import jax
 

@@ -14,7 +14,7 @@ from dreamworld.sessions import pieces
 from dreamworld.sessions.host import Host
 from dreamworld.sessions.job import Job
 from dreamworld.training.offline import NoEnv, fill, open_all
-from dreamworld.types import Spaces
+from dreamworld.types import EnvSource, Spaces
 
 
 class Offline(Host):
@@ -25,7 +25,7 @@ class Offline(Host):
         self.sets: list[DataSet] = []  # none where a run goes on: replay is in its checkpoints
 
     @staticmethod
-    def refuse(config: Config, source: Any) -> None:
+    def refuse(config: Config, source: EnvSource) -> None:
         """UserError for what does not go with data sets."""
         for option, given in (
             ("--run.mode fused", config.run.mode == "fused"),

@@ -102,7 +102,7 @@ def _own_problem(name: str, error: Exception) -> UserError:
     return UserError(f"policy {name!r} raised {words.exception(error)} ({frame.filename}:{frame.lineno})")
 
 
-def _read_action(name: str, value: Any, act_space: Spaces) -> dict[str, np.ndarray]:
+def _read_action(name: str, value: object, act_space: Spaces) -> dict[str, np.ndarray]:
     if not isinstance(value, dict):
         if len(act_space) != 1:
             raise UserError(f"policy {name!r}: return a mapping of {describe_spaces(act_space)}")
@@ -114,7 +114,7 @@ def _read_action(name: str, value: Any, act_space: Spaces) -> dict[str, np.ndarr
     return {key: _read_value(name, key, value[key], space) for key, space in act_space.items()}
 
 
-def _read_value(name: str, key: str, value: Any, space: Space) -> np.ndarray:
+def _read_value(name: str, key: str, value: object, space: Space) -> np.ndarray:
     expected = f"expected {describe_space(space)}" + ("" if space.discrete else " in [-1, 1]")
     try:
         array = np.asarray(value)

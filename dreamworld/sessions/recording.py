@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from dreamworld.datasets.writer import require_free, require_writable
 from dreamworld.sessions import pieces, policies
 from dreamworld.sessions.stored import Stored
 from dreamworld.training.stops import Stop
-from dreamworld.types import Mode, VectorEnv
+from dreamworld.types import EnvSource, Mode, VectorEnv
 
 Tell = Callable[[int, float], None]  # steps so far, of all policies, and the return of the newest episode
 
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     config: Config
     policies: tuple[str, ...]  # each takes an equal share of the steps
     runs: dict[str, Stored]  # the policies that are runs
-    source: Any  # an environment from Python; None for `config.task`
+    source: EnvSource  # an environment from Python; None for `config.task`
     folder: str
     steps: int
     append: bool

@@ -7,7 +7,7 @@ only the settings that building the agent needs are taken, and code that it name
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dreamworld import presets, schema, trust
 from dreamworld.config import Config
@@ -20,7 +20,7 @@ from dreamworld.limits import ACTING
 from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv, read_run_env, same_name
 from dreamworld.sessions import pieces
-from dreamworld.types import Spaces
+from dreamworld.types import EnvSource, Spaces
 
 READ = (
     "task",
@@ -58,7 +58,7 @@ class Played(NamedTuple):
     """Environments to play."""
 
     config: Config
-    source: Any  # an environment from Python; None for `config.task`
+    source: EnvSource  # an environment from Python; None for `config.task`
     name: str
     same: bool  # as in training
 
@@ -94,7 +94,7 @@ def readable(config: Config) -> Config:
     return presets.replace(presets.with_agent(Config(), config.agent.name), taken)
 
 
-def choose_env(stored: Stored, task: str = "", env: Any = None) -> Played:
+def choose_env(stored: Stored, task: str = "", env: EnvSource = None) -> Played:
     """The environment that the user gives (`env`, or else `task`), or that of the run.
 
     UserError for one that has no name, and for code that the run of somebody else names.
@@ -129,7 +129,7 @@ def _by_name(stored: Stored) -> Played:
     return Played(presets.replace(stored.config, {"task": stored.name}), source, stored.name, True)
 
 
-def build_agent(stored: Stored, env: Any = None) -> Agent:
+def build_agent(stored: Stored, env: EnvSource = None) -> Agent:
     """The agent of a run from its spaces; without stored ones, or to check `env`, one environment is built."""
     if stored.env and env is None:
         return pieces.build_agent(stored.config, stored.env.obs_space, stored.env.act_space)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dreamworld import words
 from dreamworld.config import Config
 from dreamworld.errors import UserError
+from dreamworld.types import EnvSource
 
 if TYPE_CHECKING:
     from dreamworld.sessions.job import Job
 
 
-def train(config: Config, env: Any = None) -> int:
+def train(config: Config, env: EnvSource = None) -> int:
     """Trains `config`, on `config.task` or on a user's own environment; returns the exit code.
 
     `env` is a class or factory, or with `env.num 1` one environment object, which is left open; its name
@@ -24,7 +25,7 @@ def train(config: Config, env: Any = None) -> int:
         return _train(config, env)
 
 
-def _train(config: Config, env: Any) -> int:
+def _train(config: Config, env: EnvSource) -> int:
     from dreamworld.sessions import beginning, build
     from dreamworld.sessions.job import Job
     from dreamworld.sessions.run import run

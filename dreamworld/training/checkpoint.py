@@ -21,6 +21,7 @@ from dreamworld.reading import BlockedFile
 from dreamworld.replay import patience
 from dreamworld.text import printable
 from dreamworld.training import snapshot, tensors, upgrade
+from dreamworld.types import Tree
 
 log = logging.getLogger("dreamworld")
 
@@ -30,7 +31,7 @@ OS_ERROR = re.compile(r"OS error (\d{1,4})\b")
 class Restored(NamedTuple):
     """What a snapshot held."""
 
-    agent: Any  # as the template, arrays with the template's shardings
+    agent: Tree  # as the template, arrays with the template's shardings
     host: Any  # nested dict of numpy arrays, of this process
     meta: dict[str, Any]  # as saved by this process, and "step"
     score: float | None = None
@@ -100,7 +101,7 @@ class Checkpointer:
     def restore(
         self,
         step: int | None,
-        like: Any,
+        like: Tree,
         *,
         subset: bool = False,
         check: Callable[[Restored], None] | None = None,
@@ -137,7 +138,7 @@ class Checkpointer:
         raise UserError(f"no checkpoint in {self.directory} is intact ({causes})")
 
     def _read_checked(
-        self, step: int, like: Any, subset: bool, check: Callable[[Restored], None] | None
+        self, step: int, like: Tree, subset: bool, check: Callable[[Restored], None] | None
     ) -> Restored:
         """The snapshot of `step`; CorruptError when it is damaged, BlockedFile when the system does not give it."""
         folder = self.directory / str(step)
@@ -147,7 +148,7 @@ class Checkpointer:
                 check(restored)
         return restored
 
-    def _read(self, step: int, body: dict[str, Any], like: Any, subset: bool) -> Restored:
+    def _read(self, step: int, body: dict[str, Any], like: Tree, subset: bool) -> Restored:
         folder = self.directory / str(step)
         names = upgrade.stored_names(body)
         stored = {name: body["tensors"][old] for name, old in names.items()}
@@ -172,7 +173,7 @@ class Checkpointer:
     def save(
         self,
         step: int,
-        agent: Any,
+        agent: Tree,
         host: Any,
         meta: dict[str, Any],
         score: float | None = None,
@@ -393,7 +394,7 @@ class Checkpointer:
         self._messages.append(text)
 
 
-def _read_agent(folder: epath.Path, names: dict[str, str], count: int, like: Any) -> Any:
+def _read_agent(folder: epath.Path, names: dict[str, str], count: int, like: Tree) -> Tree:
     """The tensors; CorruptError where Orbax can't read what lies there, whatever it says of that."""
     import jax
 
@@ -411,7 +412,7 @@ def _read_agent(folder: epath.Path, names: dict[str, str], count: int, like: Any
         raise snapshot.CorruptError(f"agent can't be read: {printable(cause):.300}") from error
 
 
-def _replay_files(meta: dict[str, Any]) -> Any:
+def _replay_files(meta: dict[str, Any]) -> list[str] | None:
     replay = meta.get("replay") or {}
     return [replay.get(key) for key in ("files", "journals")]
 

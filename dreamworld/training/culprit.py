@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.extend.core import JaxprEqn
 
 from dreamworld import words
+from dreamworld.types import Array
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"} | {
     "custom_jvp_call",
@@ -32,7 +34,7 @@ class Trace:
 
     bad: bool = False
     order: int = 0
-    eqn: Any = None
+    eqn: JaxprEqn = None
     parents: tuple[Trace, ...] = ()  # the inputs that were bad already
     values: tuple[Any, ...] = ()  # inputs and outputs; kept where no input was bad
     text: str = ""
@@ -123,7 +125,7 @@ class _Trace:
                     del env[var]
         return [read(var) for var in jaxpr.outvars]
 
-    def apply(self, eqn: Any, inputs: list[Traced]) -> list[Traced]:
+    def apply(self, eqn: JaxprEqn, inputs: list[Traced]) -> list[Traced]:
         name = eqn.primitive.name
         if name == "cond":
             branch = eqn.params["branches"][int(inputs[0][0])]
@@ -160,7 +162,7 @@ def _explain(mark: Trace) -> list[Finding]:
     return [Finding(name, _place(mark.eqn), f"{_place(mark.eqn)}: {made}{source}")]
 
 
-def _iterations(eqn: Any, values: Sequence[Any]) -> Iterator[tuple[int, Any, list[Any]]]:
+def _iterations(eqn: JaxprEqn, values: Sequence[Any]) -> Iterator[tuple[int, Any, list[Any]]]:
     """The steps of a scan or while loop in order: number, body and the body's inputs."""
     if eqn.primitive.name == "scan":
         body, length = eqn.params["jaxpr"], eqn.params["length"]
@@ -188,7 +190,7 @@ def _jit(closed: Any) -> Any:
     return jax.jit(core.jaxpr_as_fun(closed))
 
 
-def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _bind(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     def bind(*values: Any) -> Any:
         return eqn.primitive.bind(*values, **eqn.params)
 
@@ -199,7 +201,7 @@ def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     return list(result) if eqn.primitive.multiple_results else [result]
 
 
-def _bad(value: Any) -> bool:
+def _bad(value: Array) -> bool:
     return jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(np.asarray(value)).all()
 
 
@@ -211,7 +213,7 @@ def _variables(variables: Sequence[Any]) -> list[Any]:
     return [var for var in variables if not isinstance(var, core.Literal)]
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Array) -> str:
     """`float32[16, 64] in [-1.5, 2]`, or how many of its values are not finite and which."""
     kind = f"{value.dtype}{list(value.shape)}"
     if not jnp.issubdtype(value.dtype, jnp.inexact) or not value.size:
@@ -225,7 +227,7 @@ def _describe(value: Any) -> str:
     return f"{kind} with {bad.size} of {words.count(array.size, 'value')} {names}"
 
 
-def _place(eqn: Any) -> str:
+def _place(eqn: JaxprEqn) -> str:
     """`dreamworld/math.py:12 symlog` with its source line; the backward pass is said to be one."""
     trace = eqn.source_info.traceback
     frames = [frame for frame in (trace.frames if trace else ()) if _of_user(frame.file_name)]

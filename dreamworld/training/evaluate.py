@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld.contract import State
 from dreamworld.training.film import Film
 from dreamworld.types import Spaces, VectorEnv
 
@@ -29,7 +30,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     act: Act,
-    state: Any,
+    state: State,
     env: VectorEnv,
     episodes: int,
     *,
@@ -84,7 +85,7 @@ def random_act(act_space: Spaces, num_envs: int, seed: int = 0) -> Act:
     """A uniformly random policy: the baseline of the demo and of the docs."""
     random = np.random.default_rng(seed)
 
-    def act(state: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+    def act(state: State, obs: dict[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
         return state, {key: space.sample(random, num_envs) for key, space in act_space.items()}
 
     return act

@@ -15,7 +15,7 @@ from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile
 from dreamworld.training import snapshot
 from dreamworld.training.guard import Failure, GuardState, fetch
-from dreamworld.types import Batch
+from dreamworld.types import Batch, Tree
 
 
 def save_bad_batch(
@@ -86,7 +86,7 @@ def load_bad_batch(folder: epath.PathLike) -> BadBatch:
         raise UserError(f"{folder} does not hold a batch that can be read: {error}") from error
 
 
-def check_arrays(value: Any, found: Fields, name: str) -> Any:
+def check_arrays(value: Tree, found: Fields, name: str) -> Tree:
     """`value`, an array of numbers or a mapping of such; BadFile for anything else."""
     for item in value.values() if isinstance(value, dict) else [value]:
         if not isinstance(item, np.ndarray) or item.dtype.kind in "OSUMm":

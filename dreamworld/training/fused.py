@@ -21,7 +21,7 @@ from dreamworld.training import guard
 from dreamworld.training.learner import ACT_STREAM, to_batch
 from dreamworld.training.refusals import refuse
 from dreamworld.training.rounds import Round
-from dreamworld.types import FLAGS, Array, Carry, Key, Spaces, TrainState
+from dreamworld.types import FLAGS, Array, Carry, Key, Spaces, TrainState, Tree
 
 SAMPLE_STREAM = 4
 
@@ -32,9 +32,9 @@ class FusedState(NamedTuple):
     train: TrainState
     carry: dict[str, Carry]  # by phase, what an update hands to the next one
     guard: dict[str, guard.GuardState]  # by phase
-    act: Any
-    env: Any
-    rows: Any  # the rows of the environments that were not acted on yet
+    act: Tree
+    env: Tree
+    rows: Tree  # the rows of the environments that were not acted on yet
     replay: device.DeviceReplay
     iteration: Array  # uint32, vector steps
     draws: Array  # uint32, updates in stages that collect nothing
@@ -66,7 +66,7 @@ class Fused:
     """
 
     agent: Agent
-    env: Any
+    env: Tree
     spaces: Spaces
     run: RunConfig
     num_envs: int

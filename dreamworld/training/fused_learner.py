@@ -15,7 +15,7 @@ from dreamworld.training import guard, rounds
 from dreamworld.training.fused import Fused, FusedState, Played
 from dreamworld.training.learner import REPORT_STREAM
 from dreamworld.training.rounds import Round
-from dreamworld.types import Spaces
+from dreamworld.types import Key, Params, Spaces
 
 
 class FusedLearner:
@@ -36,7 +36,7 @@ class FusedLearner:
         self._report = jax.jit(self._report_fn)
         self._chunk: Played | None = None
 
-    def _report_fn(self, params: Any, replay: device.DeviceReplay, key: Any) -> dict[str, Any]:
+    def _report_fn(self, params: Params, replay: device.DeviceReplay, key: Key) -> dict[str, Any]:
         agent = self.agent
         phase = next((phase for phase in agent.phases if phase.window == self.program.window), None)
         if agent.simulator is None or phase is None:
@@ -70,7 +70,7 @@ class FusedLearner:
         self._state = self.snapshot()._replace(train=value)
 
     @property
-    def act_params(self) -> Any:
+    def act_params(self) -> Params:
         """What acting needs."""
         return self.agent.acting(self.snapshot().train)
 
@@ -113,7 +113,7 @@ class FusedLearner:
         """Open-loop predictions on a fresh batch."""
         return self.report_on(self.snapshot(), self._root, step)
 
-    def report_on(self, state: FusedState, root: Any, step: int) -> dict[str, np.ndarray]:
+    def report_on(self, state: FusedState, root: Key, step: int) -> dict[str, np.ndarray]:
         """`report` with the state and root key of one seed given."""
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), as_uint32(step))
         return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))

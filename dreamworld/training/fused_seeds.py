@@ -23,7 +23,7 @@ from dreamworld.training.fused_loop import Chunks, FusedLoop
 from dreamworld.training.rounds import Round
 from dreamworld.training.seeds import Lockstep, release_seed
 from dreamworld.training.stops import Stop
-from dreamworld.types import Spaces, TrainState
+from dreamworld.types import Key, Params, Spaces, TrainState, Tree
 
 # What has a leading seed axis. Counts are the same for all seeds: with one of their own, writing a row would scatter.
 SEEDED = FusedState(True, True, True, True, True, True, DeviceReplay(True, False), False, False)  # type: ignore[arg-type]
@@ -60,12 +60,12 @@ class FusedSeeds(FusedLearner):
     def _compile(self) -> tuple[Any, Any, Any]:
         program, mesh = self.program, self.layout.mesh
 
-        def lift(function: Callable[..., Any], axes: Any, out_axes: Any) -> Any:
+        def lift(function: Callable[..., Any], axes: Tree, out_axes: Tree) -> Any:
             vmapped = jax.vmap(function, in_axes=axes, out_axes=out_axes)
             specs = {"in_specs": _specs(axes), "out_specs": _specs(out_axes)}
             return jax.shard_map(vmapped, mesh=mesh, check_vma=False, **specs)
 
-        def train(state: FusedState, roots: Any, what: Round, rounds: int) -> Any:
+        def train(state: FusedState, roots: Key, what: Round, rounds: int) -> Any:
             once = lambda state, root: program.train(state, root, what, rounds)
             return lift(once, (AXES, 0), (AXES, 0))(state, roots)
 
@@ -85,7 +85,7 @@ class FusedSeeds(FusedLearner):
         """The root key of a seed."""
         return np.asarray(self._root)[index]
 
-    def part(self, index: int, tree: Any, seeded: Any) -> Any:
+    def part(self, index: int, tree: Tree, seeded: Tree) -> Tree:
         """A copy of one seed's part of the state, or of a part of it, on the device that holds the seed."""
         layout = self.layout
         each = layout.seeds // layout.mesh.shape["seed"]
@@ -101,7 +101,7 @@ class FusedSeeds(FusedLearner):
             shardings = jax.tree.map(functools.partial(NamedSharding, row), _specs(AXES))
             groups.append(jax.jit(_stack, out_shardings=shardings)(states[begin : begin + each]))
 
-        def whole(seeded: bool, *parts: Any) -> Any:
+        def whole(seeded: bool, *parts: Tree) -> Tree:
             sharding = NamedSharding(mesh, PartitionSpec("seed") if seeded else PartitionSpec())
 
             def one(*leaves: jax.Array) -> jax.Array:
@@ -114,19 +114,19 @@ class FusedSeeds(FusedLearner):
         self.load(jax.tree.map(whole, SEEDED, *groups))
 
 
-def _specs(axes: Any) -> Any:
+def _specs(axes: Tree) -> Tree:
     spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec("seed")
     return jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _take(tree: Any, index: Any, seeded: Any) -> Any:
+def _take(tree: Tree, index: Tree, seeded: Tree) -> Tree:
     own = lambda leads, part: jax.tree.map(lambda leaf: leaf[index] if leads else leaf, part)
     return jax.tree.map(own, seeded, tree)
 
 
 def _stack(states: Sequence[FusedState]) -> FusedState:
-    def one(seeded: bool, *parts: Any) -> Any:
+    def one(seeded: bool, *parts: Tree) -> Tree:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves) if seeded else leaves[0], *parts)
 
     return jax.tree.map(one, SEEDED, *states)
@@ -153,7 +153,7 @@ class FusedSeedView:
         return self._learner.part(self._index, self._learner.snapshot().train, True)
 
     @property
-    def act_params(self) -> Any:
+    def act_params(self) -> Params:
         """A copy of what acting needs of this seed, on one device."""
         return self.agent.acting(self.state)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.errors import UserError
-from dreamworld.types import Array, Batch, Carry, Output, TrainState
+from dreamworld.types import Array, Batch, Carry, DType, Output, TrainState, Tree
 
 Update = Callable[[TrainState, Carry, Batch], tuple[TrainState, Carry, Output]]
 
@@ -43,7 +43,7 @@ def init_guard(batch_like: Batch | None, health_like: dict[str, Any], carry_like
     Without `carry_like` the carry of a failure is not kept, and `dreamworld debug` takes the initial one.
     """
 
-    def zero(dtype: Any = jnp.int32) -> Array:
+    def zero(dtype: DType = jnp.int32) -> Array:
         return jnp.zeros((), dtype)  # each its own buffer, or it can't be donated
 
     return GuardState(
@@ -117,22 +117,22 @@ def release(guard: GuardState) -> GuardState:
     return guard._replace(frozen=jnp.zeros_like(guard.frozen), caught=jnp.zeros_like(guard.caught))
 
 
-def _zeros(like: Any) -> Array:
+def _zeros(like: Tree) -> Array:
     sharding = getattr(like, "sharding", None)
     return jnp.zeros(like.shape, like.dtype, device=sharding)
 
 
-def _select(predicate: Array, new: Any, old: Any) -> Any:
+def _select(predicate: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(predicate, a, b), new, old)
 
 
-def _copy_when(predicate: Array, new: Any, old: Any) -> Any:
+def _copy_when(predicate: Array, new: Tree, old: Tree) -> Tree:
     """`new` where `predicate`; copies only then, but on GPUs, where branching makes the host wait."""
 
-    def select() -> Any:
+    def select() -> Tree:
         return _select(predicate, new, old)
 
-    def branch() -> Any:
+    def branch() -> Tree:
         return jax.lax.cond(predicate, lambda: new, lambda: old)
 
     return jax.lax.platform_dependent(cuda=select, rocm=select, default=branch)
@@ -209,7 +209,7 @@ def inspect(guard: GuardState) -> Failure | None:
     )
 
 
-def fetch(leaf: Any) -> np.ndarray:
+def fetch(leaf: Array) -> np.ndarray:
     """A device array on the host; one that several processes share is gathered, all of them calling."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
         from jax.experimental import multihost_utils
@@ -218,7 +218,7 @@ def fetch(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _nonfinite_inputs(batch: Batch | None, carry: Any) -> list[str]:
+def _nonfinite_inputs(batch: Batch | None, carry: Tree) -> list[str]:
     """`obs/speed (3 values, first in row 17 of chunk 2)` for each array that came in not finite."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(

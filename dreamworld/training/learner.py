@@ -17,7 +17,7 @@ from dreamworld.contract import Agent, Phase
 from dreamworld.parallel import MeshLayout
 from dreamworld.random import as_uint32
 from dreamworld.training import guard
-from dreamworld.types import FLAGS, Array, Batch, Mode, Output, TimeStep, TrainState
+from dreamworld.types import FLAGS, Array, Batch, Carry, Key, Mode, Output, Params, TimeStep, TrainState
 
 ACT_STREAM, REPORT_STREAM, HOST_STREAM = 1, 2, 3  # random streams of a run, beside the learner's own
 
@@ -56,7 +56,7 @@ class Learning:
 
     phase: Phase
     step: Callable[..., Any]  # the guarded update, of all seeds
-    carry: Any
+    carry: Carry
     guard: guard.GuardState | None = None  # from its first update on
     update: Any = None  # the compiled step
     flops: int = 0
@@ -97,7 +97,7 @@ class Learner:
         roots = np.stack([np.asarray(jax.random.PRNGKey(number)) for number in seeds])
         root = roots if layout.seeds else roots[0]
         self.root = root
-        self._act_params: Any = None
+        self._act_params: Params = None
         like = jax.eval_shape(lift(agent.init), root)
         self.shardings = layout.train_state(like)
         self.state = jax.jit(lift(agent.init), out_shardings=self.shardings)(root)
@@ -155,7 +155,7 @@ class Learner:
         self._state, self._act_params = state, None
 
     @property
-    def act_params(self) -> Any:
+    def act_params(self) -> Params:
         """What acting needs, on the devices that act; nothing is copied. Made once for each state."""
         if self._act_params is None:
             acting = self.agent.acting(self.state)
@@ -208,7 +208,7 @@ class Learner:
         """Open-loop predictions on the last batch; empty before the first update."""
         return self.report_on(self.act_params, self.batch, self.root, step)
 
-    def report_on(self, params: Any, batch: Batch | None, root: Any, step: int) -> dict[str, np.ndarray]:
+    def report_on(self, params: Params, batch: Batch | None, root: Key, step: int) -> dict[str, np.ndarray]:
         """`report` with the parameters, batch and root key given."""
         if batch is None:
             return {}
@@ -247,7 +247,7 @@ class Learner:
         """Forgets what the policy has seen: every environment starts a new episode."""
         self.act_carry = self.initial_acting()
 
-    def initial_acting(self) -> Any:
+    def initial_acting(self) -> Carry:
         """The carry of acting at the start of episodes."""
         return self._act_initial(self.act_params)
 
@@ -285,14 +285,23 @@ class Learner:
             donate_argnums=(0, 1, 2),
         )
 
-    def _act_fn(self, params: Any, carry: Any, obs: Any, root: Array, iteration: Array, *, mode: Mode) -> Any:
-        def one(params: Any, carry: Any, obs: Any, root: Array) -> Any:
+    def _act_fn(
+        self,
+        params: Params,
+        carry: Carry,
+        obs: dict[str, Array],
+        root: Array,
+        iteration: Array,
+        *,
+        mode: Mode,
+    ) -> Any:
+        def one(params: Params, carry: Carry, obs: dict[str, Array], root: Array) -> Any:
             key = jax.random.fold_in(jax.random.fold_in(root, ACT_STREAM), iteration)
             return self.agent.act(params, carry, obs, key, mode=mode)
 
         return self._lift(one)(params, carry, obs, root)
 
-    def _report_fn(self, params: Any, batch: Batch, key: Any, context: int) -> dict[str, Array]:
+    def _report_fn(self, params: Params, batch: Batch, key: Key, context: int) -> dict[str, Array]:
         agent = self.agent
         if agent.simulator is None:
             return {}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld.types import Array, Spaces
+from dreamworld.types import Array, Spaces, Tree
 
 KINDS = ("nan", "inf", "-inf")
 
@@ -20,7 +20,7 @@ def sources(obs_space: Spaces) -> list[str]:
     return ["reward", *(f"observation {key!r}" for key in floating)]
 
 
-def refuse(env_state: Any, rows: Any, before: dict[str, Array] | None) -> tuple[Any, Any, Array]:
+def refuse(env_state: Tree, rows: Tree, before: dict[str, Array] | None) -> tuple[Any, Any, Array]:
     """Closes the episodes of environments whose rows are not finite.
 
     Args:

@@ -13,6 +13,7 @@ from dreamworld.training.failures import save_bad_batch
 from dreamworld.training.guard import Failure, GuardState
 from dreamworld.training.record import Record
 from dreamworld.training.schedule import Schedule
+from dreamworld.types import Tree
 
 
 class NumericalStop(RuntimeError):
@@ -155,7 +156,7 @@ class Run(Record):
         with self.logger.told(str(self.rundir.path / ".lock")):
             self.rundir.keep_lock()
 
-    def commit(self, tree: Any, host: dict[str, Any], meta: dict[str, Any], block: bool) -> None:
+    def commit(self, tree: Tree, host: dict[str, Any], meta: dict[str, Any], block: bool) -> None:
         """Hands a snapshot to the checkpointer: device arrays, host arrays, and what is JSON, beside what all have."""
         host = {
             "counters": self.counters.state(),

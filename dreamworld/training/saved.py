@@ -22,7 +22,7 @@ MAX_SECONDS = 1e10  # three centuries
 WINDOW = 10_000  # returns of episodes
 
 
-def check_counts(host: Any, path: PathLike, num_envs: int, step: int) -> Fields:
+def check_counts(host: object, path: PathLike, num_envs: int, step: int) -> Fields:
     """Counters at `step`, averages, statistics of `num_envs` environments; returns the host part as fields."""
     found = Fields(host, path)
     _check_counters(found.fields("counters"), step)

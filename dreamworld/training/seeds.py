@@ -21,7 +21,7 @@ from dreamworld.training.learner import Learner, to_batch
 from dreamworld.training.loop import Loop
 from dreamworld.training.run import NumericalStop, Run, SaveFailed
 from dreamworld.training.stops import Stop, raise_first
-from dreamworld.types import Batch, Output, TimeStep, TrainState
+from dreamworld.types import Array, Batch, DType, Output, Params, TimeStep, TrainState, Tree
 
 PARALLEL_ENGINES = (
     "process",
@@ -32,7 +32,7 @@ PARALLEL_ENGINES = (
 class Part:
     """One seed's slice of a device array [S, ...]; the whole is fetched once, when a thread asks for a slice."""
 
-    def __init__(self, array: Any, index: int):
+    def __init__(self, array: Array, index: int):
         self.array, self.index = array, index
         self.shape = array.shape[1:]
 
@@ -40,7 +40,7 @@ class Part:
         """Starts the transfer."""
         self.array.copy_to_host_async()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DType | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(np.asarray(self.array)[self.index], dtype)
 
 
@@ -64,7 +64,7 @@ class SeedView:
         return self.snapshot()["train"]
 
     @property
-    def act_params(self) -> Any:
+    def act_params(self) -> Params:
         """A copy of what acting needs of this seed, on one device."""
         return jax.device_put(self.agent.acting(self.state), self._layout.acting().devices.flat[0])
 
@@ -187,7 +187,7 @@ class _Sums:
 
     def __init__(self, targets: list[Any]):
         self._targets = targets
-        self._sums: Any = None
+        self._sums: Tree = None
         self._names: tuple[str, ...] = ()
         self._count = 0
         for target in targets:
@@ -211,7 +211,7 @@ class _Sums:
 
 
 @jax.jit
-def _accumulate(sums: Any, values: list[Any]) -> Any:
+def _accumulate(sums: Tree, values: list[Any]) -> Tree:
     stacked = jnp.stack([value.astype(jnp.float32) for value in values])
     return stacked if sums is None else sums + stacked
 
@@ -310,7 +310,7 @@ class Lockstep:
             self._sums.add(self.loops[0].named(phase.name, output.metrics))
         for index, (loop, item) in enumerate(zip(self.loops, drawn)):
             writeback = {key: Part(value, index) for key, value in output.writeback.items()}
-            priorities: Any = None if output.priorities is None else Part(output.priorities, index)
+            priorities: Array | None = None if output.priorities is None else Part(output.priorities, index)
             loop.learned(phase, item, Output({}, writeback, priorities, {}))
 
     def _ready(self) -> bool:

@@ -28,6 +28,7 @@ from dreamworld.fields import Fields
 from dreamworld.limits import MAX_STEP
 from dreamworld.reading import INT64, BadFile, BlockedFile
 from dreamworld.replay import patience
+from dreamworld.types import Tree
 
 COMMIT = "snapshot.json"
 FORMAT = 2  # 1: until 0.1, see `upgrade`
@@ -142,7 +143,7 @@ def wait_for(paths: list[epath.Path], folder: epath.Path) -> None:
 # --- host arrays -----------------------------------------------------------------------------------------
 
 
-def write_tree(directory: epath.Path, tree: Any) -> None:
+def write_tree(directory: epath.Path, tree: Tree) -> None:
     """Writes nested dicts, lists and tuples of arrays and plain scalars as `tree.json` and .npy files."""
     directory.mkdir(parents=True, exist_ok=True)
     arrays: list[np.ndarray] = []
@@ -153,14 +154,14 @@ def write_tree(directory: epath.Path, tree: Any) -> None:
     (directory / "tree.json").write_text(text)
 
 
-def read_tree(directory: epath.Path) -> Any:
+def read_tree(directory: epath.Path) -> Tree:
     """Reads what `write_tree` wrote; object arrays are refused, so nothing that is stored can run code."""
     with damage(directory.parent):
         path = directory / "tree.json"
         return _decode(Fields(reading.read_json(path), path), directory, set())
 
 
-def copy_tree(tree: Any, where: str = "") -> Any:
+def copy_tree(tree: Tree, where: str = "") -> Tree:
     """Copies a host tree, so that the caller may go on changing its arrays; TypeError names a bad leaf."""
     if where.count("/") > MAX_TREE_DEPTH:
         raise TypeError(f"host state {where[:40]}... is nested more than {MAX_TREE_DEPTH} deep")
@@ -181,7 +182,7 @@ def copy_tree(tree: Any, where: str = "") -> Any:
     return array
 
 
-def _encode(tree: Any, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
+def _encode(tree: Tree, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
     if isinstance(tree, dict):
         return {"dict": {key: _encode(value, arrays, f"{where}/{key}") for key, value in tree.items()}}
     if isinstance(tree, list | tuple):
@@ -195,7 +196,7 @@ def _encode(tree: Any, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
     return {"value": tree}
 
 
-def _decode(node: Fields, directory: epath.Path, seen: set[int]) -> Any:
+def _decode(node: Fields, directory: epath.Path, seen: set[int]) -> Tree:
     if "dict" in node:
         inner = node.fields("dict")
         return {key: _decode(inner.fields(key), directory, seen) for key in inner}

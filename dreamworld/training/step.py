@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import optax
 
 from dreamworld import parallel
-from dreamworld.types import Array, Batch, Carry, Key, Output, Params, TrainState
+from dreamworld.types import Array, Batch, Carry, Key, Output, Params, TrainState, Tree
 
 
 class LossOut(NamedTuple):
     """What a loss function returns beside the scalar."""
 
     losses: dict[str, Array]  # unscaled, any shape; logged and checked by name
-    stats: Any
+    stats: Tree
     carry: Carry
     entries: dict[str, Array]  # latents and extras to write back, [B, T, ...]
     priorities: Array | None
@@ -37,7 +37,7 @@ def make_update(
     stay as they were, and `output.health` names the culprit.
     """
 
-    def gradient(same: Any, rows: tuple[Carry, Batch]) -> tuple[Any, Any]:
+    def gradient(same: Tree, rows: tuple[Carry, Batch]) -> tuple[Any, Any]:
         """Of the whole batch's mean loss: gradients, metrics, losses that are not finite, statistics."""
         params, slow, stats, key = same
         (total, out), grads = jax.value_and_grad(loss, has_aux=True)(params, slow, stats, *rows, key)

@@ -17,12 +17,13 @@ from etils import epath
 
 from dreamworld import words
 from dreamworld.replay.memory import available_memory
+from dreamworld.types import Array, Tree
 
 MOST_TIMES = 1024  # as large as now, a batch of another session may be
 Table = dict[str, list[Any]]  # {name: [shape, dtype name]}
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: Tree) -> dict[str, Any]:
     """Leaves by name, as `params/rssm/kernel`; ValueError when two leaves have the same name."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -31,12 +32,12 @@ def flatten(tree: Any) -> dict[str, Any]:
     return named
 
 
-def table(tree: Any) -> Table:
+def table(tree: Tree) -> Table:
     """Name, shape and dtype of every leaf."""
     return {name: [list(np.shape(leaf)), _dtype(leaf)] for name, leaf in flatten(tree).items()}
 
 
-def difference(stored: Table, like: Any, *, subset: bool = False, limit: int = 5) -> str:
+def difference(stored: Table, like: Tree, *, subset: bool = False, limit: int = 5) -> str:
     """One line that says how `like` differs from what is stored; empty when it does not."""
     wanted = table(like)
     lines = [f"missing {name} {_show(wanted[name])}" for name in wanted if name not in stored]
@@ -49,13 +50,13 @@ def difference(stored: Table, like: Any, *, subset: bool = False, limit: int = 5
     return "; ".join(lines[:limit]) + more
 
 
-def as_stored(like: Any, stored: Table, *parts: str) -> Any:
+def as_stored(like: Tree, stored: Table, *parts: str) -> Tree:
     """`like` with the stored shapes where leaves of these parts have others, as a batch of another size has.
 
     Such leaves are numpy arrays, which no mesh has to divide; `fresh_where_other` replaces them once they are read.
     """
 
-    def fit(path: Any, leaf: Any) -> Any:
+    def fit(path: Any, leaf: Array) -> Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         shape = stored[name][0] if name in stored else list(leaf.shape)
         among = any(name == part or name.startswith(f"{part}/") for part in parts)
@@ -65,7 +66,7 @@ def as_stored(like: Any, stored: Table, *parts: str) -> Any:
     return jax.tree_util.tree_map_with_path(fit, like)
 
 
-def fresh_where_other(found: Any, fresh: Any) -> Any:
+def fresh_where_other(found: Tree, fresh: Tree) -> Tree:
     """`found`, with the leaves of `fresh` where the shapes differ."""
     return jax.tree.map(lambda old, new: old if np.shape(old) == np.shape(new) else new, found, fresh)
 
@@ -101,7 +102,7 @@ class _LateWrites:
             self._before(raised)
 
 
-def require_space(directory: epath.Path, tree: Any) -> None:
+def require_space(directory: epath.Path, tree: Tree) -> None:
     """Raises OSError where the disk can't hold the tensors, before a part of them is written.
 
     A quarter of their size is the least that they need: while the optimizer's moments are zeros, compression
@@ -114,14 +115,14 @@ def require_space(directory: epath.Path, tree: Any) -> None:
         raise OSError(errno.ENOSPC, text, os.fspath(directory))
 
 
-def write(writer: Any, path: epath.Path, tree: Any) -> None:
+def write(writer: Any, path: epath.Path, tree: Tree) -> None:
     """Starts writing `tree`; its arrays may be donated or overwritten when this returns."""
     import orbax.checkpoint as ocp
 
     writer.save(path, args=ocp.args.PyTreeSave(_stored(flatten(tree))))
 
 
-def read(path: epath.Path, names: dict[str, str], count: int, like: Any) -> Any:
+def read(path: epath.Path, names: dict[str, str], count: int, like: Tree) -> Tree:
     """Reads the tensors of `like` into its structure, shardings and array kinds.
 
     `names` maps each to its name among the `count` that are stored.
@@ -170,7 +171,7 @@ def _stored(named: dict[str, Any]) -> dict[str, Any]:
     return {name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for name, leaf in kept.items()}
 
 
-def _target(leaf: Any) -> Any:
+def _target(leaf: Array) -> Any:
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -183,7 +184,7 @@ def _empty(target: Any) -> Any:
     return jax.numpy.zeros(target.shape, target.dtype, device=target.sharding)
 
 
-def _dtype(leaf: Any) -> str:
+def _dtype(leaf: Array) -> str:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError("the pytree has a typed random key; save jax.random.key_data(key)")

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dreamworld.types import Tree
+
 
 class Phases:
     """Seconds of the training thread by phase: `with phases("act"): ...`."""
@@ -45,7 +47,7 @@ class UpdateWatch:
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def dispatched(self, result: Any, asked: float, got: float) -> None:
+    def dispatched(self, result: Tree, asked: float, got: float) -> None:
         """An update was dispatched that returns `result`; its batch was asked for and got at these times.
 
         `result` is an array that nobody donates; times are those of `time.perf_counter`.
