@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from dreamworld import agents, reading, trust, words, writing
+from dreamworld import agents, plainyaml, trust, words, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import show
@@ -126,7 +126,7 @@ def layer_yaml(config: T, path: str | os.PathLike[str], *, trusted: bool = False
 
 
 def _read_layer(path: str | os.PathLike[str]) -> Layer:
-    return _make_layer(str(path), reading.read_yaml(path), not is_strangers(path))
+    return _make_layer(str(path), plainyaml.read_yaml(path), not is_strangers(path))
 
 
 def _make_layer(source: str, values: object, trusted: bool = True) -> Layer:
@@ -204,7 +204,7 @@ def _find_layer(name: str) -> Layer:
             f"There are: {', '.join(names)} (or give the path of a .yaml file)"
         )
     source, file = f"preset {name}", _preset_folder().joinpath(f"{name}.yaml")  # which may lie in an archive
-    return _make_layer(source, reading.parse_yaml(file.read_text("utf-8"), source))
+    return _make_layer(source, plainyaml.parse_yaml(file.read_text("utf-8"), source))
 
 
 def _meant_file(name: str, path: Path) -> str:

@@ -11,32 +11,24 @@ import math
 import os
 import re
 import stat
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
-
-import numpy as np
-import yaml
+from typing import Any, BinaryIO
 
 from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.text import is_control, printable
-from dreamworld.values import Loader
 
 PathLike = str | os.PathLike[str]
 
 MAX_JSON = 64 << 20  # bytes; the manifest of a replay of 10^6 chunks is half of it
 MAX_STATUS = 1 << 20  # of files that hold a few numbers and a message
 MAX_LINE = 1 << 20  # of a JSONL file
-MAX_YAML = 256 << 10  # a whole config has 6 KiB
 MAX_DEPTH = 100  # of nested JSON
-MAX_YAML_DEPTH = 20
 MAX_DIGITS = 300  # of a number: more do not fit a float
-MAX_EMPTY = 1 << 16  # elements of an array of empty texts
 INT64 = 1 << 63
 
-_LONG_NUMBER = re.compile(rb"\d{%d}|[eE][+]?\d{3}" % (MAX_DIGITS + 1))
+LONG_NUMBER = re.compile(rb"\d{%d}|[eE][+]?\d{3}" % (MAX_DIGITS + 1))
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket"}
 
@@ -126,10 +118,10 @@ def _read_remote(path: Any, limit: int) -> bytes:
 
 def read_text(path: PathLike, limit: int = MAX_JSON) -> str:
     """The content of a file as UTF-8 text."""
-    return _decoded(read_bytes(path, limit), path)
+    return decoded(read_bytes(path, limit), path)
 
 
-def _decoded(data: bytes, path: PathLike) -> str:
+def decoded(data: bytes, path: PathLike) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -175,7 +167,7 @@ def read_json(path: PathLike, limit: int = MAX_JSON) -> Any:
 def parse_json(data: bytes, path: PathLike, *, finite: bool = False) -> Any:
     """What JSON text holds; `finite` refuses numbers that are NaN or infinite. `path` is named in errors."""
     hooks: dict[str, Any] = {"parse_constant": _refuse_constant} if finite else {}
-    if _LONG_NUMBER.search(data):
+    if LONG_NUMBER.search(data):
         hooks |= {"parse_int": _int, "parse_float": _finite_float if finite else float}
     try:
         value = json.loads(data.decode("utf-8"), **hooks)
@@ -252,106 +244,3 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return -INT64 <= value < INT64 if isinstance(value, int) else math.isfinite(value)
-
-
-# --- YAML --------------------------------------------------------------------------------------------------
-
-_BaseLoader: Any = Loader
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_TYPES = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
-
-
-class _TypedSafeLoader(_SafeLoader):
-    """Knows numbers, flags and null; no dates, no merged mappings."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in pairs if tag in _TYPES]
-        for first, pairs in _SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def read_yaml(path: PathLike, *, typed: bool = False) -> Any:
-    """What a YAML file holds: scalars as text, or with `typed` as numbers, flags and text."""
-    return parse_yaml(read_bytes(path, MAX_YAML), path, typed=typed)
-
-
-def parse_yaml(data: bytes | str, path: PathLike, *, typed: bool = False) -> Any:
-    """What YAML text holds. Anchors, aliases and tags are refused: a few lines of them are gigabytes, or code."""
-    text = data if isinstance(data, str) else _decoded(data, path)
-    try:
-        _check_events(text, path)
-        value = yaml.load(text, Loader=_TypedSafeLoader) if typed else yaml.load(text, Loader=_BaseLoader)
-        if typed and _LONG_NUMBER.search(text.encode()):
-            json.dumps(value, default=str)  # raises ValueError for a number that can't be printed
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, BadFile):
-            raise
-        raise BadFile(path, f"not valid YAML: {' '.join(str(error).split())}") from None
-    return value
-
-
-def _check_events(text: str, path: PathLike) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=_BaseLoader):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise BadFile(path, "not valid YAML here: anchors (&) and aliases (*) are refused")
-        if getattr(event, "tag", None):
-            raise BadFile(path, f"not valid YAML here: tags are refused, such as {event.tag}")
-        if isinstance(event, yaml.ScalarEvent):
-            event.value.encode("utf-8")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_YAML_DEPTH:
-            raise BadFile(path, f"not valid YAML here: nested more than {MAX_YAML_DEPTH} deep")
-
-
-# --- arrays ------------------------------------------------------------------------------------------------
-
-
-def read_array(path: PathLike) -> np.ndarray:
-    """The array of a .npy file; nothing is allocated before its header agrees with the file's length."""
-    with open_file(path) as file:
-        try:
-            shape, fortran, dtype = _array_header(file, path)
-            _check_length(path, shape, dtype, os.fstat(file.fileno()).st_size - file.tell())
-            array = np.empty(shape, dtype, order="F" if fortran else "C")
-            flat = array.T.reshape(-1) if fortran else array.reshape(-1)
-            if flat.nbytes and file.readinto(memoryview(flat.view(np.uint8))) != flat.nbytes:  # type: ignore[attr-defined]
-                raise BadFile(path, "is truncated")
-        except OSError as error:
-            raise BlockedFile(path, error) from None
-        except ValueError as error:
-            if isinstance(error, BadFile):
-                raise
-            raise BadFile(path, f"is no array that can be read: {error}") from None
-    return array
-
-
-def _array_header(file: BinaryIO, path: PathLike) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of a .npy file, whose header is a literal and runs nothing."""
-    form = np.lib.format
-    try:
-        version = form.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise BadFile(path, f"is a .npy file of version {version}, which is not read here")
-        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-        return read(file)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        if isinstance(error, BadFile):
-            raise
-        raise BadFile(path, f"has no header of a .npy file: {str(error).splitlines()[0]:.120}") from None
-
-
-def _check_length(path: PathLike, shape: tuple[int, ...], dtype: np.dtype, left: int) -> None:
-    if dtype.hasobject or dtype.names or dtype.subdtype:
-        raise BadFile(path, f"holds {'objects' if dtype.hasobject else 'records'}, which are never read")
-    if any(isinstance(size, bool) or size < 0 for size in shape) or len(shape) > 32:
-        raise BadFile(path, f"has the impossible shape {shape!s:.100}")
-    count = math.prod(shape)
-    if (
-        count * dtype.itemsize != left
-        or (dtype.itemsize == 0 and count > MAX_EMPTY)
-        or max(shape, default=0) >= INT64
-    ):
-        raise BadFile(
-            path, f"has {words.count(left, 'byte')} after a header of shape {shape!s:.100} and dtype {dtype}"
-        )

@@ -13,7 +13,8 @@ import secrets
 from pathlib import Path
 
 from dreamworld import system, writing
-from dreamworld.reading import MAX_YAML, BadFile, MissingFile, open_file, read_bytes
+from dreamworld.plainyaml import MAX_YAML
+from dreamworld.reading import BadFile, MissingFile, open_file, read_bytes
 
 SIGNATURE = "config.sig"
 SIGNED = {"config.yaml": MAX_YAML, "spaces.json": 4 << 20}  # name and largest size

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("dreamworld", "agents", "envs", "scripts")
 
 # Of what lies on disk or is typed in, for everybody.
-READING = {"text", "reading", "writing", "fields", "values", "brackets", "lists", "words"}
+READING = {"text", "reading", "plainyaml", "npy", "writing", "fields", "values", "brackets", "lists", "words"}
 BASE = {
     "types",
     "config",
@@ -46,6 +46,8 @@ ALLOWED = {
     "brackets": {"errors"},
     "lists": {"errors", "limits", "brackets"},
     "reading": {"errors", "text", "values", "words"},
+    "plainyaml": {"reading", "values"},
+    "npy": {"reading", "words"},
     "writing": set(),
     "fields": {"errors", "text", "reading", "words"},
     "contract": {"types", "errors"},

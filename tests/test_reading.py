@@ -8,8 +8,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dreamworld import reading
+from dreamworld import plainyaml, reading
 from dreamworld.fields import Fields, read_fields
+from dreamworld.npy import read_array
 from dreamworld.reading import BadFile, MissingFile
 
 
@@ -26,9 +27,9 @@ def shaped(shape, descr="<f4"):
 READERS = {
     "json": reading.read_json,
     "jsonl": lambda path: list(reading.read_rows(path)),
-    "yaml": reading.read_yaml,
-    "typed yaml": lambda path: reading.read_yaml(path, typed=True),
-    "npy": reading.read_array,
+    "yaml": plainyaml.read_yaml,
+    "typed yaml": lambda path: plainyaml.read_yaml(path, typed=True),
+    "npy": read_array,
 }
 
 
@@ -169,7 +170,7 @@ def test_damaged_yaml_is_one_line(tmp_path, damage, typed):
     path.write_bytes(BAD_YAML[damage])
     begin = time.perf_counter()
     with pytest.raises(BadFile) as caught:
-        reading.read_yaml(path, typed=typed)
+        plainyaml.read_yaml(path, typed=typed)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).isprintable()
     assert time.perf_counter() - begin < 5
 
@@ -181,14 +182,14 @@ def test_python_yaml_is_held_to_the_same_limits(tmp_path, monkeypatch):
     for damage, data in BAD_YAML.items():
         (tmp_path / "file").write_bytes(data)
         with pytest.raises(BadFile):
-            reading.read_yaml(tmp_path / "file")
+            plainyaml.read_yaml(tmp_path / "file")
             raise AssertionError(damage)
 
 
 def test_yaml_is_text_or_typed(tmp_path):
     (tmp_path / "file").write_text("a: 1\nb: {c: [1.5, yes, null]}\nd: 2001-01-01\n<<: x\n")
-    assert reading.read_yaml(tmp_path / "file")["a"] == "1"
-    typed = reading.read_yaml(tmp_path / "file", typed=True)
+    assert plainyaml.read_yaml(tmp_path / "file")["a"] == "1"
+    typed = plainyaml.read_yaml(tmp_path / "file", typed=True)
     assert typed == {"a": 1, "b": {"c": [1.5, True, None]}, "d": "2001-01-01", "<<": "x"}
 
 
@@ -227,7 +228,7 @@ def test_damaged_arrays_are_one_line_and_no_memory(tmp_path, damage):
     path.write_bytes(BAD_ARRAYS[damage])
     tracemalloc.start()
     with pytest.raises(BadFile) as caught:
-        reading.read_array(path)
+        read_array(path)
     assert tracemalloc.get_traced_memory()[1] < 80 << 20
     tracemalloc.stop()
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).isprintable()
@@ -249,7 +250,7 @@ def test_damaged_arrays_are_one_line_and_no_memory(tmp_path, damage):
 )
 def test_arrays_come_back(tmp_path, array):
     np.save(tmp_path / "0.npy", array)
-    found = reading.read_array(tmp_path / "0.npy")
+    found = read_array(tmp_path / "0.npy")
     assert found.dtype == array.dtype and found.shape == array.shape
     np.testing.assert_array_equal(found, array)
     assert found.flags.writeable

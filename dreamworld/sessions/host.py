@@ -24,7 +24,7 @@ from dreamworld.replay.pipeline import Pipeline
 from dreamworld.replay.replay import Replay
 from dreamworld.sessions import budget, pieces, preflight
 from dreamworld.sessions.job import Job
-from dreamworld.training import seeds
+from dreamworld.training import seed_view, seeds
 from dreamworld.training.hosts import Silence, Team
 from dreamworld.training.learner import Learner
 from dreamworld.training.loop import Loop
@@ -99,8 +99,8 @@ class Host:
         )
         self.views: list[Any] = [learner]
         if job.together:
-            take = seeds.make_take(learner)
-            self.views = [seeds.SeedView(learner, index, take) for index in range(len(job.seeds))]
+            take = seed_view.make_take(learner)
+            self.views = [seed_view.SeedView(learner, index, take) for index in range(len(job.seeds))]
 
     def loop(
         self, index: int, progress: Any, stack: contextlib.ExitStack, also_keep: Callable[[], Iterable[int]]
@@ -130,7 +130,7 @@ class Host:
     def join(self) -> None:
         """Puts together what the views of several seeds were given."""
         if self.job.together:
-            seeds.load_seeds(self.learner, self.views)
+            seed_view.load_seeds(self.learner, self.views)
 
     def runner(self, loops: list[Any], stack: contextlib.ExitStack) -> Loop | seeds.Lockstep:
         """What runs the loops: the only one itself, or several in lockstep."""

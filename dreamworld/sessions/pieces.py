@@ -11,13 +11,11 @@ from dreamworld.contract import Agent
 from dreamworld.datasets import Schema
 from dreamworld.envs.building import building
 from dreamworld.errors import UserError
-from dreamworld.types import Spaces, VectorEnv
+from dreamworld.types import EnvSource, Spaces, VectorEnv
 
 if TYPE_CHECKING:
     from dreamworld.logging.rundir import RunDir
     from dreamworld.training.checkpoint import Checkpointer
-
-EnvSource = str | Callable[[], Any] | Any
 
 
 def setup_jax(config: Config) -> list[Any]:

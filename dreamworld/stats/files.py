@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dreamworld import reading
+from dreamworld import plainyaml, reading
 from dreamworld.fields import Fields
 from dreamworld.limits import MAX_STEP
 from dreamworld.reading import INT64, BadFile, MissingFile, inside, is_number
@@ -49,7 +49,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The resolved config in run directory `path`, empty where there is none; BadFile names what is wrong with it."""
     file = inside(path, "config.yaml")
     try:
-        config = reading.read_yaml(file, typed=True)
+        config = plainyaml.read_yaml(file, typed=True)
     except MissingFile:
         return {}
     except BadFile as error:

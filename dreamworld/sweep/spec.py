@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dreamworld import presets, reading, schema, text
+from dreamworld import plainyaml, presets, schema, text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
@@ -114,7 +114,9 @@ def load(path: str | Path) -> dict[str, Any]:
     """A sweep file as {key: value}, checked: every scalar is text, so that `seeds: 1:5` is not 65 minutes."""
     file = _find(path)
     # Scalars stay text: YAML 1.1 would read 1:5 as a base-60 number.
-    tree = reading.read_yaml(file) if isinstance(file, Path) else reading.parse_yaml(file.read_text(), path)
+    tree = (
+        plainyaml.read_yaml(file) if isinstance(file, Path) else plainyaml.parse_yaml(file.read_text(), path)
+    )
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expects keys such as `tasks:` and `seeds:`")
     known = [*FLAGS, "options"]

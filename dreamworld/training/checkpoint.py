@@ -20,7 +20,7 @@ from dreamworld.errors import UserError
 from dreamworld.reading import BlockedFile
 from dreamworld.replay import patience
 from dreamworld.text import printable
-from dreamworld.training import snapshot, tensors, upgrade
+from dreamworld.training import snapshot, tensors, trees, upgrade
 from dreamworld.types import Tree
 
 log = logging.getLogger("dreamworld")
@@ -164,7 +164,7 @@ class Checkpointer:
             process = 0
         if str(process) not in body["meta"]:
             raise snapshot.CorruptError(f"{snapshot.COMMIT} has no meta of process {process}")
-        host = snapshot.read_tree(folder / f"host_{process}")
+        host = trees.read_tree(folder / f"host_{process}")
         agent = _read_agent(folder / "agent", names, len(body["tensors"]), like)
         return Restored(agent, host, {**body["meta"][str(process)], "step": step}, body["score"])
 
@@ -193,7 +193,7 @@ class Checkpointer:
           score: higher is better; `keep_best` keeps the highest.
         """
         json.dumps(meta)
-        host = snapshot.copy_tree(host)
+        host = trees.copy_tree(host)
         self._join()
         self._run_on_commit(meta)
         self._quarantine()
@@ -284,7 +284,7 @@ class Checkpointer:
         process, processes = _process()
         try:
             part = folder / f"host_{process}"
-            snapshot.write_tree(part, host)
+            trees.write_tree(part, host)
             (part / "meta.json").write_text(json.dumps(meta))
             (part / "done").touch()
             self._orbax.wait_until_finished()

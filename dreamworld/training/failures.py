@@ -13,7 +13,7 @@ from etils import epath
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile
-from dreamworld.training import snapshot
+from dreamworld.training import snapshot, trees
 from dreamworld.training.guard import Failure, GuardState, fetch
 from dreamworld.types import Batch, Tree
 
@@ -42,9 +42,7 @@ def save_bad_batch(
     batch: Batch = jax.tree.map(fetch, guard.batch)
     carry = [fetch(leaf) for leaf in jax.tree.leaves(guard.carry)]
     key = np.asarray(guard.key)
-    snapshot.write_tree(
-        temporary, {"batch": batch._asdict(), "carry": carry, "key": key, "step": report.step}
-    )
+    trees.write_tree(temporary, {"batch": batch._asdict(), "carry": carry, "key": key, "step": report.step})
     summary = {
         **dataclasses.asdict(report),
         "rows": None,
@@ -71,7 +69,7 @@ def load_bad_batch(folder: epath.PathLike) -> BadBatch:
     """Reads what `save_bad_batch` wrote; UserError names what is damaged."""
     folder = epath.Path(folder)
     try:
-        tree = Fields(snapshot.read_tree(folder), folder / "tree.json")
+        tree = Fields(trees.read_tree(folder), folder / "tree.json")
         summary = read_fields(folder / "report.json")
         summary.text("text")
         batch = tree.fields("batch")

@@ -21,7 +21,8 @@ from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_learner import FusedLearner, keys_of
 from dreamworld.training.fused_loop import Chunks, FusedLoop
 from dreamworld.training.rounds import Round
-from dreamworld.training.seeds import Lockstep, release_seed
+from dreamworld.training.seed_view import release_seed
+from dreamworld.training.seeds import Lockstep
 from dreamworld.training.stops import Stop
 from dreamworld.types import Key, Params, Spaces, TrainState, Tree
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from dreamworld.envs.adapters.gym import close_quietly
+from dreamworld.envs.adapters.specs import gym_space_of_spec
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.scalars import number
-from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
+from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.types import EnvObject
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from dreamworld.config import DMCConfig
 from dreamworld.envs.adapters.dm import dm_step, refuse_options
+from dreamworld.envs.adapters.specs import gym_space_of_spec
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.names import unknown
 from dreamworld.envs.render import choose_backend
-from dreamworld.envs.spaces import gym_space_of_spec, make_act_codec, make_obs_codec
+from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.types import Space
 

@@ -6,7 +6,7 @@ import toys
 from dm_env import specs
 
 from dreamworld.envs.adapters.dm import DmEnv
-from dreamworld.envs.spaces import gym_space_of_spec
+from dreamworld.envs.adapters.specs import gym_space_of_spec
 from dreamworld.errors import UserError
 from dreamworld.types import Space
 

@@ -8,7 +8,7 @@ import pytest
 from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
-from dreamworld.training import snapshot
+from dreamworld.training import snapshot, trees
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.group import find_meeting, set_aside, shared_steps
 
@@ -27,7 +27,7 @@ def runs(tmp_path):
 def put(rundir, *steps, group=SEEDS):
     for step in steps:
         folder = snapshot.epath.Path(rundir.checkpoints / str(step))
-        snapshot.write_tree(folder / "host_0", {"step": step})
+        trees.write_tree(folder / "host_0", {"step": step})
         meta = {"0": {"group": list(group)} if group else {}}
         header = {"step": step, "score": None, "processes": 1, "tensors": {}, "meta": meta}
         snapshot.commit(folder, header)

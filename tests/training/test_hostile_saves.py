@@ -14,7 +14,7 @@ from dreamworld import cli
 from dreamworld.logging.progress import Progress
 from dreamworld.sessions.build import opened
 from dreamworld.sessions.job import Job
-from dreamworld.training import saving, snapshot, tensors
+from dreamworld.training import saving, snapshot, tensors, trees
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.stops import Stop
 
@@ -65,11 +65,11 @@ def run(trained, tmp_path):
 
 def edit_host(folder, change):
     part = folder / "host_0"
-    tree = snapshot.read_tree(epath.Path(part))
+    tree = trees.read_tree(epath.Path(part))
     change(tree)
     meta = (part / "meta.json").read_text()
     shutil.rmtree(part)
-    snapshot.write_tree(epath.Path(part), tree)
+    trees.write_tree(epath.Path(part), tree)
     (part / "meta.json").write_text(meta)
     (part / "done").touch()
     sign(folder, lambda meta: None)
