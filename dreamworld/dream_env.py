@@ -16,7 +16,7 @@ import numpy as np
 from dreamworld import dream, nets
 from dreamworld.contract import Simulator, State
 from dreamworld.errors import UserError
-from dreamworld.types import Array, Batch, JaxStep, Key, Params, Space, Spaces
+from dreamworld.types import Array, Batch, JaxStep, Key, Params, Space, Spaces, Tree
 
 
 class DreamState(NamedTuple):
@@ -137,7 +137,7 @@ class DreamEnv:
         return {key: as_shown(self.spaces[key], value[0]) for key, value in found.items()}
 
 
-def _lead(tree: Any) -> Any:
+def _lead(tree: Tree) -> Tree:
     """A batch of one."""
     return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
 
