@@ -178,7 +178,7 @@ def test_damaged_yaml_is_one_line(tmp_path, damage, typed):
 def test_python_yaml_is_held_to_the_same_limits(tmp_path, monkeypatch):
     import yaml
 
-    monkeypatch.setattr(reading, "_BaseLoader", yaml.BaseLoader)
+    monkeypatch.setattr(plainyaml, "_BaseLoader", yaml.BaseLoader)
     for damage, data in BAD_YAML.items():
         (tmp_path / "file").write_bytes(data)
         with pytest.raises(BadFile):

@@ -15,7 +15,7 @@ from dreamworld.errors import UserError
 from dreamworld.exits import Exit
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
-from dreamworld.sweep.plan import Job, check_tasks, expand, print_plan
+from dreamworld.sweep.plan import Job, check_tasks, expand
 from dreamworld.sweep.spec import Spec
 from dreamworld.sweep.state import (
     State,
@@ -28,7 +28,7 @@ from dreamworld.sweep.state import (
     state_of,
 )
 from dreamworld.sweep.status import rows
-from dreamworld.sweep.table import show
+from dreamworld.sweep.table import print_plan, show
 
 POLL_S = 0.2
 SHOWN = 40  # runs of a table at the end

@@ -5,20 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dreamworld import presets, schema, words
+from dreamworld import presets, schema
 from dreamworld.config import Config
 from dreamworld.envs.resolve import resolve_apart
 from dreamworld.errors import UserError
 from dreamworld.sweep.spec import Spec, known_options
-from dreamworld.sweep.state import (
-    State,
-)
-from dreamworld.text import marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,32 +103,3 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(_text(item) for item in value)
     return f"{value:.12g}" if isinstance(value, float) else str(value)
-
-
-def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> None:
-    """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console.width = 120
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=marked(f"{spec.name}: {words.count(len(jobs), 'run')} in {spec.folder}"),
-        title_justify="left",
-    )
-    for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):
-        table.add_column(name, justify="left" if name in ("method", "task", "seeds") else "right")
-    cells: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        cells.setdefault((job.variant, job.task), []).append(job)
-    for (variant, task), group in cells.items():
-        found = [states[job.name] for job in group]
-        counts = [found.count("finished"), found.count("unfinished"), found.count("new")]
-        seeds = ", ".join(str(job.seed) for job in group)
-        steps = f"{group[0].config.run.steps:,.0f}"
-        row = [variant or "(one method)", task, seeds, steps, *(str(count or "") for count in counts)]
-        table.add_row(*(marked(cell) for cell in row))
-    console.print(table, highlight=False)

@@ -1,11 +1,16 @@
-"""The table of runs that `dreamworld status` shows, and that a sweep ends with."""
+"""The tables of a sweep: its plan, and the runs as `dreamworld status` shows them and a sweep ends with."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dreamworld import words
 from dreamworld.logging.progress import format_duration
+from dreamworld.sweep.plan import Job
+from dreamworld.sweep.spec import Spec
+from dreamworld.sweep.state import State
 from dreamworld.sweep.status import Row, summary
 from dreamworld.text import marked
 
@@ -73,3 +78,32 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return format_duration(seconds) if abs(seconds) < 1e10 else "?"
+
+
+def print_plan(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> None:
+    """A table: methods and tasks, their seeds, and how many runs are finished, begun and new."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console.width = 120
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=marked(f"{spec.name}: {words.count(len(jobs), 'run')} in {spec.folder}"),
+        title_justify="left",
+    )
+    for name in ("method", "task", "seeds", "steps", "finished", "begun", "new"):
+        table.add_column(name, justify="left" if name in ("method", "task", "seeds") else "right")
+    cells: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        cells.setdefault((job.variant, job.task), []).append(job)
+    for (variant, task), group in cells.items():
+        found = [states[job.name] for job in group]
+        counts = [found.count("finished"), found.count("unfinished"), found.count("new")]
+        seeds = ", ".join(str(job.seed) for job in group)
+        steps = f"{group[0].config.run.steps:,.0f}"
+        row = [variant or "(one method)", task, seeds, steps, *(str(count or "") for count in counts)]
+        table.add_row(*(marked(cell) for cell in row))
+    console.print(table, highlight=False)

@@ -2,6 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 import toys
+from gymnasium.envs import registration
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 from dreamworld.config import EnvConfig
@@ -133,7 +134,7 @@ def test_names_that_can_not_be_built_say_why(name, text):
 
 
 def test_what_is_registered_as_vectors_only_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(registration, "registry", dict(gymnasium.registry))
     gymnasium.register("VectorOnly-v0", vector_entry_point="gymnasium.envs.classic_control:CartPoleVectorEnv")
     with pytest.raises(UserError, match="gym_VectorOnly-v0 is registered as a vector environment only"):
         make_env("gym_VectorOnly-v0")
