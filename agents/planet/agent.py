@@ -278,39 +278,28 @@ def make_simulator(world: World) -> Simulator:
     dynamics = world.dynamics
 
     def observed(
-        params: Params,
-        state: GaussianLatent,
-        prev_action: dict[str, Array],
-        obs: dict[str, Array],
-        is_first: Array,
-        key: Key,
+        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
     ) -> tuple[GaussianLatent, Any]:
         see_key, key = jax.random.split(key)
         embedded = world.encode(params, world.see(obs, see_key))
         return dynamics.observe(params["dynamics"], state, prev_action, embedded, is_first, key)
 
     def observe(
-        params: Params,
-        state: State,
-        prev_action: dict[str, Array],
-        obs: dict[str, Array],
-        is_first: Array,
-        key: Key,
+        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
     ) -> State:
         return observed(params, state, prev_action, obs, is_first, key)[0]
 
     def surprise(
-        params: Params,
-        state: State,
-        prev_action: dict[str, Array],
-        obs: dict[str, Array],
-        is_first: Array,
-        key: Key,
+        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
     ) -> Array:
         return kl(*observed(params, state, prev_action, obs, is_first, key)[1])
 
     def imagine(
-        params: Params, state: State, action: dict[str, Array], key: Key, temperature: float | Array = None
+        params: Params,
+        state: State,
+        action: dict[str, Array],
+        key: Key,
+        temperature: float | Array | None = None,
     ) -> State:
         return dynamics.imagine(params["dynamics"], state, action, key, temperature)
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from dreamworld.contract import Window
 from dreamworld.replay.replay import Replay
-from dreamworld.types import Array, Batch
+from dreamworld.types import Array
 
 
 class Prefetched(NamedTuple):
     """A batch for one update."""
 
-    batch: Batch  # what `put` returned: usually device arrays
+    batch: Tree  # what `put` returned: usually device arrays
     rows: np.ndarray  # [B, L] int64, ids of its rows, on the host
     host: dict[str, np.ndarray]  # the batch as replay gave it
 

@@ -412,7 +412,7 @@ def _read_agent(folder: epath.Path, names: dict[str, str], count: int, like: Tre
         raise snapshot.CorruptError(f"agent can't be read: {printable(cause):.300}") from error
 
 
-def _replay_files(meta: dict[str, Any]) -> list[str] | None:
+def _replay_files(meta: dict[str, Any]) -> list[list[str] | None]:
     replay = meta.get("replay") or {}
     return [replay.get(key) for key in ("files", "journals")]
 

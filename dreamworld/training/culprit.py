@@ -34,7 +34,7 @@ class Trace:
 
     bad: bool = False
     order: int = 0
-    eqn: JaxprEqn = None
+    eqn: JaxprEqn | None = None
     parents: tuple[Trace, ...] = ()  # the inputs that were bad already
     values: tuple[Any, ...] = ()  # inputs and outputs; kept where no input was bad
     text: str = ""
