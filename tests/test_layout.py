@@ -126,9 +126,6 @@ LONG = {  # {file: why it has more than MAX_LINES lines}
     "agents/planet/agent.py": "a whole agent, made to be read beside its paper from the first line to the last",
     "dreamworld/contract.py": "the one place where an agent's parts are agreed on; most of it is docstrings",
     "dreamworld/models/rssm.py": "one world model: its networks, its steps and its loss explain each other",
-    "dreamworld/replay/replay.py": "one class, whose methods share its lock and its counters",
-    "dreamworld/replay/restore.py": "the order of one restore: check, read, settle",
-    "dreamworld/replay/sampling.py": "one class: every way to draw works on the same index of starts",
     "dreamworld/training/checkpoint.py": "one class: a save and its background commit share every field",
     "dreamworld/training/learner.py": "one class: the compiled functions of a learner and the state that they pass on",
 }

@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamworld.contract import Window
 from dreamworld.replay.replay import Replay
-from dreamworld.types import Array
+from dreamworld.types import Array, Tree
 
 
 class Prefetched(NamedTuple):

@@ -20,6 +20,7 @@ from dreamworld.replay.gather import gather
 from dreamworld.replay.sampling import HELD_OUT, UNIFORM, Draw
 from dreamworld.replay.state import ReplayState
 from dreamworld.replay.windows import EpisodeStarts, sweep_starts
+from dreamworld.types import Array
 
 __all__ = ["Draw", "Replay"]
 

@@ -31,7 +31,7 @@ class Fused:
         self.job = job
 
     @staticmethod
-    def refuse(config: Config, source: Any) -> None:
+    def refuse(config: Config, source: EnvSource) -> None:
         """UserError for several processes and for episodes that are held out."""
         if config.parallel.coordinator or config.parallel.processes > 1:
             raise UserError("--run.mode fused trains in one process; use --run.mode host")
