@@ -28,9 +28,8 @@ from dreamworld.training.loop import Loop
 from dreamworld.training.stops import Stop
 from dreamworld.types import Spaces
 
-Kind = (
-    Host | Fused
-)  # where rows come from and which program learns; the methods are called in the order of the file
+# Where rows come from and which program learns. The methods are called in the order in which they stand there.
+Kind = Host | Fused
 
 
 class Runner(Protocol):
@@ -45,7 +44,7 @@ class Session(NamedTuple):
     """A training that can run."""
 
     job: Job
-    loops: list[Any]  # of each seed: a Loop or a FusedLoop
+    loops: list[Loop] | list[FusedLoop]  # of each seed
     runner: Runner
     progress: Progress
     devices: list[Any]

@@ -18,7 +18,8 @@ from dreamworld.parallel import MeshLayout
 from dreamworld.replay.memory import estimate
 from dreamworld.sessions import budget, pieces
 from dreamworld.sessions.job import Job
-from dreamworld.training.fused_loop import FusedLearner, FusedLoop
+from dreamworld.training.fused_learner import FusedLearner
+from dreamworld.training.fused_loop import FusedLoop
 from dreamworld.training.fused_seeds import FusedLockstep, FusedSeeds, FusedSeedView
 from dreamworld.training.refusals import Refusals
 from dreamworld.types import EnvSource, Spaces, TrainState
