@@ -21,6 +21,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.sessions.build import opened
 from dreamworld.sessions.job import Job
 from dreamworld.training import snapshot
+from dreamworld.training.loop import Loop
 
 SAVE_EVERY = 100
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--eval.every", "0", "--run.report_every", "0"]
@@ -114,6 +115,7 @@ def restored(logdir):
     config = cli.parse([*WORDS, "--logdir", str(logdir)])
     with opened(Job.of(config), Progress(config.run.steps, show=False, file=io.StringIO())) as session:
         (loop,) = session.loops
+        assert isinstance(loop, Loop)
         counters = loop.counters
         state = jax.device_get(loop.learner.snapshot())
         return loop.replay.digest(), state, (counters.step, counters.updates, counters.accounts)

@@ -13,7 +13,7 @@ from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.sessions.build import opened
 from dreamworld.sessions.job import Job
-from dreamworld.training.loop import make_rows, mask
+from dreamworld.training.loop import Loop, make_rows, mask
 from dreamworld.training.stops import Stop
 from dreamworld.types import TimeStep
 
@@ -42,7 +42,9 @@ def config_for(logdir, *more):
 def open_loop(config, said=None):
     progress = Progress(config.run.steps, show=False, file=said or io.StringIO())
     with opened(Job.of(config), progress) as session:
-        yield session.loops[0]
+        loop = session.loops[0]
+        assert isinstance(loop, Loop)
+        yield loop
 
 
 def train(config, *stops):
