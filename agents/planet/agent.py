@@ -209,9 +209,9 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
     ) -> tuple[Array, LossOut]:
         losses, divergence = world.loss(params["world"], batch, key)
-        scales = {"reward": options.reward_scale}
-        mean = lambda value: batch_mean(value, batch)
-        total = jnp.asarray(sum(scales.get(name, 1.0) * mean(value) for name, value in losses.items()))
+        scales = {"reward": options.reward_scale, "kl": options.divergence_scale}
+        weigh = lambda name: scales.get(name, options.observation_scale)
+        total = jnp.asarray(sum(weigh(name) * batch_mean(value, batch) for name, value in losses.items()))
         return total, LossOut(losses, stats, carry, {}, None, {"kl": divergence.mean()})
 
     update = make_update(loss, optimizer, lambda slow, params: slow)

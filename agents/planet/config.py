@@ -52,6 +52,10 @@ class PlaNetConfig(AgentConfig):
     """Agent steps of random actions at the beginning: five episodes, with an action repeat of 8."""
     reward_scale: Annotated[float, SCALE] = 10.0
     """Weight of the reward loss."""
+    observation_scale: Annotated[float, SCALE] = 1.0
+    """Weight of the losses of images and vectors; 100 is a standard deviation of 0.1 in place of 1."""
+    divergence_scale: Annotated[float, SCALE] = 1.0
+    """Weight of the KL."""
     free_nats: Annotated[float, Range(0, 1000)] = 3.0
     """Subtracted from the KL of every row; what is below zero then counts as zero."""
     bits: Annotated[int, Range(1, 8)] = 5

@@ -83,16 +83,24 @@ def test_losses_are_negative_log_likelihoods_and_free_nats_are_taken_from_every_
     )
 
 
-def test_the_total_weighs_the_reward_by_ten():
-    agent = make_agent(CONFIG, OBS, ACT)
-    state = agent.init(KEY)
-    _, _, output = jax.jit(agent.phase.update)(state, (), make_batch())
+@pytest.mark.parametrize("scales", [(10.0, 1.0, 1.0), (3.0, 100.0, 0.5)])
+def test_the_total_weighs_the_reward_by_ten_unless_told_otherwise(scales):
+    reward, seen, divergence = scales
+    options: dict[str, float] = {}
+    if scales != (10.0, 1.0, 1.0):
+        options = {"reward_scale": reward, "observation_scale": seen, "divergence_scale": divergence}
+    config = dataclasses.replace(CONFIG, agent=dataclasses.replace(TINY, **options))
+    agent = make_agent(config, OBS, ACT)
+    _, _, output = jax.jit(agent.phase.update)(agent.init(KEY), (), make_batch())
     means = {
         key.removeprefix("loss/"): float(value) for key, value in output.metrics.items() if "loss/" in key
     }
     total = means.pop("total")
     assert set(means) == {"image", "vector", "reward", "kl"}
-    np.testing.assert_allclose(total, sum(means.values()) + 9 * means["reward"], rtol=1e-5)
+    expected = (
+        seen * (means["image"] + means["vector"]) + reward * means["reward"] + divergence * means["kl"]
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
 def test_images_keep_five_bits_with_noise_in_the_rest():
