@@ -97,9 +97,7 @@ def test_the_total_weighs_the_reward_by_ten_unless_told_otherwise(scales):
     }
     total = means.pop("total")
     assert set(means) == {"image", "vector", "reward", "kl"}
-    expected = (
-        seen * (means["image"] + means["vector"]) + reward * means["reward"] + divergence * means["kl"]
-    )
+    expected = seen * (means["image"] + means["vector"]) + reward * means["reward"] + divergence * means["kl"]
     np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
