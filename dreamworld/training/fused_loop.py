@@ -12,7 +12,7 @@ import jax
 
 from dreamworld.contract import Phase
 from dreamworld.replay import device
-from dreamworld.training import guard, rounds, saved, tensors
+from dreamworld.training import guard, rounds, tensors
 from dreamworld.training.checkpoint import Restored
 from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_learner import FusedLearner
@@ -132,7 +132,7 @@ class FusedLoop(Run):
     def _check_saved(self, restored: Restored) -> None:
         """Raises BadFile where the counts are not those of such a run; everything else lies on the device."""
         host_file = self.saved_in(restored.meta) / "host_0" / "tree.json"
-        saved.check_counts(restored.host, host_file, self.env.num_envs, restored.meta["step"])
+        self.check_counts(restored, host_file)
 
 
 def stored_like(like: FusedState, stored: tensors.Table) -> dict[str, Any]:

@@ -7,7 +7,11 @@ import time
 from typing import Any
 
 from dreamworld.contract import Phase
+from dreamworld.fields import Fields
 from dreamworld.presets import dump_yaml
+from dreamworld.reading import PathLike
+from dreamworld.training import saved
+from dreamworld.training.checkpoint import Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
 from dreamworld.training.guard import Failure, GuardState
@@ -168,6 +172,11 @@ class Run(Record):
         self.checkpointer.save(self.counters.step, tree, host, meta, score=self.score, block=block)
         if block and self.checkpointer.problem:
             self.save_failed(self.checkpointer.problem, block)
+
+    def check_counts(self, restored: Restored, file: PathLike) -> Fields:
+        """Raises BadFile where the counts of a snapshot, read from a file, are not those of such a run."""
+        step, stages = restored.meta["step"], len(self.learner.agent.stages)
+        return saved.check_counts(restored.host, file, self.env.num_envs, step, stages)
 
     def saved_in(self, meta: dict[str, Any]) -> Any:
         """The folder of a snapshot."""

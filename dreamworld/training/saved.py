@@ -22,10 +22,13 @@ MAX_SECONDS = 1e10  # three centuries
 WINDOW = 10_000  # returns of episodes
 
 
-def check_counts(host: object, path: PathLike, num_envs: int, step: int) -> Fields:
-    """Counters at `step`, averages, statistics of `num_envs` environments; returns the host part as fields."""
+def check_counts(host: object, path: PathLike, num_envs: int, step: int, stages: int) -> Fields:
+    """Counters at `step` of an agent of some `stages`, averages, statistics of `num_envs` environments.
+
+    Returns the host part as fields.
+    """
     found = Fields(host, path)
-    _check_counters(found.fields("counters"), step)
+    _check_counters(found.fields("counters"), step, stages)
     _check_metrics(found.fields("metrics"))
     _check_episodes(found.fields("episodes"), num_envs)
     return found
@@ -51,12 +54,14 @@ def check_session(found: Fields, act: list[Any], spaces: Spaces) -> None:
         _check_batch(batch, spaces)
 
 
-def _check_counters(counters: Fields, step: int) -> None:
+def _check_counters(counters: Fields, step: int, stages: int) -> None:
     own, account = _defaults(Counters), _defaults(Account)
     known = own if "accounts" in counters else account | own  # version 0.1 had one account among them
     at = _numbers(counters, known)
     if at["step"] != step:
         raise counters.bad("step", f"{step}, that of the snapshot")
+    if at["stage"] > stages:
+        raise counters.bad("stage", f"one of the {words.count(stages, 'stage')} of this agent")
     if at["iteration"] > step:
         raise counters.bad("iteration", "a number of at most the steps")
     if at["seconds"] > MAX_SECONDS:

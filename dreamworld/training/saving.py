@@ -87,7 +87,7 @@ def check(loop: Loop, restored: Restored) -> None:
     meta = Fields(restored.meta, folder / COMMIT, "meta")
     resized = meta.integer("processes", 1, default=1) != loop.team.count
     host_file = folder / f"host_{0 if resized else loop.team.index}" / "tree.json"
-    host = saved.check_counts(restored.host, host_file, loop.env.num_envs, restored.meta["step"])
+    host = loop.check_counts(restored, host_file)
     if not resized or loop.team.leads:
         saved.check_session(host, loop.learner.acting_state(), loop.replay.layout.spaces)
         loop.replay.check(replay_folder(loop), meta.get("replay"), folder / COMMIT)

@@ -19,6 +19,7 @@ from dreamworld.config import Config, EnvConfig, ReplayConfig, RunConfig
 from dreamworld.contract import modules
 from dreamworld.dream_env import DreamEnv, burn_in
 from dreamworld.envs.jax.view import GymView
+from dreamworld.errors import UserError
 from dreamworld.rollout import trained_rows
 from dreamworld.testing import random_batch
 from dreamworld.training.checkpoint import Checkpointer
@@ -76,6 +77,11 @@ def test_parameters_are_those_of_a_world_and_of_a_behaviour(built, name):
     options = schema.options(config_of(name))
     assert all(key in options for keys in agent.widths.values() for key in keys)
     assert all(key in options for memory in agent.memory for key in memory.options)
+
+
+def test_an_action_in_which_there_is_nothing_to_choose_is_refused(name):
+    with pytest.raises(UserError, match=r"action 'move' has the shape \(0,\): there is nothing to choose"):
+        make_agent(config_of(name), OBS, {"move": Space((0,), "float32", low=-1.0, high=1.0)})
 
 
 def test_equal_keys_give_equal_agents_and_others_do_not(built, name):

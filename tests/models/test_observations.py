@@ -103,6 +103,7 @@ def test_only_images_are_scaled_as_targets():
         ({"x": Space((2, 2, 2), "float32")}, r"'x' is float32 \(2, 2, 2\); supported are"),
         ({"x": Space((16, 16, 3), "uint8"), "y": Space((32, 32, 3), "uint8")}, "different sizes"),
         ({}, "no observation key is left"),
+        ({"x": Space((0, 3), "float32")}, "no observation key is left"),
     ],
 )
 def test_observations_that_do_not_fit_are_refused(spaces, words):

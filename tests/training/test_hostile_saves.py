@@ -134,6 +134,7 @@ HOSTS = {
     "half an update": put("counters", "accounts", "update", "updates", 1.5),
     "accounts of text": put("counters", "accounts", "x"),
     "account of nothing": put("counters", "accounts", {"update": 3}),
+    "a stage that the agent has not": put("counters", "stage", 2),
     "stage in the future": put("counters", "stage_step", 10**6),
     "no batch": put("counters", "accounts", "update", "batch_rows", 0),
     "first update in the future": put("counters", "accounts", "update", "first_update", 10**6),
