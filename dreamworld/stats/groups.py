@@ -47,14 +47,20 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
         label, path = _split(argument)
         runs, bad, others = _read_runs(path, source)
         if not runs and bad:
-            which = f"none of its {len(bad):,} runs can" if len(bad) > 1 else "its only run can't"
+            which = (
+                f"none of its {words.count(len(bad), 'run')} can" if len(bad) > 1 else "its only run can't"
+            )
             raise UserError(f"{path}: {which} be read: {bad[0]}")
         if not runs:
             why = "; ".join(others) or "a run is a folder with config.yaml and episodes.jsonl"
             raise UserError(f"{path} holds no runs: {why}")
         if not any(len(run.frames) for run in runs):
             what = "evaluation" if source == "eval" else "finished episode"
-            which = f"none of its {len(runs):,} runs has a" if len(runs) > 1 else "its only run has no"
+            which = (
+                f"none of its {words.count(len(runs), 'run')} has a"
+                if len(runs) > 1
+                else "its only run has no"
+            )
             raise UserError(f"{path}: {which} {what} yet")
         plan, wrong = _read_plan(path)
         divided = _divide(label, path, runs, plan, group_by, alone=len(sources) == 1)

@@ -93,7 +93,7 @@ def _round_steps(stage: Stage, steps: list[int]) -> int:
     found = math.lcm(*steps)
     if found > LONGEST:
         raise UserError(
-            f"--run.mode fused: the train ratios of stage {stage.name!r} meet after {found:,} vector steps only; "
-            "let one be a multiple of the other"
+            f"--run.mode fused: the train ratios of stage {stage.name!r} meet only after "
+            f"{words.count(found, 'vector step')}; let one be a multiple of the other"
         )
     return found
