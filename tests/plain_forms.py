@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import nets, ops, random, rollout
+from dreamworld import convnets, nets, ops, random, rollout
 from dreamworld.models import rssm
 
 
@@ -58,7 +58,7 @@ def install(put=setattr):
     """Puts the plain forms in place, by `put(object, name, value)`."""
     for module, form in (
         *((ops, conv), (ops, conv_pool), (ops, upsample_conv_phases)),
-        *((nets, block_product), (nets, NormSilu), (random, draw)),
+        *((nets, block_product), (convnets, NormSilu), (random, draw)),
     ):
         put(module, form.__name__, form)
     put(rssm.RSSM, "observe_sequence", observe_sequence)
