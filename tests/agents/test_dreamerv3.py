@@ -136,23 +136,6 @@ def close(found, expected, atol):
         np.testing.assert_allclose(one, two, atol=atol, rtol=1e-4, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.fixture
-def cache_everything():
-    """Keeps even the smallest compiled programs: an update without jit consists of hundreds."""
-    option = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, option)
-    jax.config.update(option, 0.0)
-    yield
-    jax.config.update(option, before)
-
-
-def test_an_update_without_jit_equals_one_with(vector, cache_everything):
-    eager = vector.recorded.update(vector.state, vector.initial(), vector.batch)
-    state, carry, output = vector.first()
-    for found, expected in zip(eager, (state, carry, output)):
-        close(found, expected, atol=1e-5)
-
-
 def test_updates_of_vmapped_seeds_equal_each_seed_alone(vector):
     other = golden.make_recorded(vector.recorded.world.encoder.spaces, vector.world.act_space, seed=1)
     alone = [vector.first(), vector.update(other.state, vector.initial(), other.batch)]
