@@ -33,6 +33,7 @@ class FusedLoop(Run):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.chunks = Chunks(self.learner, [self])
+        self._let_go = 0  # rows of each environment that a smaller replay of an earlier session did not keep
 
     def run(self, stop: Stop) -> None:
         """Trains; a checkpoint is complete when this returns."""
@@ -87,17 +88,22 @@ class FusedLoop(Run):
         return self.finished or any(every > 0 and step // every > previous // every for every in periods)
 
     def check(self) -> None:
-        """As ever; the next chunk is only running when nothing was caught."""
+        """Looks at the guard between two chunks: the next one is only running when nothing was caught."""
         if not self.learner.running:
             super().check()
 
     def replay_stats(self) -> dict[str, float]:
         """Rows inserted and rows kept; the replay on the device has a row for each vector step."""
-        num_envs, count = self.env.num_envs, self.counters.iteration
+        num_envs = self.env.num_envs
         return {
-            "inserts": count * num_envs,
-            "size_steps": min(count, self.learner.program.capacity) * num_envs,
+            "inserts": self.counters.iteration * num_envs,
+            "size_steps": min(self.stored, self.learner.program.capacity) * num_envs,
         }
+
+    @property
+    def stored(self) -> int:
+        """Rows that replay was given of each environment, less those that it had no place for when it was resized."""
+        return self.counters.iteration - self._let_go
 
     def save(self, block: bool = False) -> None:
         """Snapshots the whole state, replay included, as arrays of the device."""
@@ -126,6 +132,7 @@ class FusedLoop(Run):
             state = state._replace(replay=jax.jit(device.resize, static_argnums=1)(state.replay, capacity))
         self.learner.load(take_batch_size(state, fresh))
         notes = self.restore_counts(host)
+        self._let_go = self.counters.iteration - int(state.replay.count)
         self.episodes.restore(host["episodes"])
         return notes
 
@@ -201,7 +208,7 @@ class Chunks:
         first, program = self.loops[0], self.learner.program
         stage = first.schedule.stage
         need = program.length - 1 - (-max(1, first.config.replay.min_starts) // first.env.num_envs)
-        need -= first.counters.iteration
+        need -= first.stored
         if need <= 0 or not stage.phases or not first.schedule.collects:
             return
         if stage.steps is not None:

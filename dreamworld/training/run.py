@@ -47,7 +47,7 @@ class Run(Record):
     def save(self, block: bool = False) -> None:
         """Snapshots everything that the run changes, at this point of the logical clock.
 
-        A disk that fails is shouted about and tried again at the next save; with `block` it raises SaveFailed.
+        If saving fails, the run prints the reason and tries again at the next save; with `block` it raises SaveFailed.
         """
         raise NotImplementedError
 

@@ -219,3 +219,20 @@ def test_without_a_train_ratio_it_collects_only_and_another_ratio_and_batch_coun
         assert loop.counters.updates * 128 == (loop.counters.step - begun) * 32 > 0
         assert loop.learner.snapshot().guard["update"].batch.reward.shape == (8, 17)
     assert np.isfinite(read_jsonl(logdir / "metrics.jsonl")[-1]["loss/total"])
+
+
+def test_replay_too_short_for_a_longer_window_is_filled_before_the_next_update(tmp_path):
+    logdir = tmp_path / "run"
+    with open_fused(logdir, "--replay.capacity_steps", "16") as loop:
+        loop.run(StopAt(loop, 128))
+        assert loop.learner.program.capacity == 16  # 8 of each environment and a window
+        before = loop.counters.updates
+    with open_fused(logdir, "--replay.capacity_steps", "16", "--run.batch_length", "32") as loop:
+        assert loop.replay_stats()["size_steps"] == 2 * 16
+        begun = loop.counters.step
+        loop.chunks.fill()
+        state = loop.learner.snapshot()
+        assert int(device.starts(state.replay, 33)) > 0 and loop.counters.updates == before
+        assert loop.counters.step > begun
+        loop.run(StopAt(loop, loop.counters.step + 64))
+        assert loop.replay_stats()["size_steps"] == 2 * min(int(loop.learner.snapshot().replay.count), 40)
