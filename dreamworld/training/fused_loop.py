@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 
+from dreamworld import words
 from dreamworld.contract import Phase
+from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard, rounds, tensors
 from dreamworld.training.checkpoint import Restored
@@ -204,22 +206,44 @@ class Chunks:
         return self.learner.running or not (self.loops[0].finished or self.stopping)
 
     def fill(self) -> None:
-        """Collects until replay holds enough windows for a stage that learns."""
+        """Collects until replay holds enough windows for a stage that learns, or the stage or the run is over."""
+        while need := self._lacking():
+            for loop in self.loops:
+                loop.counters.wait_again()
+            self._start(Round(self.loops[0].schedule.stage.collect, 1), need)
+            self._finish()
+
+    def _lacking(self) -> int:
+        """Vector steps without updates that come next; UserError where nothing would be collected."""
         first, program = self.loops[0], self.learner.program
-        stage = first.schedule.stage
-        need = program.length - 1 - (-max(1, first.config.replay.min_starts) // first.env.num_envs)
-        need -= first.stored
-        if need <= 0 or not stage.phases or not first.schedule.collects:
-            return
-        if stage.steps is not None:
-            need = min(need, -(-stage.steps // first.env.num_envs))
-        self._start(Round(stage.collect, 1), need)
-        self._finish()
+        stage, counters, num_envs = first.schedule.stage, first.counters, first.env.num_envs
+        if first.finished or not stage.phases:
+            return 0
+        if not first.schedule.collects:
+            self._require_window()
+            return 0
+        need = program.length - 1 - (-max(1, first.config.replay.min_starts) // num_envs) - first.stored
+        ends = [first.config.run.steps - counters.step]
+        ends += [] if stage.steps is None else [counters.stage_step + stage.steps - counters.step]
+        return max(0, min(need, -(-min(ends) // num_envs)))
+
+    def _require_window(self) -> None:
+        """Raises UserError where replay holds no window of the phase that learns while nothing is collected."""
+        first = self.loops[0]
+        stage, phase = first.schedule.stage, first.schedule.current()
+        rows = phase.window.context + phase.window.length if phase and phase.window else 0
+        if phase and first.stored < rows:
+            raise UserError(
+                f"stage {stage.name!r}, phase {phase.name!r}: replay has {words.count(first.stored, 'row')} of each "
+                f"environment, and a window {rows:,}; collect more rows before it"
+            )
 
     def iterate(self) -> None:
-        """One chunk: as many rounds as fit between two log rows, one at least."""
+        """One chunk: as many rounds as fit between two log rows, one at least; none where filling ends the run."""
         if not self.learner.running:
             self.fill()
+            if self.loops[0].finished:
+                return
             self._start(*self._plan())
         previous = self.loops[0].counters.step
         self._finish(lambda: any(loop.needs_state(previous) for loop in self.loops))
@@ -240,7 +264,7 @@ class Chunks:
         first, (what, times) = self.loops[0], self._running
         with first.phases("device"):
             chunks = self.learner.finish()
-        begun = first.counters.step
+        begun, stage = first.counters.step, first.counters.stage
         for loop, played in zip(self.loops, chunks):
             loop.passed(played, what, times)
         broken = [loop.look(played.rows) for loop, played in zip(self.loops, chunks)]
@@ -248,6 +272,7 @@ class Chunks:
         if any(fresh):
             self.learner.reset_acting()
         wait = needs_state() or self.stopping or any(broken) or any(played.caught for played in chunks)
+        wait = wait or first.counters.stage != stage  # which may have to fill replay first
         if not wait and not first.finished:
             self._start(*self._plan())
         with first.phases("rows"):

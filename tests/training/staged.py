@@ -20,6 +20,10 @@ class StagedConfig(AgentConfig):
     """What an update adds."""
     plain: bool = False
     """Whether all phases draw their windows anywhere, as the fused mode needs it."""
+    random_steps: int = 40
+    """Steps of the first stage."""
+    encodes: bool = True
+    """Whether it has its second stage."""
 
 
 SPEC = AgentSpec(StagedConfig(), StagedConfig(), "staged:make", "none", "any", "any", "actor")
@@ -38,8 +42,8 @@ def make(config, obs_space, act_space):
         initial=lambda params, batch: (),
         act=act_of(act_space),
         stages=(
-            Stage("random", (), collect="random", steps=40),
-            Stage("encode", (encode(config),), collect="none"),
+            Stage("random", (), collect="random", steps=config.agent.random_steps),
+            *[Stage("encode", (encode(config),), collect="none")] * config.agent.encodes,
             Stage(
                 "train",
                 (

@@ -113,6 +113,16 @@ def test_the_fused_mode_goes_through_every_stage_stops_in_any_and_goes_on_to_the
         assert counted(tmp_path / "seeds" / f"seed{seed}")[:2] == ([encoded, short, rest], step)
 
 
+@pytest.mark.parametrize("mode", ["host", "fused"])
+def test_nothing_is_learned_before_replay_holds_a_window(tmp_path, mode):
+    """Five rows of each environment in the two stages that collect, and the longest window has six."""
+    words = ["--run.mode", mode, "--agent.plain", "True", "--env.num", "12", "--agent.random_steps", "12"]
+    assert dreamworld.train(config_for(tmp_path / "run", *words, "--agent.encodes", "False")) == 0
+    assert counted(tmp_path / "run")[:2] == ([0, 0, 3], 12 + 48 + 3)
+    with pytest.raises(UserError, match=r"stage 'encode', phase 'encode': .*; collect more rows before it"):
+        dreamworld.train(config_for(tmp_path / "few", *words))
+
+
 def test_the_fused_mode_says_which_phase_it_can_not_serve(tmp_path):
     with pytest.raises(UserError, match=r"phase 'encode' sweeps over replay, which --run.mode host can do"):
         dreamworld.train(config_for(tmp_path / "run", "--run.mode", "fused"))
