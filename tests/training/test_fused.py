@@ -233,6 +233,7 @@ def test_replay_too_short_for_a_longer_window_is_filled_before_the_next_update(t
         loop.chunks.fill()
         state = loop.learner.snapshot()
         assert int(device.starts(state.replay, 33)) > 0 and loop.counters.updates == before
-        assert loop.counters.step > begun and loop.counters.account("update").waiting  # nothing is owed for these
+        # Nothing is owed for the steps that filled replay.
+        assert loop.counters.step > begun and loop.counters.account("update").waiting
         loop.run(StopAt(loop, loop.counters.step + 64))
         assert loop.replay_stats()["size_steps"] == 2 * min(int(loop.learner.snapshot().replay.count), 40)
