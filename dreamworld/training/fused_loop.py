@@ -225,7 +225,7 @@ class Chunks:
         need = program.length - 1 - (-max(1, first.config.replay.min_starts) // num_envs) - first.stored
         ends = [first.config.run.steps - counters.step]
         ends += [] if stage.steps is None else [counters.stage_step + stage.steps - counters.step]
-        return max(0, min(need, -(-min(ends) // num_envs)))
+        return int(max(0, min(need, -(-min(ends) // num_envs))))
 
     def _require_window(self) -> None:
         """Raises UserError where replay holds no window of the phase that learns while nothing is collected."""
