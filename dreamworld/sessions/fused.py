@@ -33,13 +33,17 @@ class Fused:
 
     @staticmethod
     def refuse(config: Config, source: EnvSource) -> None:
-        """UserError for several processes and for episodes that are held out."""
+        """UserError for several processes, and for what the replay on the device can't do."""
         if config.parallel.coordinator or config.parallel.processes > 1:
             raise UserError("--run.mode fused trains in one process; use --run.mode host")
         if config.replay.held_out:
             share = config.replay.held_out
             raise UserError(
                 f"--replay.held_out {share:g}: --run.mode fused holds nothing out; use --run.mode host"
+            )
+        if config.replay.beta:
+            raise UserError(
+                f"--replay.beta {config.replay.beta:g}: --run.mode fused draws uniformly; use --run.mode host"
             )
 
     def layout(self, devices: list[Any]) -> MeshLayout:
