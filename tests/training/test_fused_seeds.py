@@ -86,8 +86,11 @@ def test_a_seed_is_continued_alone_and_the_group_then_refuses(group):
         (["--parallel.seed", "2"], "there are 1"),
         (["--parallel.coordinator", "a:1"], "in one process"),
         (["--seeds", "0:2", "--parallel.data", "2"], "trains each seed on one device"),
+        (["--replay.held_out", "0.1"], "--replay.held_out 0.1: --run.mode fused holds nothing out"),
+        (["--replay.beta", "0.5"], "--replay.beta 0.5: --run.mode fused draws uniformly"),
     ],
 )
-def test_what_splits_a_seed_is_refused(words, message, tmp_path):
+def test_what_the_program_can_not_do_is_refused(words, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train(cli.parse([*WORDS, "--logdir", str(tmp_path / "run"), *words]))
+    assert not (tmp_path / "run").exists()
