@@ -60,9 +60,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     ) -> tuple[Any, Any, Any]:
         state, prev_action, own = carry
         observe_key, act_key = jax.random.split(key)
-        seen = {name: obs[name] for name in world.encoder.spaces}
         model = params["world"]
-        state, _ = world.observe(model, state, prev_action, seen, obs["is_first"], observe_key)
+        state, _ = world.observe(model, state, prev_action, obs, obs["is_first"], observe_key)
         feature = world.feature(model, state)
         own, action = behaviour.act(params["behaviour"], own, feature, act_key, mode=mode)
         return (state, action, own), action, world.entries(state)
@@ -116,8 +115,7 @@ def make_simulator(world: RSSM) -> Simulator:
         is_first: Array,
         key: Key,
     ) -> Latent:
-        seen = {name: obs[name] for name in world.encoder.spaces}
-        return world.observe(params, state, prev_action, seen, is_first, key)[0]
+        return world.observe(params, state, prev_action, obs, is_first, key)[0]
 
     def surprise(
         params: Params,
@@ -127,16 +125,14 @@ def make_simulator(world: RSSM) -> Simulator:
         is_first: Array,
         key: Key,
     ) -> Array:
-        seen = {name: obs[name] for name in world.encoder.spaces}
-        return world.surprise(params, *world.observe(params, state, prev_action, seen, is_first, key))
+        return world.surprise(params, *world.observe(params, state, prev_action, obs, is_first, key))
 
     def decode(params: Params, feature: Array) -> dict[str, Array]:
         return {name: dist.mean().astype(jnp.float32) for name, dist in world.decode(params, feature).items()}
 
-    def edit(params: Params, state: Latent, obs: dict[str, Array], key: Key) -> Latent:
-        return world.correct(params, state, {name: obs[name] for name in world.encoder.spaces}, key)
-
-    return Simulator(world.initial, observe, world.imagine, world.feature, predict, decode, surprise, edit)
+    return Simulator(
+        world.initial, observe, world.imagine, world.feature, predict, decode, surprise, world.correct
+    )
 
 
 def make_update_slow(behaviour: ActorCritic) -> Callable[[Params, Params], Params]:

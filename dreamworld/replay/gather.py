@@ -24,9 +24,8 @@ def gather(replay: ReplayState, draw: Draw, length: int) -> dict[str, np.ndarray
         done = False
         while not done:
             if replay.counts["corrupt"] > losses and replay.sampler.start(int(starts[index])) is None:
-                starts[index] = _replacement(
-                    replay, int(draw.kinds[index])
-                )  # its rows were lost a moment ago
+                # Its rows were lost a moment ago.
+                starts[index] = _replacement(replay, int(draw.kinds[index]))
             done = _read_window(replay, int(starts[index]), index, obs, written)
     result = unpack(layout.obs, obs)
     result.update(unpack(layout.written, written))

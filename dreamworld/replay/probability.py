@@ -64,10 +64,7 @@ def _mass(known: Index, row: int) -> float:
     """
     stream, position = row >> POSITION_BITS, row & POSITION_MASK
     trained = known.length - known.context
-    first, begin = (
-        position - trained + 1,
-        position + known.context,
-    )  # the first start, the first trained row
+    first, begin = position - trained + 1, position + known.context  # the first start and trained row
     valid, priority = np.zeros(2 * trained - 1, bool), np.zeros(trained)
     for index in range(max(first, 0) // known.chunk, (begin + trained - 1) // known.chunk + 1):
         chunk = known.chunks.get((stream << POSITION_BITS) | index)

@@ -17,7 +17,7 @@ from dreamworld.contract import Mix, Window
 from dreamworld.reading import PathLike
 from dreamworld.replay import audit, lanes, persist, refresh, restore
 from dreamworld.replay.gather import gather
-from dreamworld.replay.sampling import HELD_OUT, UNIFORM, Draw
+from dreamworld.replay.sampling import HELD_OUT, ONLINE, UNIFORM, Draw
 from dreamworld.replay.state import ReplayState
 from dreamworld.replay.windows import EpisodeStarts, sweep_starts
 from dreamworld.types import Array
@@ -83,7 +83,7 @@ class Replay(ReplayState):
         with self.lock:
             draw = self.sampler.draw(batch, mix)
             self._count(batch, self.length - self.context)
-            self.counts["online"] += int((draw.kinds == 0).sum())
+            self.counts["online"] += int((draw.kinds == ONLINE).sum())
             return draw
 
     def gather(self, draw: Draw, length: int = 0) -> dict[str, np.ndarray]:

@@ -156,9 +156,8 @@ class Fused:
         stored = {f"obs/{k}": v for k, v in rows.obs.items()} | {f"action/{k}": v for k, v in action.items()}
         flags = {key: getattr(rows, key) for key in FLAGS}
         stored |= flags | entries
-        latents = (
-            self.spaces.keys() - stored.keys()
-        )  # of random actions: zeros, until an update refreshes them
+        # What random actions leave open: zeros, until an update refreshes them.
+        latents = self.spaces.keys() - stored.keys()
         stored |= {k: jnp.zeros((self.num_envs, *self.spaces[k].shape)) for k in latents}
         replay = device.add(state.replay, stored)
         env_state, following = self.env.step(state.env, action)

@@ -118,11 +118,6 @@ class FusedLearner:
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), as_uint32(step))
         return jax.device_get(self._report(self.agent.acting(state.train), state.replay, key))
 
-    def check(self) -> guard.Failure | None:
-        """What the numerical guard caught; waits for the device."""
-        caught = self.caught
-        return None if caught is None else guard.inspect(caught)
-
     def snapshot(self) -> FusedState:
         """The whole run, replay included."""
         assert not self.running, "the state between two chunks is gone once the second one is started"

@@ -59,11 +59,6 @@ class FusedLoop(Run):
             counters.did(name, updates * times)
             self.add_metrics(name, played.metrics[name])
 
-    def next_stage(self) -> bool:
-        """Goes on to the next stage where this one is over; whether a policy takes over that has seen nothing yet."""
-        before = self.schedule.stage.collect
-        return self.schedule.advance() and (before, self.schedule.stage.collect) == ("random", "policy")
-
     def tell(self, rows: StepRows, step: int) -> None:
         """Writes the episodes that ended in rows, the first of which came at `step`."""
         # A first row that was refused is last, too: an episode that never began.
@@ -85,9 +80,9 @@ class FusedLoop(Run):
 
     def needs_state(self, previous: int) -> bool:
         """Whether the step reached since `previous` is one of a report, evaluation, checkpoint or the end."""
-        run, step = self.config.run, self.counters.step
+        run = self.config.run
         periods = [run.report_every, run.save_every, self.config.eval.every if self.evaluate else 0]
-        return self.finished or any(every > 0 and step // every > previous // every for every in periods)
+        return self.finished or any(self.passed_multiple(previous, every) for every in periods)
 
     def check(self) -> None:
         """Looks at the guard between two chunks: the next one is only running when nothing was caught."""
@@ -268,7 +263,7 @@ class Chunks:
         for loop, played in zip(self.loops, chunks):
             loop.passed(played, what, times)
         broken = [loop.look(played.rows) for loop, played in zip(self.loops, chunks)]
-        fresh = [loop.next_stage() for loop in self.loops]
+        fresh = [loop.change_stage() for loop in self.loops]
         if any(fresh):
             self.learner.reset_acting()
         wait = needs_state() or self.stopping or any(broken) or any(played.caught for played in chunks)

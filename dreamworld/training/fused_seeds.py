@@ -170,11 +170,6 @@ class FusedSeedView:
         """Open-loop predictions of this seed on a fresh batch."""
         return self._learner.report_on(self.snapshot(), self._learner.root(self._index), step)
 
-    def check(self) -> guard.Failure | None:
-        """What the guard of this seed caught."""
-        caught = self.caught
-        return None if caught is None else guard.inspect(caught)
-
     @property
     def caught(self) -> guard.GuardState | None:
         """A copy of this seed's part of the first guard that caught something of it; None where none did."""

@@ -217,11 +217,6 @@ class Learner:
         key = jax.random.fold_in(jax.random.fold_in(root, REPORT_STREAM), as_uint32(step))
         return jax.device_get(self._report(params, batch, key, self._reported))
 
-    def check(self) -> guard.Failure | None:
-        """What the numerical guard caught since the last call; waits for the device."""
-        caught = self.caught
-        return None if caught is None else guard.inspect(caught)
-
     @property
     def learnings(self) -> list[Learning]:
         """The states of all phases."""

@@ -149,8 +149,7 @@ class Loop(Run):
 
     def next_stage(self) -> None:
         """Goes on to the next stage where this one is over; a policy that takes over has seen nothing yet."""
-        before = self.schedule.stage.collect
-        if self.schedule.advance() and (before, self.schedule.stage.collect) == ("random", "policy"):
+        if self.change_stage():
             self.learner.reset_acting()
 
     def sweep_updates(self, phase: Phase) -> int:

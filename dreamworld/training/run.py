@@ -14,7 +14,7 @@ from dreamworld.training import saved
 from dreamworld.training.checkpoint import Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
-from dreamworld.training.guard import Failure, GuardState
+from dreamworld.training.guard import Failure, GuardState, inspect
 from dreamworld.training.record import Record
 from dreamworld.training.schedule import Schedule
 from dreamworld.types import Tree
@@ -35,7 +35,7 @@ def describe_newest(step: int | None) -> str:
 
 @dataclasses.dataclass(kw_only=True)
 class Run(Record):
-    """A training in a run directory. Subclasses step and learn (`iterate`), and know what to save."""
+    """A training in a run directory. Subclasses step, learn, and know what to save."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,11 +88,20 @@ class Run(Record):
         self.save(block=True)
         self.watch.close()
 
+    def passed_multiple(self, previous: int, every: float) -> bool:
+        """Whether a multiple of a period was passed since the step `previous`; of 0 there is none."""
+        return every > 0 and self.counters.step // every > previous // every
+
+    def change_stage(self) -> bool:
+        """Goes on to the next stage where this one is over; whether a policy takes over that has seen nothing yet."""
+        before = self.schedule.stage.collect
+        return self.schedule.advance() and (before, self.schedule.stage.collect) == ("random", "policy")
+
     def attend(self, previous: int) -> None:
         """Logs, reports, evaluates and saves when a multiple of their period was passed since `previous`."""
         run, step = self.config.run, self.counters.step
         self.counters.seconds = time.monotonic() - self._began
-        due = lambda every: every > 0 and step // every > previous // every
+        due = lambda every: self.passed_multiple(previous, every)
         self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
         if due(run.log_every):
             with self.phases("log"):
@@ -113,8 +122,8 @@ class Run(Record):
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
-        report, caught = self.learner.check(), self.learner.caught
-        if report is None or caught is None:
+        caught: GuardState | None = self.learner.caught
+        if caught is None or (report := inspect(caught)) is None:
             return
         if report.frozen:
             self.save_at_failure()

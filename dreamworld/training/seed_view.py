@@ -92,11 +92,6 @@ class SeedView:
         batch = jax.tree.map(lambda leaf: leaf[index], jax.device_get(learner.batch))
         return learner.report_on(self.act_params, batch, learner.root[index], step)
 
-    def check(self) -> guard.Failure | None:
-        """What the guard of this seed caught."""
-        caught = self.caught
-        return None if caught is None else guard.inspect(caught)
-
     @property
     def caught(self) -> guard.GuardState | None:
         """A copy of this seed's part of the first guard that caught something of it; None where none did."""
