@@ -64,9 +64,8 @@ def read_columns(path: Path) -> Columns:
     """The arrays of an npz file. Nothing in it is unpickled, and none may claim more than it holds."""
     with open_file(path) as file, understood(path), zipfile.ZipFile(file) as archive:
         columns = {}
-        require_memory(
-            path, 2 * sum(info.file_size for info in archive.infolist())
-        )  # the bytes, and the array
+        # Twice: the bytes, and the array.
+        require_memory(path, 2 * sum(info.file_size for info in archive.infolist()))
         for info in archive.infolist():
             if not info.filename.endswith(".npy"):
                 raise BadFile(path, f"holds {info.filename!r:.80}, which is no array")
