@@ -75,7 +75,14 @@ def test_a_run_that_goes_on_without_weights_drops_the_batches_that_have_them(tmp
         (["--replay.held_out", "1"], "a held-out share of 1 is impossible"),
         (["--replay.beta", "2"], "replay.beta: got 2, expects between 0 and 1"),
         (["--run.mode", "fused"], "--replay.held_out 0.3: .*--run.mode host"),
-        (["--run.mode", "fused", "--replay.held_out", "0"], "phase 'visit' reads by a mixture of its own"),
+        (
+            ["--run.mode", "fused", "--replay.held_out", "0"],
+            "--replay.beta 0.5: --run.mode fused draws uniformly",
+        ),
+        (
+            ["--run.mode", "fused", "--replay.held_out", "0", "--replay.beta", "0"],
+            "phase 'visit' reads by a mixture of its own",
+        ),
     ],
 )
 def test_what_can_not_be_is_one_line(tmp_path, words, text):
