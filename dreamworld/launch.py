@@ -1,4 +1,4 @@
-"""What has to be decided before the process, or JAX, starts: huge pages for memory, and flags of XLA.
+"""What has to be decided before the process starts: huge pages for memory.
 
 XLA on CPU maps its temporary arrays anew at every call, gigabytes of them, and the kernel hands them out in pages
 of 4 KB unless the allocator asks for transparent huge pages. glibc (2.35 and newer) reads that wish from
@@ -8,7 +8,6 @@ GLIBC_TUNABLES when the program starts, so the program starts itself once more w
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import pathlib
 import signal
@@ -17,11 +16,6 @@ import sys
 SWITCH = "DREAMWORLD_HUGEPAGES"
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-# Older code generation of XLA-CPU: less memory while it compiles, and for networks of size1m and more no slower.
-# The loops over smaller ones take 15% longer with it.
-XLA_FLAG = "--xla_cpu_use_fusion_emitters=false"
-XLA_FLAG_FROM = 512  # units of the recurrent state
-XLA_SWITCH = "DREAMWORLD_XLA_FLAGS"
 # Holds the caller's GLIBC_TUNABLES while the program starts again.
 RESTARTED = "DREAMWORLD_RESTARTED_FROM"
 SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -80,16 +74,3 @@ def glibc_version() -> tuple[int, ...]:
         return ()
     numbers = version.split(".")
     return tuple(map(int, numbers)) if name == "glibc" and all(map(str.isdigit, numbers)) else ()
-
-
-def set_xla_flags(width: int) -> None:
-    """Adds XLA_FLAG to XLA_FLAGS where `width`, of the recurrent state, is large, for this process and its children.
-
-    Without effect once JAX has made its devices. Only with the jaxlib where the flag is known to exist: XLA ends
-    the process at a flag that it does not know. DREAMWORLD_XLA_FLAGS=0 leaves everything as it is.
-    """
-    given = os.environ.get("XLA_FLAGS", "")
-    if width < XLA_FLAG_FROM or os.environ.get(XLA_SWITCH, "1") == "0" or XLA_FLAG.partition("=")[0] in given:
-        return
-    if importlib.metadata.version("jaxlib").startswith("0.10."):
-        os.environ["XLA_FLAGS"] = f"{given} {XLA_FLAG}".strip()

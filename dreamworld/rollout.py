@@ -101,29 +101,45 @@ def scan_states_at_once(step: Step, params: Any, state: State, rows: Tree) -> tu
 
 def imagine(
     advance: Callable[[Any, Any, Key], Any],
-    policy: Callable[[Any, Key], Any],
+    look: Callable[[Any, Key], tuple[Any, Any]],
     start: State,
     length: int,
     key: Key,
 ) -> tuple[Any, Any]:
-    """Unrolls s[h+1] = advance(s[h], a[h]) with a[h] = policy(s[h]) for h < length.
+    """Unrolls s[h+1] = advance(s[h], a[h]) with a[h], out[h] = look(s[h]) for h <= length.
 
     Args:
         start: states [N, ...].
         length: H.
 
-    Returns: states [H+1, N, ...] beginning with `start`, actions [H+1, N, ...]; the last leads nowhere.
+    Returns: outs [H, N, ...] of the states that were left, beginning with `start`, and out [N, ...] of the last one.
     """
 
-    def step(state: State, key: Key) -> tuple[Any, tuple[Any, Any]]:
-        act_key, world_key = jax.random.split(key)
-        action = policy(state, act_key)
-        return advance(state, action, world_key), (state, action)
+    def step(state: State, key: Key) -> tuple[Any, Any]:
+        look_key, world_key = jax.random.split(key)
+        action, out = look(state, look_key)
+        return advance(state, action, world_key), out
 
     keys = jax.random.split(key, length + 1)
-    last, (states, actions) = jax.lax.scan(step, start, keys[:length])
-    append = lambda rows, row: jnp.concatenate([rows, row[None]], 0)
-    return jax.tree.map(append, states, last), jax.tree.map(append, actions, policy(last, keys[length]))
+    last, outs = jax.lax.scan(step, start, keys[:length])
+    return outs, look(last, keys[length])[1]
+
+
+def append(rows: Tree, row: Tree) -> Tree:
+    """[H, ...] and [...] to [H+1, ...]."""
+    return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]], 0), rows, row)
+
+
+def by_step(function: Callable[[Any], Any], rows: Tree, *, at_once: bool) -> Any:
+    """`function` of rows [H, N, ...]: of all steps at once, or of one step [N, ...] after another.
+
+    The results and gradients are equal. On a CPU the arrays of one step stay in its cache, and of each step only the
+    matrix products are kept for the gradient; an accelerator would wait for the many small steps.
+    """
+    if at_once:
+        return function(rows)
+    light = jax.checkpoint(function, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
+    return jax.lax.map(light, rows)
 
 
 def open_loop(

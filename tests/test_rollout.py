@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,20 @@ def test_every_open_loop_step_gets_a_key_of_its_own():
     assert len(np.unique(draws)) == 50
 
 
+def imagined(advance, policy, start, length):
+    """States and actions [H+1, N, ...]."""
+
+    def look(state, key):
+        action = policy(state, key)
+        return action, (state, action)
+
+    return rollout.append(*rollout.imagine(advance, look, start, length, KEY))
+
+
 def test_imagined_rows_pair_each_state_with_the_action_taken_in_it():
     policy = lambda state, key: {"a": 10 * state}
     advance = lambda state, action, key: state + action["a"]
-    states, actions = rollout.imagine(advance, policy, jnp.array([1.0, 2.0]), 3, KEY)
+    states, actions = imagined(advance, policy, jnp.array([1.0, 2.0]), 3)
     np.testing.assert_array_equal(states, [[1, 2], [11, 22], [121, 242], [1331, 2662]])
     np.testing.assert_array_equal(actions["a"], 10 * states)
 
@@ -44,8 +56,40 @@ def test_imagined_rows_pair_each_state_with_the_action_taken_in_it():
 def test_imagination_draws_actions_and_states_from_different_keys():
     policy = lambda state, key: jax.random.uniform(key, (1,))
     advance = lambda state, action, key: jax.random.uniform(key, (1,))
-    states, actions = rollout.imagine(advance, policy, jnp.zeros(1), 20, KEY)
+    states, actions = imagined(advance, policy, jnp.zeros(1), 20)
     assert len(np.unique(np.concatenate([states[1:], actions]))) == 41
+
+
+def test_rows_by_step_have_the_values_and_gradients_of_all_at_once():
+    random = np.random.default_rng(0)
+    rows = {
+        "x": jnp.asarray(random.normal(size=(5, 3, 4))),
+        "target": jnp.asarray(random.normal(size=(5, 3))),
+    }
+    weight = jnp.asarray(random.normal(size=(4, 4)))
+
+    def loss(weight, rows, at_once):
+        error = lambda rows: (jnp.tanh(rows["x"] @ weight).sum(-1) - rows["target"]) ** 2
+        return (rollout.by_step(error, rows, at_once=at_once) * jnp.arange(15.0).reshape(5, 3)).sum()
+
+    found = [jax.value_and_grad(loss, (0, 1))(weight, rows, at_once) for at_once in (False, True)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *found)
+
+
+def test_rows_by_step_keep_products_only():
+    """What the gradient needs beside them is computed again: its arrays are those of one step."""
+    x = jnp.ones((50, 40, 30))
+
+    def loss(weight, at_once):
+        many = lambda x: sum(jnp.sin(scale * (x @ weight)).sum(-1) for scale in (1.0, 2.0, 3.0, 4.0))
+        return rollout.by_step(many, x, at_once=at_once).sum()
+
+    sizes = []
+    for at_once in (False, True):
+        kept = jax.vjp(functools.partial(loss, at_once=at_once), jnp.ones((30, 20)))[1]
+        shapes = [leaf.shape for leaf in jax.tree.leaves(kept)]
+        sizes.append(sum(int(np.prod(shape)) for shape in shapes if shape[:2] == (50, 40)))
+    assert sizes[0] <= 50 * 40 * (30 + 4 * 20) < sizes[1] + 50 * 40 * 30
 
 
 def test_open_loop_states_follow_each_action():

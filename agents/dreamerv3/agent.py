@@ -158,6 +158,7 @@ def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RS
         behaviour.bins,
         discount=1 - 1 / behaviour.horizon,
     )
+    at_once = gradients_at_once(options)
     world = make_rssm(
         options.rssm,
         options.encoder,
@@ -166,9 +167,9 @@ def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RS
         act_space,
         context=run.replay_context,
         dtype=dtype,
-        at_once=gradients_at_once(options),
+        at_once=at_once,
     )
-    return world, ActorCritic(behaviour, act_space, dtype)
+    return world, ActorCritic(behaviour, act_space, dtype, at_once)
 
 
 def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,15 @@ from dreamworld.types import Array, Batch, Carry, DType, Key, Mode, Params, Spac
 sg = jax.lax.stop_gradient
 
 
+class Outlook(NamedTuple):
+    """What is expected at a state: no gradients."""
+
+    reward: Array  # [...], arrived with the state
+    cont: Array  # [...], probability of going on after it, times the discount
+    value: Array  # [...], of which returns are made
+    slow_value: Array  # [...], what the critic is held to
+
+
 @dataclasses.dataclass(frozen=True)
 class ActorCritic:
     """Sees the world model through `feature`, `imagine` and `predict` only."""
@@ -23,6 +32,9 @@ class ActorCritic:
     config: ActorCriticConfig
     act_space: Spaces
     dtype: DType
+    at_once: bool = (
+        False  # heads see all imagined states at once, as accelerators want it, not one step at a time
+    )
 
     @property
     def actor(self) -> nets.PolicyHead:
@@ -104,20 +116,27 @@ class ActorCritic:
         the world model; that of `replay_value` does, through `out.features`.
         """
         with jax.named_scope("dream"):
-            features, actions = self._dream(params, world, world_params, out, key)
-        reward, cont = world.predict(sg(world_params), features)
-        r, c = reward.mean(), cont.mean()
-        critic = self.value(params, features)
-        slow_value = sg(self.value(slow, features).mean())
-        value = slow_value if self.config.slow_target else sg(critic.mean())
+            features, actions, (r, c, value, slow_value) = self._dream(
+                params, slow, world, world_params, out, key
+            )
         weight = sg(jnp.cumprod(c, 0))[:-1]
         returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
         stats, advantage, spread = self._advantage(stats, returns, value[:-1])
-        log_prob, entropy = self._evaluate(params, features[:-1], jax.tree.map(lambda a: a[:-1], actions))
+
+        def evaluate(rows: tuple[Array, dict[str, Array], Array, Array]) -> tuple[Array, Array, Array]:
+            feature, action, target, slow_value = rows
+            critic = self._critic_loss(self.value(params, feature), target, slow_value)
+            return *self._evaluate(params, feature, action), critic
+
+        steps = len(returns)
+        targets = rollout.append(returns, value[-1])[: len(features)]
+        rows = (features, actions, targets, slow_value[: len(features)])
+        found = rollout.by_step(evaluate, rows, at_once=self.at_once)
+        log_prob, entropy, critic = (x[:steps] for x in found)
         actor = weight * -(log_prob * sg(advantage) + self.config.entropy * entropy)
         losses = {
             "actor": _per_start(actor, batch),
-            "critic": _per_start(weight * self._critic_loss(_cut(critic), returns, slow_value[:-1]), batch),
+            "critic": _per_start(weight * critic, batch),
             "replay_value": self._replay_value_loss(
                 params, slow, out, batch, returns[0].reshape(batch.reward.shape)
             ),
@@ -146,15 +165,37 @@ class ActorCritic:
         return stats, (returns - value) / scale, ((all_returns - all_values) / scale).std()
 
     def _dream(
-        self, params: Params, world: WorldModel, world_params: Params, out: WorldOut, key: Key
-    ) -> tuple[Array, Any]:
-        """Features [H+1, B*T, F] and actions of trajectories from every posterior state; no gradients."""
-        frozen, model = nets.cast_kernels(sg((params, world_params)), self.dtype)
+        self, params: Params, slow: Params, world: WorldModel, world_params: Params, out: WorldOut, key: Key
+    ) -> tuple[Array, dict[str, Array], Outlook]:
+        """Trajectories from every posterior state: features [H, N, F], actions, and the outlook [H+1, N].
+
+        No gradients. `at_once`, features and actions are those of the last state, too, [H+1, N, ...].
+        """
+        frozen, slow, model = nets.cast_kernels(sg((params, slow, world_params)), self.dtype)
         start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)
-        policy = lambda state, key: self.choose(frozen, world.feature(model, state), key)
+        predict = lambda feature: self._outlook(frozen, slow, world, model, feature)
+
+        def look(state: Any, key: Key) -> tuple[Any, Any]:
+            feature = world.feature(model, state)
+            action = self.choose(frozen, feature, key)
+            return action, (feature, action, () if self.at_once else predict(feature))
+
         advance = lambda state, action, key: world.imagine(model, state, action, key)
-        states, actions = rollout.imagine(advance, policy, start, self.config.imag_length, key)
-        return sg(world.feature(model, states)), sg(actions)
+        rows, last = rollout.imagine(advance, look, start, self.config.imag_length, key)
+        if self.at_once:
+            features, actions, _ = sg(rollout.append(rows, last))
+            return features, actions, self._outlook(params, slow, world, world_params, features)
+        features, actions, outlook = sg(rows)
+        return features, actions, sg(rollout.append(outlook, last[2]))
+
+    def _outlook(
+        self, params: Params, slow: Params, world: WorldModel, world_params: Params, feature: Array
+    ) -> Outlook:
+        """Predictions at features [..., F]; no gradients."""
+        reward, cont = world.predict(world_params, feature)
+        slow_value = self.value(slow, feature).mean()
+        value = slow_value if self.config.slow_target else self.value(params, feature).mean()
+        return sg(Outlook(reward.mean(), cont.mean(), value, slow_value))
 
     def _evaluate(self, params: Params, features: Array, actions: dict[str, Array]) -> tuple[Array, Array]:
         """Log-probability of the actions and entropy, summed over action keys; [H, N]."""
@@ -179,10 +220,6 @@ class ActorCritic:
         critic = self.value(params, out.features[:, :-1])
         slow_value = sg(self.value(slow, sg(out.features[:, :-1])).mean())
         return going[:, :-1] * self._critic_loss(critic, returns, slow_value)
-
-
-def _cut(critic: dists.TwoHot) -> dists.TwoHot:
-    return dists.TwoHot(critic.logits[:-1])
 
 
 def _per_start(loss: Array, batch: Batch) -> Array:

@@ -22,7 +22,7 @@ sg = jax.lax.stop_gradient
 class Latent(NamedTuple):
     """The model state."""
 
-    deter: Array  # [..., D] recurrent state, compute dtype
+    deter: Array  # [..., D] recurrent state, compute dtype; [..., blocks, D/blocks] in dreams (`in_blocks`)
     stoch: Array  # [..., S, K] one-hot samples, float32
 
 
@@ -67,11 +67,13 @@ class Recurrent(nn.Module):
             x = getattr(self, f"hidden{index}")(x, shared).reshape(deter.shape)
             x = nets.silu(getattr(self, f"hidden{index}_norm")(x))
             x, shared = nets.to_blocks(x, config.blocks), None
-        gates = self.gates(x, shared)
-        reset, candidate, update = (gate.reshape(deter.shape) for gate in jnp.split(gates, 3, -1))
+        # The gates stay in blocks: flat, their three parts would be strided, which a CPU computes in scalars.
+        reset, candidate, update = jnp.split(self.gates(x, shared), 3, -1)
         # The bias of -1 keeps the gate mostly closed at first: the state is remembered.
         update = jax.nn.sigmoid(update - 1)
-        return update * jnp.tanh(jax.nn.sigmoid(reset) * candidate) + (1 - update) * deter.astype(self.dtype)
+        before = nets.to_blocks(deter.astype(self.dtype), config.blocks)
+        after = update * jnp.tanh(jax.nn.sigmoid(reset) * candidate) + (1 - update) * before
+        return after.reshape(deter.shape)
 
 
 class LatentHead(nn.Module):
@@ -211,11 +213,20 @@ class RSSM:
         deter = self._advance(params, state, embedded)
         noise = _gumbel(key, state.stoch)
         noise = noise if temperature is None else noise * temperature
-        return Latent(deter, dists.sample_onehot(self._prior(params, deter), noise))
+        stoch = dists.sample_onehot(self._prior(params, deter), noise)
+        return Latent(deter.reshape(state.deter.shape), stoch)
+
+    def in_blocks(self, state: Latent) -> Latent:
+        """A state that `imagine` keeps in blocks from step to step, where a CPU computes its gates twice as fast.
+
+        XLA fuses the gates with what follows them. Where that is the flat state, it computes them in scalars; where the
+        state that is carried on has blocks, in vectors.
+        """
+        return state._replace(deter=nets.to_blocks(state.deter, self.config.blocks))
 
     def feature(self, params: Params, state: Latent) -> Array:
         """[deter, flat stoch] [..., F] in the compute dtype."""
-        return jnp.concatenate([state.deter, _flat(state.stoch).astype(self.dtype)], -1)
+        return jnp.concatenate([_flat_deter(state), _flat(state.stoch).astype(self.dtype)], -1)
 
     def predict(self, params: Params, feature: Array) -> tuple[dists.TwoHot, dists.Bernoulli]:
         """Reward that arrived with the state; probability of continuing after it, times the discount."""
@@ -251,7 +262,7 @@ class RSSM:
         reward, cont = self.predict(params, features)
         losses["reward"] = reward.loss(rows.reward)
         losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * self.discount)
-        return losses, WorldOut(states, features, self.entries(states), metrics)
+        return losses, WorldOut(self.in_blocks(states), features, self.entries(states), metrics)
 
     def surprise(self, params: Params, state: Latent, post: Array) -> Array:
         """KL of the posterior (log-probabilities [B, S, K]) from the prior of a state that was observed; [B] nats."""
@@ -306,7 +317,7 @@ class RSSM:
 
     def _advance(self, params: Params, state: Latent, embedded: Array) -> Array:
         stoch = _flat(state.stoch).astype(self.dtype)
-        inputs = (state.deter, stoch, embedded)
+        inputs = (_flat_deter(state), stoch, embedded)
         return nets.apply(self.recurrent, params["dynamics"]["recurrent"], *inputs, embedded=True)
 
     def _prior(self, params: Params, deter: Array) -> Array:
@@ -373,6 +384,11 @@ def limit(action: Array) -> Array:
 
 def _gumbel(key: Key, like: Array) -> Array:
     return random.draw(jax.random.gumbel, key, like.shape)
+
+
+def _flat_deter(state: Latent) -> Array:
+    """[..., D], in blocks or not."""
+    return state.deter.reshape((*state.stoch.shape[:-2], -1))
 
 
 def _flat(stoch: Array) -> Array:

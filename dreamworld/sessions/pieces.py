@@ -23,9 +23,6 @@ def setup_jax(config: Config) -> list[Any]:
 
     Raises UserError when the platform asked for is not there.
     """
-    from dreamworld import launch
-
-    launch.set_xla_flags(config.agent.width)
     import jax
 
     run = config.run

@@ -94,9 +94,13 @@ LOSS = make_loss(BEHAVIOUR)
 
 def dream():
     """The trajectory that the loss imagines: features [H+1, N, F] and actions, in float64."""
-    policy = lambda state, key: BEHAVIOUR.choose(PARAMS, state, key)
+
+    def look(state, key):
+        action = BEHAVIOUR.choose(PARAMS, state, key)
+        return action, (state, action)
+
     advance = lambda state, action, key: Toy().imagine(WORLD, state, action, key)
-    roll = jax.jit(lambda start: rollout.imagine(advance, policy, start, H, KEY))
+    roll = jax.jit(lambda start: rollout.append(*rollout.imagine(advance, look, start, H, KEY)))
     return roll(OUT.states.reshape(-1, F))
 
 
@@ -222,6 +226,26 @@ def gradients():
         return {name: jax.grad(total, (0, 1, 2, 3))(params, slow, features, world, name) for name in names}
 
     return compute(PARAMS, SLOW, OUT.features, WORLD)
+
+
+def test_heads_at_once_and_step_by_step_are_equal():
+    """Losses and their gradients; the rows of all steps at once are for accelerators."""
+
+    def found(at_once):
+        loss = make_loss(ActorCritic(CONFIG, ACT, jnp.float32, at_once))
+
+        def total(params):
+            losses, _, metrics = loss(params, SLOW, STATS, OUT, BATCH)
+            return sum((i + 1) * losses[name].mean() for i, name in enumerate(sorted(losses))), (
+                losses,
+                metrics,
+            )
+
+        return jax.value_and_grad(total, has_aux=True)(PARAMS)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found(False), found(True)
+    )
 
 
 def moves(tree):

@@ -324,6 +324,15 @@ def test_entries_are_the_states_of_the_forward_pass():
     assert out.entries["latent/stoch"].dtype == jnp.uint8
 
 
+def test_a_dream_in_blocks_is_the_same_dream():
+    action = {"move": jnp.ones((3, 2)), "pick": jnp.array([0, 1, 2])}
+    state = random_state()
+    flat = WORLD.imagine(PARAMS, state, action, KEY)
+    found = WORLD.imagine(PARAMS, WORLD.in_blocks(state), action, KEY)
+    assert found.deter.shape == (3, WORLD.config.blocks, 16 // WORLD.config.blocks)
+    np.testing.assert_array_equal(WORLD.feature(PARAMS, found), WORLD.feature(PARAMS, flat))
+
+
 def test_kernels_cast_before_a_dream_change_nothing_in_it():
     world = make_world(jnp.bfloat16)
     params = random_params(world.init)
