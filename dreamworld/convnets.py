@@ -116,5 +116,6 @@ class ImageDecoder(nn.Module):
         x = NormSilu(name="space_norm")(x)
         for index in reversed(range(stages - 1)):
             x = UpsampleConv(self.depth * self.mults[index], self.kernel, self.dtype, name=f"conv{index}")(x)
-            x = ops.from_phases(NormSilu(name=f"norm{index}")(x))
+            # Phases are put in place first: a CPU would compute norm and SiLU in the order of the pixels, in scalars.
+            x = NormSilu(name=f"norm{index}")(ops.from_phases(x))
         return jax.nn.sigmoid(UpsampleConv(self.channels, self.kernel, self.dtype, name="image")(x))

@@ -67,10 +67,11 @@ def conv_weight_gradient(x: Array, grad: Array, size: tuple[int, int], padding: 
 
     def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         x, grad = pair
-        left = _shifts(x, 2, size[1], grad.shape[2], padding[1])
+        left = jnp.stack(_shifts(x, 2, size[1], grad.shape[2], padding[1]), 3)
         (top, bottom) = padding[0]
         # Row h of grad meets row h + i - top of x: shift i from the end, so that rows are those of x.
-        right = _shifts(grad, 1, size[0], x.shape[1], (size[0] - 1 - top, size[0] - 1 - bottom))[..., ::-1, :]
+        shifted = _shifts(grad, 1, size[0], x.shape[1], (size[0] - 1 - top, size[0] - 1 - bottom))
+        right = jnp.stack(shifted[::-1], 3)
         product = jax.lax.dot_general(
             left, right, (((0, 1, 2), (0, 1, 2)), ((), ())), preferred_element_type=jnp.float32
         )
@@ -80,13 +81,12 @@ def conv_weight_gradient(x: Array, grad: Array, size: tuple[int, int], padding: 
     return total.transpose((2, 0, 1, 3))
 
 
-def _shifts(x: Array, axis: int, count: int, length: int, padding: tuple[int, int]) -> Array:
-    """The `count` windows of `length` along a spatial axis of x [N, H, W, C], padded: [N, H, W, count, C]."""
+def _shifts(x: Array, axis: int, count: int, length: int, padding: tuple[int, int]) -> list[Array]:
+    """The `count` windows of `length` along a spatial axis of x [N, H, W, C], padded: each [N, H, W, C]."""
     pads = [(0, 0)] * 4
     pads[axis] = padding
     x = jnp.pad(x, pads)
-    windows = [jax.lax.slice_in_dim(x, start, start + length, axis=axis) for start in range(count)]
-    return jnp.stack(windows, 3)
+    return [jax.lax.slice_in_dim(x, start, start + length, axis=axis) for start in range(count)]
 
 
 def same_padding(size: int) -> tuple[int, int]:
