@@ -1,5 +1,5 @@
 """Floating-point operations of a jaxpr, scan lengths counted (XLA's own cost analysis counts a loop body once),
-and how many a device can do."""
+and how many a device can do; how fast it moves memory."""
 
 from __future__ import annotations
 
@@ -95,3 +95,15 @@ def matmul_peak(dtype: str, size: int = 2048, repeats: int = 5) -> float:
         jax.block_until_ready(product(x))
         times.append(time.perf_counter() - began)
     return 2 * size**3 / min(times) / 1e9
+
+
+def memory_bandwidth(size_bytes: int, repeats: int = 5) -> float:
+    """GB/s, read and written, of the best of a few passes over an array in place; larger than the caches, it is memory's."""
+    x = jnp.zeros(max(1, size_bytes // 4), jnp.float32)
+    increase = jax.jit(lambda x: x + 1, donate_argnums=0)  # a new array would wait for the system to clear its pages
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        x = jax.block_until_ready(increase(x))
+        times.append(time.perf_counter() - began)
+    return 2 * x.nbytes / min(times[1:]) / 1e9  # the first compiles

@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dreamworld import cli, system, words
+from dreamworld import cli, words
+from dreamworld.benchmarks import machine
+from dreamworld.benchmarks.machine import usable_cores
 from dreamworld.config import RunConfig
 from dreamworld.envs.render import backends
 from dreamworld.probes import (
@@ -160,9 +162,13 @@ def check_extra(extra: str, wanted: list[tuple[str, str, str]]) -> Check:
 
 
 def check_machine() -> list[Check]:
-    """Cores, memory, and the shared memory of worker processes."""
+    """Processor, cores, memory, and the shared memory of worker processes."""
     (memory, source), cores = available_memory(), usable_cores()
-    checks = [Check("cores", "ok", f"{cores:g} usable of {os.cpu_count()}")]
+    found = machine.describe(machine.load_average())
+    checks = [
+        Check("processor", "ok", machine.processor_line(found)),
+        Check("cores", "ok", f"{cores:g} usable of {os.cpu_count()}"),
+    ]
     text = f"{words.size(memory)}, the {source}"
     advice = "a run needs about 2 GB beside replay; see replay.capacity_bytes and replay.storage"
     checks.append(
@@ -192,16 +198,6 @@ def check_disk(topic: str, folder: str, option: str, enough: int) -> list[Check]
     if free < enough:
         return [Check(topic, "warning", text, f"make room, or choose another folder with {option}")]
     return [Check(topic, "ok", text)]
-
-
-def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Cores that this process may use: by affinity, and by the quota of its container."""
-    cores = float(len(system.cores()))
-    try:
-        quota, period = quota_file.read_text().split()
-        return min(cores, int(quota) / int(period))
-    except (OSError, ValueError):
-        return cores
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import numpy as np
 
 from dreamworld import cli
 from dreamworld.benchmarks import update
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.limits import COUNT, Range
@@ -33,12 +35,13 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark act", description="Time the policy."
     )
     agent = update.make_synthetic_agent(config, update.Flags(obs=flags.obs, act=flags.act))
     row = {"obs": flags.obs, "act": flags.act, **measure(config, agent, flags)}
-    update.print_row(row, as_json=flags.json)
+    print_row(row, load, as_json=flags.json)
     return 0
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from dreamworld import cli, presets
 from dreamworld.benchmarks.contestants import AsGym, async_atari, plain_crafter
-from dreamworld.benchmarks.machine import cpu_seconds, hardware, resident_mb
-from dreamworld.benchmarks.update import print_row
+from dreamworld.benchmarks.machine import cpu_seconds, load_average, resident_mb
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.limits import COUNT, PERIOD, Range
 from dreamworld.types import Array, EnvSource, Spaces, Tree, VectorEnv
@@ -64,9 +64,9 @@ class Turn(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints. The preset of the task's suite is the base, unless presets are named."""
+    load = load_average()
     config, flags = parse(argv)
-    row = measure(config, flags)
-    print_row(row, as_json=flags.json)
+    print_row(measure(config, flags), load, as_json=flags.json)
     return 0
 
 
@@ -107,7 +107,7 @@ def measure(config: Config, flags: Flags) -> dict[str, Any]:
     finally:
         for contestant in contestants.values():
             contestant.close()
-    return row | {"hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
+    return row
 
 
 def random_actions(space: Spaces, num: int) -> list[dict[str, np.ndarray]]:

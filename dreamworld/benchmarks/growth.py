@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from dreamworld import cli, presets
 from dreamworld.benchmarks import update
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_json, print_machine
 from dreamworld.config import Config
 from dreamworld.limits import COUNT, Range
 
@@ -43,6 +44,7 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark growth", description="Time updates of growing cost."
     )
@@ -55,7 +57,12 @@ def main(argv: Sequence[str]) -> int:
             cases.append((axis, value, presets.replace(config, {key: value})))
     for axis, value, case in cases:
         row = {"axis": axis, "value": value, **measure(case, options)}
-        print(json.dumps(row) if flags.json else describe(row), flush=True)
+        if flags.json:
+            print_json(row, load)
+        else:
+            print(describe(row), flush=True)
+    if not flags.json:
+        print_machine(load)
     return 0
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 from dreamworld import cli
-from dreamworld.benchmarks.update import print_row
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.limits import Range
 
@@ -26,10 +27,11 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark loop", description="Time a whole training loop."
     )
-    print_row(measure(config, flags.seconds), as_json=flags.json)
+    print_row(measure(config, flags.seconds), load, as_json=flags.json)
     return 0
 
 

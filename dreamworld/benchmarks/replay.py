@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from dreamworld import cli
-from dreamworld.benchmarks.machine import hardware
-from dreamworld.benchmarks.update import print_row
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import AtariConfig, EnvConfig, ReplayConfig
 from dreamworld.errors import UserError
 from dreamworld.limits import COUNT, STEPS, Range
@@ -57,9 +57,9 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     flags = cli.parse_flags(argv, Flags(), prog="dreamworld benchmark replay", description=__doc__ or "")
-    row = measure(flags)
-    print_row(row, as_json=flags.json)
+    print_row(measure(flags), load, as_json=flags.json)
     return 0
 
 
@@ -85,8 +85,7 @@ def measure(flags: Flags) -> dict[str, Any]:
                 row |= waiting(replay, source, flags)
                 row |= saving(replay, source, flags, path)
             replay.files.close()
-    row |= {f"{name}_image_ratio": ratio(flags, frames) for name, frames in pictures.items()}
-    return row | {"hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
+    return row | {f"{name}_image_ratio": ratio(flags, frames) for name, frames in pictures.items()}
 
 
 def spaces(deter: str) -> dict[str, Space]:

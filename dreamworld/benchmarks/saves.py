@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from dreamworld import cli, words
 from dreamworld.benchmarks.loop import started
-from dreamworld.benchmarks.update import print_row
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.limits import STEPS, Range
 
@@ -28,10 +29,11 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark saves", description="Time the saves of a training."
     )
-    print_row(measure(config, flags), as_json=flags.json)
+    print_row(measure(config, flags), load, as_json=flags.json)
     return 0
 
 

@@ -18,6 +18,8 @@ from typing import Annotated, Any
 
 from dreamworld import cli, words
 from dreamworld.benchmarks import update
+from dreamworld.benchmarks.machine import load_average
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config, ParallelConfig
 from dreamworld.contract import Agent
 from dreamworld.errors import UserError
@@ -52,6 +54,7 @@ PARTS = ("mesh", "seeds", "processes")
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark scale", description="Time updates on a mesh."
     )
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         row |= measure_mesh(config, flags)
     if "seeds" in flags.parts:
         row |= measure_seeds(config, flags)
-    update.print_row(row, as_json=flags.json)
+    print_row(row, load, as_json=flags.json)
     return 0
 
 

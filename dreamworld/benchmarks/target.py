@@ -6,11 +6,11 @@ Needs the compiler alone, which `pip install 'jax[cuda13]'` or `'jax[tpu]'` brin
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import jax
 
+from dreamworld.benchmarks import hlo
 from dreamworld.errors import UserError
 
 # What XLA needs to know of a GPU, from its own descriptions (openxla/xla, xla/backends/gpu/target_config/specs).
@@ -60,8 +60,6 @@ GPUS = {
 }
 # Trying out kernels needs the GPU; the first choice of every product and convolution is taken instead.
 OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0}
-# Entries of a program that start no kernel.
-NO_KERNEL = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id"}
 
 
 def prepare() -> None:
@@ -101,54 +99,30 @@ def gpu(name: str) -> str:
     return f'gpu_device_info {{\n{fields}\n}}\nplatform_name: "CUDA"\n{version}\ndevice_description_str: {title}\n'
 
 
-def count_kernels(hlo: str) -> dict[str, Any]:
+def count_kernels(text: str) -> dict[str, Any]:
     """Kernels that one call of a compiled GPU program starts, and per step of its loops, longest in all first.
 
-    A loop whose length XLA does not know counts once. Library calls (cuBLAS, cuDNN) count as one kernel.
+    A loop whose length XLA does not know counts once, of a conditional the longest branch. Library calls (cuBLAS,
+    cuDNN) count as one kernel.
     """
-    programs, entry = _programs(hlo)
+    program = hlo.parse(text)
     loops: list[dict[str, int]] = []
 
     def walk(name: str) -> int:
         kernels = 0
-        for kind, line in programs[name]:
-            if kind == "while":
-                length = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-                steps = int(length.group(1)) if length else 1
-                inside = walk(_called(line, "body")[0])
-                loops.append({"steps": steps, "kernels_per_step": inside})
-                kernels += steps * inside
-            elif kind == "call":
-                kernels += walk(_called(line, "to_apply")[0])
-            elif kind == "conditional":
-                branches = _called(line, "branch_computations|true_computation|false_computation")
-                kernels += max(map(walk, branches), default=0)
-            elif kind not in NO_KERNEL:
+        for one in program.computations[name].values():
+            if one.opcode == "while":
+                inside = walk(one.called("body")[0])
+                loops.append({"steps": one.steps, "kernels_per_step": inside})
+                kernels += one.steps * inside
+            elif one.opcode == "call":
+                kernels += walk(one.called("to_apply")[0])
+            elif one.opcode == "conditional":
+                kernels += max(map(walk, one.called(hlo.BRANCHES)), default=0)
+            elif one.opcode not in hlo.FREE:
                 kernels += 1
         return kernels
 
-    total = walk(entry)
+    total = walk(program.entry)
     loops.sort(key=lambda loop: -loop["steps"] * loop["kernels_per_step"])
     return {"kernels": total, "loops": {str(index): loop for index, loop in enumerate(loops)}}
-
-
-def _programs(hlo: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
-    """{name: [(kind, line)]} of every computation in HLO text, and the name of the first to run."""
-    programs: dict[str, list[tuple[str, str]]] = {}
-    name = entry = ""
-    for line in hlo.splitlines():
-        if header := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            name = header.group(2)
-            entry = name if header.group(1) else entry
-            programs[name] = []
-        elif name and " = " in line:
-            # NAME = TYPE KIND(OPERANDS), ...; the type of a tuple is in parentheses, and has blanks.
-            kind = re.search(r" ([a-z][\w\-]*)\(", line.split(" = ", 1)[1])
-            programs[name].append((kind.group(1) if kind else "", line))
-    return programs, entry
-
-
-def _called(line: str, attribute: str) -> list[str]:
-    found = re.search(rf"(?:{attribute})=\{{?([^,}}\s]+(?:, *%[^,}}\s]+)*)", line)
-    assert found, line
-    return [name.strip(" %") for name in found.group(1).split(",")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from dreamworld import cli, presets, system
+from dreamworld.benchmarks import machine
+from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.errors import UserError
-from dreamworld.limits import SCALE
+from dreamworld.limits import SCALE, Range
 from dreamworld.types import Batch, Space, Spaces
 
 
@@ -27,6 +28,10 @@ class Flags:
     """Actions: continuous:6 or discrete:18."""
     updates: Annotated[int, SCALE] = 10
     """Timed updates, after one that is not."""
+    parts: bool = False
+    """Also trace three updates: seconds, operations and bytes of each part, and which limit of the machine it is at."""
+    depth: Annotated[int, Range(1, 9)] = 2
+    """Of the names of the parts: 1 for world_model, 2 for world_model/scan, 3 for world_model/scan/Recurrent."""
     profile: str = ""
     """Folder for a profile of three updates, for TensorBoard or ui.perfetto.dev."""
     compile_only: bool = False
@@ -41,29 +46,19 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Parses, measures, prints."""
+    load = machine.load_average()
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld benchmark update", description="Time one full learning step."
     )
     if flags.target:
-        if flags.profile:
-            raise UserError("--target compiles for a device that is not here: it can't time --profile")
+        if flags.profile or flags.parts:
+            timed = "--profile" if flags.profile else "--parts"
+            raise UserError(f"--target compiles for a device that is not here: it can't time {timed}")
         config = on_accelerator(config)
     agent = make_synthetic_agent(config, flags)
     row = count_parameters(agent) if flags.params_only else measure(config, agent, flags)
-    print_row({"obs": flags.obs, "act": flags.act, **row}, as_json=flags.json)
+    print_row({"obs": flags.obs, "act": flags.act, **row}, load, as_json=flags.json)
     return 0
-
-
-def print_row(row: dict[str, Any], *, as_json: bool) -> None:
-    """One JSON line, or one line per key and, below it, per entry of a table."""
-    if as_json:
-        print(json.dumps(row))
-        return
-    for key, value in row.items():
-        print(f"{key:32} {'' if isinstance(value, dict) else value}".rstrip())
-        for name, entry in value.items() if isinstance(value, dict) else ():
-            text = "  ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
-            print(f"  {name:30} {text}")
 
 
 def parse_spaces(text: str, kinds: str) -> Spaces:
@@ -156,11 +151,8 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         "device": flags.target or jax.devices()[0].device_kind,
         "jax": jax.__version__,
         **memory(update),
+        **count_operations(update, flags.target),
     }
-    if flags.target and not flags.target.startswith("tpu"):
-        from dreamworld.benchmarks.target import count_kernels
-
-        row |= count_kernels(update.as_text())
     if flags.compile_only or flags.target:
         return row
     batch = jax.device_put(host_batch)
@@ -172,21 +164,49 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         learning[0], learning[1], output = update(learning[0], learning[1], batch)
         return learning, output
 
+    return {**time_update(step, update, gflop, row["dtype"], flags), **row}
+
+
+def time_update(
+    step: Callable[[], Any], update: Any, gflop: float, dtype: str, flags: Flags
+) -> dict[str, Any]:
+    """What is measured of `step`, which calls the compiled `update` once, and of the machine."""
+    import jax
+
+    from dreamworld.benchmarks import parts, roofline
+
+    if flags.parts and jax.default_backend() != "cpu":
+        raise UserError("--parts reads the trace of a CPU; elsewhere --profile DIR shows the parts in TensorBoard")
     seconds, cpu_s = time_calls(step, flags.updates)
-    peak = flops.matmul_peak(precision_name(config.agent.precision))
+    peak_bytes = system.peak_memory_bytes()  # before the array that measures the bandwidth
+    limits = roofline.measure(dtype, machine.describe([]))
     row = {
         "update_s": round(seconds, 5),
         "cpu_s": round(cpu_s, 5),
         "gflops": round(gflop / seconds, 1),
-        "matmul_peak_gflops": round(peak, 1),
-        "peak_rss_bytes": system.peak_memory_bytes(),
-        **row,
+        "matmul_peak_gflops": round(limits.gflops, 1),
+        "memory_gb_per_s": round(limits.gb_per_s, 1),
+        "peak_rss_bytes": peak_bytes,
     }
+    if flags.parts:
+        row |= parts.measure(step, update.as_text(), limits, depth=flags.depth)
     if flags.profile:
         with jax.profiler.trace(flags.profile, create_perfetto_trace=True):
             time_calls(step, 3)
         row["profile"] = flags.profile
     return row
+
+
+def count_operations(program: Any, target: str) -> dict[str, Any]:
+    """How many kernels one call of a compiled program starts; of a GPU's program by loop, of others by operation."""
+    from dreamworld.benchmarks import hlo, target as targets
+
+    if target.startswith("tpu"):
+        return {}
+    if target:
+        return targets.count_kernels(program.as_text())
+    found = hlo.count(hlo.parse(program.as_text()))
+    return {"kernels": found.pop("kernels"), "operations": found}
 
 
 def compile_update(agent: Agent, arguments: tuple[Any, ...], target: str) -> Any:
