@@ -98,9 +98,11 @@ def matmul_peak(dtype: str, size: int = 2048, repeats: int = 5) -> float:
 
 
 def memory_bandwidth(size_bytes: int, repeats: int = 5) -> float:
-    """GB/s, read and written, of the best of a few passes over an array in place; larger than the caches, it is memory's."""
+    """GB/s, read and written, of the best of a few passes over an array in place, which should exceed every cache."""
     x = jnp.zeros(max(1, size_bytes // 4), jnp.float32)
-    increase = jax.jit(lambda x: x + 1, donate_argnums=0)  # a new array would wait for the system to clear its pages
+    increase = jax.jit(
+        lambda x: x + 1, donate_argnums=0
+    )  # a new array would wait for the system to clear its pages
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()

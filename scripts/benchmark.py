@@ -11,6 +11,7 @@ from dreamworld.errors import UserError
 
 BENCHMARKS = {
     "update": "one full learning step on a synthetic batch",
+    "plain": "an update beside its plain forms, in pairs",
     "growth": "updates of growing size, batch, length and horizon",
     "act": "latency of the policy",
     "env": "environment steps per second, against gymnasium's async vector",

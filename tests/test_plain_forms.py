@@ -1,9 +1,7 @@
 """What was rewritten for speed learns what its plain form learns: the same update, and the same curves."""
 
-import importlib.util
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -13,14 +11,9 @@ import pytest
 import scipy.stats
 
 from dreamworld import cli
-from dreamworld.benchmarks import update
+from dreamworld.benchmarks import plain_forms, update
 from dreamworld.logging.rundir import RunDir
 
-PROGRAM = pathlib.Path(__file__).with_name("plain_forms.py")
-specification = importlib.util.spec_from_file_location("plain_forms", PROGRAM)
-assert specification and specification.loader
-plain_forms = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(plain_forms)
 SEEDS = 5
 COMMON = ["--run.report_every", "0", "--run.save_every", "0", "--logger.tensorboard", "False"]
 TASKS = {
@@ -60,7 +53,7 @@ def test_one_update_equals_that_of_the_plain_forms(obs, gradients, monkeypatch):
 
 def train(folder, name, *, plain):
     """Mean returns of the last fifth of all episodes and of all, of every seed, in one process for all of them."""
-    program = [str(PROGRAM)] if plain else ["-m", "dreamworld"]
+    program = ["-m", "dreamworld.benchmarks.plain_forms" if plain else "dreamworld"]
     words = ["train", *TASKS[name], *COMMON, "--seeds", f"0:{SEEDS}", "--logdir", str(folder)]
     environment = {**os.environ, "XLA_FLAGS": ""}
     done = subprocess.run(

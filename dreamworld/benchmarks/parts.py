@@ -18,14 +18,17 @@ BACKWARD = " backward"
 STEPS = {"body", "closed_call", "cond", "checkpoint", "rematted_computation", "remat"}
 
 
-def measure(call: Callable[[], Any], text: str, roofline: Roofline, *, depth: int, calls: int = 3) -> dict[str, Any]:
+def measure(
+    call: Callable[[], Any], text: str, roofline: Roofline, *, depth: int, calls: int = 3
+) -> dict[str, Any]:
     """{traced_s, idle_s, parts: {name: figures}}: means over traced calls of the program whose HLO is `text`."""
     program = hlo.parse(text)
     runs = [run for run in program.runs() if run.instruction.opcode not in hlo.FREE | hlo.CONTROL]
     names = {run.instruction.name: name_part(program, run, depth) for run in runs}
     recorded = trace.record(call, program.name, calls)
     found = [
-        trace.share([one for one in intervals if one.name in names], names.__getitem__) for intervals in recorded
+        trace.share([one for one in intervals if one.name in names], names.__getitem__)
+        for intervals in recorded
     ]
     table: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("flop", "moved", "kernels"), 0))
     for run in runs:
@@ -49,24 +52,30 @@ def figures(row: dict[str, float], whole_s: float, roofline: Roofline) -> dict[s
     """What is reported of a part with these `seconds`, `active_s`, `flop`, `moved` bytes and `kernels`."""
     seconds, gflop, gbytes = row["seconds"], row["flop"] / 1e9, row["moved"] / 1e9
     bound, least_s = roofline.bound(gflop, gbytes)
-    rate = lambda amount: round(amount / seconds, 1) if seconds else 0.0
+    rate = lambda amount: _short(amount / seconds if seconds else 0)
     return {
-        "seconds": round(seconds, 6),
+        "seconds": _short(seconds),
         "share": round(seconds / whole_s, 4),
-        "active_s": round(row["active_s"], 6),
-        "gflop": round(gflop, 4),
-        "gbytes": round(gbytes, 4),
+        "active_s": _short(row["active_s"]),
+        "gflop": _short(gflop),
+        "gbytes": _short(gbytes),
         "kernels": int(row["kernels"]),
         "gflops": rate(gflop),
         "gb_per_s": rate(gbytes),
         "bound": bound,
-        "of_bound": round(least_s / seconds, 3) if seconds else 0.0,
+        "of_bound": rate(least_s),
     }
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")
 
 
 def name_part(program: Program, run: Run, depth: int) -> str:
     """The part of an instruction: that of a product fused into it, its own, or that of a loop around it."""
-    products = [one for one in program.fused(run.instruction).values() if one.opcode in ("dot", "convolution")]
+    products = [
+        one for one in program.fused(run.instruction).values() if one.opcode in ("dot", "convolution")
+    ]
     for one in (*products, run.instruction, *reversed(run.callers)):
         if name := scope(one.op_name, depth):
             return name

@@ -32,13 +32,17 @@ def print_json(row: dict[str, Any], load: list[float]) -> None:
 def print_machine(load: list[float]) -> None:
     """The facts of the machine in two lines."""
     found = machine.describe(load)
-    print(f"{'processor':32} {machine.processor_line(found)}\n{'run':32} {machine.run_line(found)}", flush=True)
+    print(
+        f"{'processor':32} {machine.processor_line(found)}\n{'run':32} {machine.run_line(found)}", flush=True
+    )
 
 
 def print_table(table: dict[str, Any]) -> None:
     """A line for each entry; entries that have the same fields get columns."""
     entries = list(table.values())
-    if len(entries) > 1 and all(isinstance(entry, dict) and entry.keys() == entries[0].keys() for entry in entries):
+    if len(entries) > 1 and all(
+        isinstance(entry, dict) and entry.keys() == entries[0].keys() for entry in entries
+    ):
         fields = list(entries[0])
         rows = [fields, *([str(entry[field]) for field in fields] for entry in entries)]
         widths = [max(map(len, column)) for column in zip(*rows)]

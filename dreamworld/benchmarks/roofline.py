@@ -1,6 +1,6 @@
 """What the machine can do at most: operations per second of products, bytes per second of memory.
 
-A part of a program takes at least as long as its operations or its bytes do (Williams et al., 2009, the roofline model).
+A part of a program takes at least as long as its operations or bytes do: the roofline model (Williams et al., 2009).
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ def read(file: Path, module: str) -> list[list[Interval]]:
     import jax
 
     calls: dict[Any, list[tuple[str, float, float, Any]]] = defaultdict(list)
-    ends: dict[Any, float] = {}  # of what goes on after its event, in other threads, by what connects both events
+    ends: dict[
+        Any, float
+    ] = {}  # of what goes on after its event, in other threads, by what connects both events
     for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
         for line in plane.lines:
             for event in line.events:

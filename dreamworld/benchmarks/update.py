@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -140,7 +141,9 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
     gflop = flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
-    update = compile_update(agent, (shapes, shape_carry, host_batch), flags.target)
+    arguments = (shapes, shape_carry, host_batch)
+    with names_kept() if flags.parts else contextlib.nullcontext():
+        update = compile_update(agent, arguments, flags.target)
     row = {
         "compile_s": round(time.perf_counter() - began, 2),
         "params": count_parameters(agent)["params"],
@@ -176,7 +179,9 @@ def time_update(
     from dreamworld.benchmarks import parts, roofline
 
     if flags.parts and jax.default_backend() != "cpu":
-        raise UserError("--parts reads the trace of a CPU; elsewhere --profile DIR shows the parts in TensorBoard")
+        raise UserError(
+            "--parts reads the trace of a CPU; elsewhere --profile DIR shows the parts in TensorBoard"
+        )
     seconds, cpu_s = time_calls(step, flags.updates)
     peak_bytes = system.peak_memory_bytes()  # before the array that measures the bandwidth
     limits = roofline.measure(dtype, machine.describe([]))
@@ -199,7 +204,8 @@ def time_update(
 
 def count_operations(program: Any, target: str) -> dict[str, Any]:
     """How many kernels one call of a compiled program starts; of a GPU's program by loop, of others by operation."""
-    from dreamworld.benchmarks import hlo, target as targets
+    from dreamworld.benchmarks import hlo
+    from dreamworld.benchmarks import target as targets
 
     if target.startswith("tpu"):
         return {}
@@ -207,6 +213,20 @@ def count_operations(program: Any, target: str) -> dict[str, Any]:
         return targets.count_kernels(program.as_text())
     found = hlo.count(hlo.parse(program.as_text()))
     return {"kernels": found.pop("kernels"), "operations": found}
+
+
+@contextlib.contextmanager
+def names_kept() -> Iterator[None]:
+    """Takes no program from the cache whose operations have other names than those that are compiled now."""
+    import jax
+
+    option = "jax_compilation_cache_include_metadata_in_key"
+    before = jax.config.values[option]
+    jax.config.update(option, True)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def compile_update(agent: Agent, arguments: tuple[Any, ...], target: str) -> Any:

@@ -17,6 +17,7 @@ def test_this_machine_is_examined_as_json(capsys, tmp_path):
         "devices",
         "precision",
         "video",
+        "processor",
         "cores",
         "memory",
         "disk",
