@@ -50,10 +50,10 @@ def _equation(equation: Any) -> int:
         return params["length"] * count_jaxpr(params["jaxpr"].jaxpr)
     if name == "shard_map":  # its shapes are those of one device
         devices = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
-        return devices * sum(count_jaxpr(inner) for inner in _inner(params))
+        return devices * sum(count_jaxpr(inner) for inner in inner_programs(params))
     if name == "cond":
         return max(count_jaxpr(branch.jaxpr) for branch in params["branches"])
-    return sum(count_jaxpr(inner) for inner in _inner(params))
+    return sum(count_jaxpr(inner) for inner in inner_programs(params))
 
 
 def _convolution(equation: Any) -> int:
@@ -64,7 +64,8 @@ def _convolution(equation: Any) -> int:
     return 2 * math.prod(equation.outvars[0].aval.shape) * per_output // dilation
 
 
-def _inner(params: dict[str, Any]) -> list[Any]:
+def inner_programs(params: dict[str, Any]) -> list[Any]:
+    """The programs that an equation holds, such as the body of a loop."""
     found = []
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):

@@ -25,6 +25,7 @@ if FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long tests, too")
+    parser.addoption("--record", action="store_true", help="write the recorded sizes of programs anew")
 
 
 def pytest_collection_modifyitems(config, items):
