@@ -45,17 +45,19 @@ class Place:
             pass
         except OSError as error:
             return f"the run directory {self.path} can't be reached ({error.strerror})"
-        now = self._now()
-        return f"the run directory {self.path} was {f'moved to {now}' if now else 'removed'}"
+        if self._removed():
+            return f"the run directory {self.path} was removed"
+        return f"the run directory {self.path} was moved to {self.now() or 'another place'}"
 
-    def _now(self) -> str:
-        """Where the directory is, as far as the system tells."""
+    def now(self) -> Path | None:
+        """Where the directory is, as far as the system tells; None where it was removed."""
         try:
-            if os.fstat(self._descriptor).st_nlink == 0:
-                return ""
-            return os.readlink(f"/proc/self/fd/{self._descriptor}").removesuffix(" (deleted)")
+            return None if self._removed() else Path(os.readlink(f"/proc/self/fd/{self._descriptor}"))
         except OSError:
-            return "another place"
+            return None
+
+    def _removed(self) -> bool:
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def close(self) -> None:
         """Releases the directory."""

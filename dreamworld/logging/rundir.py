@@ -246,6 +246,10 @@ class RunDir:
         """What became of a directory that is held: empty while it is in its place, else a clause for people."""
         return self._hold.place.away() if self._hold else ""
 
+    def now(self) -> Path | None:
+        """Where a directory that is held has gone, or is; None where it was removed."""
+        return self._hold.place.now() if self._hold and self.away() else self.path
+
     def write_status(self, state: str, **fields: Any) -> None:
         """Replaces status.json atomically; `updated`, `started`, `host` and `pid` are filled in.
 

@@ -60,7 +60,7 @@ class FileWriter:
 
     def __enter__(self) -> FileWriter:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(exist_ok=True)  # somebody may have removed it, but never more than that
             self.temporary.unlink(missing_ok=True)  # of a process that died, or a link
             self.file = open(self.temporary, "xb")
             self._write(MAGIC)

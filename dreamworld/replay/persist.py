@@ -82,6 +82,7 @@ def adopt(replay: ReplayState, directory: Path) -> Store:
             f"replay lives in {replay.directory} (replay.storage disk) and can't be saved to {directory}"
         )
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         store = Store(directory)
     except OSError as error:
         raise SaveError(error.errno, f"replay was not saved: {error.strerror}", str(directory)) from error

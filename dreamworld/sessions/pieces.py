@@ -104,4 +104,5 @@ def make_checkpointer(
         keep_best=run.keep_best,
         on_commit=on_commit,
         also_keep=also_keep,
+        away=rundir.away,
     )

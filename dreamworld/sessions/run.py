@@ -115,7 +115,7 @@ def end_finished(loops: Sequence[Run], progress: Progress) -> int:
 
 
 def tell_problems(loops: Sequence[Run]) -> None:
-    """Says what could not be written or drawn."""
+    """Says what could not be saved, written or drawn."""
     for loop in loops:
-        for problem in loop.logger.take_problems():
+        for problem in filter(None, [loop.checkpointer.poll(), *loop.logger.take_problems()]):
             loop.progress.message(problem)

@@ -20,7 +20,7 @@ from dreamworld.errors import UserError
 from dreamworld.reading import BlockedFile
 from dreamworld.replay import patience
 from dreamworld.text import printable
-from dreamworld.training import snapshot, tensors, trees, upgrade
+from dreamworld.training import lost, snapshot, tensors, trees, upgrade
 from dreamworld.types import Tree
 
 log = logging.getLogger("dreamworld")
@@ -41,12 +41,14 @@ class Checkpointer:
     """Saves and restores snapshots in `directory/<step>/`.
 
     `save` returns once the arrays are copied; a thread writes, checks and commits them. What goes wrong with
-    the disk never raises into training: it is logged, `problem` says it until a later save succeeds, and the
-    snapshots that exist stay as they are. Old ones are deleted only after a new one is complete.
+    the disk never raises into training: `poll` tells it, `problem` says it until a later save succeeds, and the
+    snapshots that exist stay as they are. Old ones are deleted only after a new one is complete. What nobody has
+    polled is logged at the end.
 
     `on_commit(metas)` runs on the caller's thread, in `poll`, `save`, `wait` or `close`, once after each new
     snapshot, with the metas that must stay readable: those of the snapshots kept and of one being saved.
-    `also_keep()` are steps to be kept in addition to those of the rules.
+    `also_keep()` are steps to be kept in addition to those of the rules. `away()` says what became of the run
+    directory, in a clause, and is empty while that is in its place: nothing is judged, deleted or left elsewhere.
 
     With several processes each must call `save` at the same steps, on a shared `directory`.
     """
@@ -61,6 +63,7 @@ class Checkpointer:
         asynchronous: bool = True,
         on_commit: Callable[[list[dict[str, Any]]], Any] | None = None,
         also_keep: Callable[[], Iterable[int]] = tuple,
+        away: Callable[[], str] = str,
     ):
         if keep_last < 1:
             raise UserError(f"run.keep_last is {keep_last}; at least 1 checkpoint must be kept")
@@ -70,6 +73,7 @@ class Checkpointer:
         self._asynchronous = asynchronous
         self._on_commit = on_commit
         self._also_keep = also_keep
+        self._away = away
         self._messages: list[str] = []
         self._bad: dict[int, str] = {}
         self._thread: threading.Thread | None = None
@@ -131,7 +135,7 @@ class Checkpointer:
                 raise UserError(f"{error}; {snapshot.NO_DAMAGE}") from None
             except snapshot.CorruptError as error:
                 self._bad[found] = str(error)
-                self._say(
+                log.warning(
                     f"checkpoint {self.directory / str(found)} is damaged: {error}. Trying an older one."
                 )
         causes = "; ".join(f"{found}: {self._bad[found]}" for found in candidates)
@@ -157,7 +161,7 @@ class Checkpointer:
             raise UserError(f"checkpoint {folder} does not fit this agent: {difference}")
         process = _process()[0]
         if body["processes"] != _process()[1]:
-            self._say(
+            log.warning(
                 f"checkpoint {folder} was written by {words.count(body['processes'], 'process', 'processes')}, "
                 f"now there are {_process()[1]}: the agent is restored, replay and counters are those of process 0"
             )
@@ -194,6 +198,14 @@ class Checkpointer:
         """
         json.dumps(meta)
         host = trees.copy_tree(host)
+        self._save(step, agent, host, meta, score)
+        if not self._asynchronous:
+            self._join()
+        if block:
+            self.wait()
+
+    def _save(self, step: int, agent: Tree, host: Any, meta: dict[str, Any], score: float | None) -> None:
+        """Writes nothing where the step is there already; else starts the thread."""
         self._join()
         self._run_on_commit(meta)
         self._quarantine()
@@ -228,8 +240,6 @@ class Checkpointer:
             target=self._finish, args=(folder, host, dict(meta), header), name="checkpoint"
         )
         self._thread.start()
-        if block or not self._asynchronous:
-            self.wait()
 
     def add_score(self, step: int, score: float) -> None:
         """Gives the snapshot of `step`, if there is one, the score of an evaluation that came after it."""
@@ -252,6 +262,11 @@ class Checkpointer:
         self._run_on_commit()
         return self.problem
 
+    def take_problem(self) -> str | None:
+        """`problem`, for a caller who tells it: `poll` does not tell it again."""
+        self._messages = [text for text in self._messages if text != self.problem]
+        return self.problem
+
     def tidy(self) -> None:
         """Deletes what no rule keeps any more; a later save tries again where that fails."""
         self._join()
@@ -259,9 +274,13 @@ class Checkpointer:
             self._prune()
 
     def close(self) -> None:
-        """Waits for the save under way and releases Orbax's threads."""
-        self.wait()
+        """Waits for the save under way, releases Orbax's threads, and logs what nobody has polled."""
+        self._join()
+        self._run_on_commit()
         self._close_orbax()
+        messages, self._messages = self._messages, []
+        for text in messages:
+            log.warning(text)
 
     def report_problem(self, step: int, error: Exception) -> None:
         """Records that the part of a snapshot that others write (replay) failed, as a failed save does."""
@@ -271,6 +290,7 @@ class Checkpointer:
     def _prepare(self, folder: epath.Path) -> None:
         process, processes = _process()
         if process == 0:
+            lost.require_place(self._away)
             self.directory.mkdir(parents=True, exist_ok=True)
             snapshot.remove(folder)  # left by a save that never finished
             folder.mkdir()
@@ -288,6 +308,7 @@ class Checkpointer:
             (part / "meta.json").write_text(json.dumps(meta))
             (part / "done").touch()
             self._orbax.wait_until_finished()
+            lost.require_place(self._away)
             if process == 0:
                 snapshot.wait_for([folder / f"host_{index}" / "done" for index in range(processes)], folder)
                 metas = [
@@ -295,13 +316,20 @@ class Checkpointer:
                 ]
                 header = {**header, "meta": {str(index): value for index, value in enumerate(metas)}}
                 snapshot.commit(folder, header)
-                self._prune()
             else:
                 snapshot.wait_for([folder / snapshot.COMMIT], folder)
-            self.problem = None
-            self._collect = True
         except Exception as error:
             self._fail(folder, error)
+            return
+        self.problem = None
+        self._collect = True
+        if process == 0:
+            try:
+                self._prune()
+            except Exception as error:
+                self._say(
+                    f"old checkpoints were not deleted: {lost.cause(error, self._away())}; tried again later"
+                )
 
     def _prune(self) -> None:
         """Deletes snapshots that no rule keeps and what unfinished saves left behind."""
@@ -311,11 +339,13 @@ class Checkpointer:
                 try:
                     scores[step] = snapshot.read_commit(self.directory / str(step))["score"]
                 except snapshot.CorruptError as error:
+                    lost.require_place(self._away)
                     self._bad[step] = str(error)
                     self._say(f"checkpoint {self.directory / str(step)} is damaged: {error}")
         except BlockedFile as error:
             self._say(f"no old checkpoint is deleted: {error}")
             return
+        lost.require_place(self._away)
         kept = snapshot.retained(scores, *self._keep) | set(self._also_keep())
         for path in self.directory.iterdir():
             step = int(path.name) if snapshot.STEP.fullmatch(path.name) else None
@@ -348,16 +378,20 @@ class Checkpointer:
                 snapshot.write_commit(folder, {**body, **changes})
                 self._collect = True
         except (OSError, BlockedFile, snapshot.CorruptError) as error:
-            self._say(f"checkpoint {folder} could not be amended: {error}")
+            self._say(f"checkpoint {folder} could not be amended: {lost.cause(error, self._away())}")
 
     def _run_on_commit(self, *saving: dict[str, Any]) -> None:
-        if not self._collect or self._on_commit is None:
+        if not self._collect or self._on_commit is None or self._away():
             return
         self._collect = False
         process = str(_process()[0])
         try:
             bodies = [snapshot.read_commit(self.directory / str(step)) for step in self.steps()]
             metas = [body["meta"][process] for body in bodies if process in body["meta"]]
+            lost.require_place(self._away)
+        except lost.Away:
+            self._collect = True
+            return
         except snapshot.CorruptError as error:
             self._say(f"nothing is cleaned up while a checkpoint is damaged: {error}")
             return
@@ -373,14 +407,17 @@ class Checkpointer:
 
     def _fail(self, folder: epath.Path, error: Exception) -> None:
         self._close_orbax()
+        away = self._away()
         if _process()[0] == 0 and not (folder / snapshot.COMMIT).exists():
             with contextlib.suppress(OSError):
                 folder.rmtree(missing_ok=True)
+        if away:
+            lost.clear_place(self.directory)
         latest = self.last_good()
         left = f"the last good one is {latest}" if latest is not None else "there is no older one"
-        cause = " ".join(str(error).split()) or type(error).__name__
-        cause = cause if len(cause) < 300 else f"{cause[:100]} ... {cause[-200:]}"
-        self.problem = f"checkpoint {folder} was not saved ({left}; the next save tries again): {cause}"
+        what = f"checkpoint {folder.name}" if away else f"checkpoint {folder}"
+        left = "" if away else f"{left}; "
+        self.problem = f"{what} was not saved ({left}the next save tries again): {lost.cause(error, away)}"
         self._say(self.problem)
 
     def _close_orbax(self) -> None:
@@ -390,7 +427,6 @@ class Checkpointer:
                 writer.close()
 
     def _say(self, text: str) -> None:
-        log.warning(text)
         self._messages.append(text)
 
 

@@ -235,12 +235,12 @@ class Chunks:
 
     def iterate(self) -> None:
         """One chunk: as many rounds as fit between two log rows, one at least; none where filling ends the run."""
+        previous = self.loops[0].counters.step
         if not self.learner.running:
             self.fill()
             if self.loops[0].finished:
                 return
             self._start(*self._plan())
-        previous = self.loops[0].counters.step
         self._finish(lambda: any(loop.needs_state(previous) for loop in self.loops))
 
     def _plan(self) -> tuple[Round, int]:

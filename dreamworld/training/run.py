@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
 
 from dreamworld.contract import Phase
 from dreamworld.fields import Fields
+from dreamworld.logging.rundir import RunDir
 from dreamworld.presets import dump_yaml
-from dreamworld.reading import PathLike
-from dreamworld.training import saved
+from dreamworld.reading import BlockedFile, PathLike
+from dreamworld.training import saved, snapshot
 from dreamworld.training.checkpoint import Restored
 from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
@@ -137,6 +139,8 @@ class Run(Record):
     def keep(self, report: Failure, caught: GuardState) -> str:
         """Writes the batch that the guard caught under `failures/`; the text of the report and of where it is."""
         good, phase = self.checkpointer.last_good(), self.learner.caught_phase
+        if away := self.rundir.away():
+            return f"{report.text}. The batch could not be kept: {away}"
         try:
             folder = save_bad_batch(self.rundir.path / "failures", caught, report, good, phase)
         except OSError as error:
@@ -156,9 +160,18 @@ class Run(Record):
         """Says that nothing was saved, or raises SaveFailed where this was the last time."""
         text = f"SAVE FAILED at step {self.counters.step:,}: {problem}"
         if block:
-            newest = describe_newest(self.checkpointer.last_good())
+            newest = describe_newest(self._newest())
             raise SaveFailed(f"{text}. {newest}; once this is mended, the same command goes on from there.")
         self.progress.message(f"{text}. Training goes on; tried again later.")
+
+    def _newest(self) -> int | None:
+        """The step of the newest checkpoint, also in a directory that was moved; None for none."""
+        if not self.rundir.away():
+            return self.checkpointer.last_good()
+        place = self.rundir.now()
+        with contextlib.suppress(BlockedFile):
+            return max(snapshot.snapshot_steps(RunDir(place).checkpoints), default=None) if place else None
+        return None
 
     def keep_files(self) -> None:
         """Makes again what somebody removed while the run goes on, where its directory is in its place."""
@@ -179,8 +192,8 @@ class Run(Record):
         meta = {"config": dump_yaml(self.config), "processes": self.team.count} | meta
         meta |= {"group": list(self.group)} if self.group else {}
         self.checkpointer.save(self.counters.step, tree, host, meta, score=self.score, block=block)
-        if block and self.checkpointer.problem:
-            self.save_failed(self.checkpointer.problem, block)
+        if block and (problem := self.checkpointer.take_problem()):
+            self.save_failed(problem, block)
 
     def check_counts(self, restored: Restored, file: PathLike) -> Fields:
         """Raises BadFile where the counts of a snapshot, read from a file, are not those of such a run."""

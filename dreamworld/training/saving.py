@@ -51,7 +51,7 @@ def _save_replay(loop: Loop) -> tuple[dict[str, Any] | None, str]:
     try:
         return loop.replay.save(folder), ""
     except OSError as error:
-        return None, str(error)
+        return None, loop.rundir.away() or str(error)
 
 
 def restore(loop: Loop, step: int | None) -> list[str]:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -79,15 +80,17 @@ def make_writer() -> Any:
         logging.getLogger(name).addFilter(_is_not_told_already)  # the same filter again changes nothing
     if not isinstance(sys.unraisablehook, _LateWrites):
         sys.unraisablehook = _LateWrites(sys.unraisablehook)
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize", RuntimeWarning)  # of a save that failed
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
 
 
 def _is_not_told_already(record: logging.LogRecord) -> bool:
-    """False for the tracebacks that Orbax logs of a failed save, which raises that failure as well."""
+    """False for what Orbax logs of a failed save, which raises that failure as well."""
     error = record.exc_info[1] if record.exc_info else None
     if record.name == "asyncio":  # tensors that were being written next to the one that failed
         return not (isinstance(error, OSError) or "OCDBT" in str(error))
-    return error is None or "orbax" not in record.pathname
+    missing = record.getMessage().startswith("Metadata file does not exist")
+    return "orbax" not in record.pathname or not (error or missing)
 
 
 class _LateWrites:

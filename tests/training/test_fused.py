@@ -140,6 +140,13 @@ def test_a_stop_that_comes_while_a_chunk_runs_takes_it_along(tmp_path, whole):
     jax.tree.map(np.testing.assert_array_equal, state, whole[0])
 
 
+def test_a_save_that_comes_due_while_replay_is_filled_is_made_before_the_next_chunk(tmp_path):
+    """The multiple of 48 is passed by the rows that fill replay, the first chunk passes none."""
+    with open_fused(tmp_path / "run", "--run.save_every", "48", "--run.log_every", "8") as loop:
+        loop.run(StopAt(loop, 96))
+        assert loop.checkpointer.steps()[0] < 96
+
+
 def test_replay_holds_the_rows_that_the_environment_gave_for_the_actions_stored(whole):
     state, counters = whole
     rows, count = state.replay.rows, int(state.replay.count)
