@@ -8,7 +8,7 @@ from dreamworld import words
 from dreamworld.envs.vector import EnvFailure
 from dreamworld.exits import Exit
 from dreamworld.logging.progress import Progress
-from dreamworld.sessions import ending
+from dreamworld.sessions import ending, learning
 from dreamworld.sessions.announce import announce
 from dreamworld.sessions.build import Runner, Session
 from dreamworld.training.run import NumericalStop, Run, SaveFailed
@@ -24,9 +24,19 @@ def run(session: Session) -> int:
         progress.message(
             f"{words.count(len(loops), 'seed')} in one program: {', '.join(map(str, job.rundirs))}"
         )
+    if job.team.leads:
+        tell_idle(loops[0], progress)
     mark(loops, "starting")
     with Stop(job.config.run.grace_s) as stop:
         return run_to_end(session.runner, loops, progress, stop)
+
+
+def tell_idle(loop: Run, progress: Progress) -> None:
+    """Says of a training that would end without an update why that is so."""
+    agent, envs = loop.learner.agent, loop.env.num_envs
+    reason = learning.why_nothing_is_trained(loop.config, agent, envs, loop.team.count)
+    if reason and not loop.counters.updates:
+        progress.message(reason)
 
 
 def run_to_end(runner: Runner, loops: Sequence[Run], progress: Progress, stop: Stop) -> int:
@@ -111,6 +121,8 @@ def end_finished(loops: Sequence[Run], progress: Progress) -> int:
     if loops[0].team.leads:
         for line in ending.finished_lines(loops):
             progress.message(line)
+        if reason := learning.why_nothing_was_trained(loops[0]):
+            progress.message(reason)
     return int(Exit.OK)
 
 
