@@ -55,7 +55,8 @@ def override(config: T, values: Mapping[str, Any], source: str = "", *, trusted:
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise UserError(f"{prefix}{unknown(key, value, known, config=config)}")
+            reason = unknown_in(values, config, source) or unknown(key, value, known, config=config)
+            raise UserError(f"{prefix}{reason}")
         checked[key] = coerce(prefix + key, value, known[key])
         if key in limits:
             limits[key].check(checked[key], prefix + key)
@@ -82,11 +83,38 @@ def unknown(key: str, value: object, known: Iterable[str], dashes: str = "", con
     members = [name for name in known if name.startswith(f"{key}.")]
     if members:
         return f"{dashes}{key}: got {show(value)}, but it is a group; options: {dashes}{members[0]}, …"
-    best = words.nearest(key, known)
-    whose = (
-        f" of the agent {config.agent.name}" if key.startswith("agent.") and hasattr(config, "agent") else ""
-    )
+    best, whose = words.nearest(key, known), ""
+    if key.startswith("agent.") and hasattr(config, "agent"):
+        owners = [name for name in agents.built_in() if _has(_options_of(name), key)]
+        whose = f" of the agent {config.agent.name}" + (
+            f", but one of {' and '.join(owners)}" if owners else ""
+        )
     return f"{dashes}{key}: no such option{whose} (value {show(value)}); did you mean {dashes}{best}?"
+
+
+def unknown_in(layer: Mapping[str, object], config: Any, source: str) -> str:
+    """The line for a layer with options that another agent has and that of `config` does not have; empty for others."""
+    known = options(config)
+    strange = [key for key in layer if key.startswith("agent.") and not _has(known, key)]
+    owners = [name for name in agents.built_in() if all(_has(_options_of(name), key) for key in strange)]
+    if not hasattr(config, "agent") or not strange or not owners:
+        return ""
+    also = f", and so are {', '.join(strange[1:])}" if strange[1:] else ""
+    own = [name for name in preset_names() if _find_layer(name).agent == config.agent.name]
+    instead = f"; presets for {config.agent.name}: {', '.join(own)}" if own else ""
+    return (
+        f"{strange[0]}: no such option of the agent {config.agent.name}; it is one of {' and '.join(owners)}{also}. "
+        f"Leave {source or 'them'} out, or choose --agent {owners[0]}{instead}"
+    )
+
+
+def _has(names: Iterable[str], key: str) -> bool:
+    """Whether a key is one of the options, or a group of them."""
+    return any(name == key or name.startswith(f"{key}.") for name in names)
+
+
+def _options_of(agent: str) -> list[str]:
+    return [f"agent.{name}" for name in options(agents.find(agent).config)]
 
 
 def _flatten(layer: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

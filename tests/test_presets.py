@@ -162,3 +162,37 @@ def test_a_file_without_options_is_told_in_the_words_of_users(content, kind, tmp
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(UserError, match=rf"mine\.yaml: holds {kind}, expects options such as `run: "):
         cli.parse(["--configs", str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize("name", [name for name in presets.preset_names() if name != "planet"])
+def test_a_preset_for_another_agent_says_whose_its_options_are_and_what_there_is(name):
+    own = {key.split(".")[1] for key in presets.flat(Config()) if key.startswith("agent.")}
+    words = ["--configs", name, "--agent", "planet"]
+    text = presets._find_layer(name).values.get("agent", {})
+    if not set(text) & (own - {"name", "precision", "probe"}) or "name" in text:
+        assert cli.parse(words).agent.name == "planet"
+        return
+    line = line_of(lambda: cli.parse(words))
+    assert line.startswith(
+        f"preset {name}: agent.encoder: no such option of the agent planet; it is one of dreamerv3"
+    )
+    for group in set(text) - {"precision", "encoder"}:
+        assert f"agent.{group}" in line
+    assert line.endswith(
+        f"Leave preset {name} out, or choose --agent dreamerv3; presets for planet: planet, planet_pendulum"
+    )
+
+
+def test_options_of_another_agent_are_said_to_be_its_own(tmp_path):
+    words = ["--agent", "planet", "--agent.optim.lr", "1e-3"]
+    line = line_of(lambda: cli.parse(words))
+    assert "--agent.optim.lr: no such option of the agent planet, but one of dreamerv3 (value '1e-3')" in line
+    assert line.endswith("; did you mean --agent.lr?")
+    assert ", but one of" not in line_of(lambda: cli.parse(["--agent", "planet", "--agent.nothing", "1"]))
+    (tmp_path / "mine.yaml").write_text("agent: {planner: {horizon: 3}, lr: 1}")
+    line = line_of(lambda: cli.parse(["--configs", str(tmp_path / "mine.yaml")]))
+    assert (
+        "agent.planner: no such option of the agent dreamerv3; it is one of planet, and so are agent.lr."
+        in line
+    )
+    assert "or choose --agent planet" in line and "presets for" not in line
