@@ -116,27 +116,30 @@ class ActorCritic:
         the world model; that of `replay_value` does, through `out.features`.
         """
         with jax.named_scope("dream"):
-            features, actions, (r, c, value, slow_value) = self._dream(
-                params, slow, world, world_params, out, key
-            )
+            features, actions, outlook = self._dream(params, slow, world, world_params, out, key)
+        # At once, one look of the critic serves returns and loss; step by step, it looks again rather than keep it.
+        critic = self.value(params, features) if self.at_once else None
+        if outlook is None:
+            outlook = self._outlook(critic, slow, world, world_params, features)
+        r, c, value, slow_value = outlook
         weight = sg(jnp.cumprod(c, 0))[:-1]
         returns = sg(math.lambda_return(r, c, value, value[-1], self.config.lam))
         stats, advantage, spread = self._advantage(stats, returns, value[:-1])
 
         def evaluate(rows: tuple[Array, dict[str, Array], Array, Array]) -> tuple[Array, Array, Array]:
             feature, action, target, slow_value = rows
-            critic = self._critic_loss(self.value(params, feature), target, slow_value)
-            return *self._evaluate(params, feature, action), critic
+            dist = self.value(params, feature) if critic is None else critic
+            return *self._evaluate(params, feature, action), self._critic_loss(dist, target, slow_value)
 
-        steps = len(returns)
-        targets = rollout.append(returns, value[-1])[: len(features)]
-        rows = (features, actions, targets, slow_value[: len(features)])
+        steps, count = len(returns), len(features)
+        targets = rollout.append(returns, value[-1])
+        rows = (features, actions, targets[:count], slow_value[:count])
         found = rollout.by_step(evaluate, rows, at_once=self.at_once)
-        log_prob, entropy, critic = (x[:steps] for x in found)
+        log_prob, entropy, critic_loss = (x[:steps] for x in found)
         actor = weight * -(log_prob * sg(advantage) + self.config.entropy * entropy)
         losses = {
             "actor": _per_start(actor, batch),
-            "critic": _per_start(weight * critic, batch),
+            "critic": _per_start(weight * critic_loss, batch),
             "replay_value": self._replay_value_loss(
                 params, slow, out, batch, returns[0].reshape(batch.reward.shape)
             ),
@@ -166,35 +169,40 @@ class ActorCritic:
 
     def _dream(
         self, params: Params, slow: Params, world: WorldModel, world_params: Params, out: WorldOut, key: Key
-    ) -> tuple[Array, dict[str, Array], Outlook]:
+    ) -> tuple[Array, dict[str, Array], Outlook | None]:
         """Trajectories from every posterior state: features [H, N, F], actions, and the outlook [H+1, N].
 
-        No gradients. `at_once`, features and actions are those of the last state, too, [H+1, N, ...].
+        No gradients. `at_once`, features and actions are those of the last state, too, [H+1, N, ...], and the outlook
+        is left to the caller.
         """
         frozen, slow, model = nets.cast_kernels(sg((params, slow, world_params)), self.dtype)
         start = jax.tree.map(lambda x: sg(x).reshape((-1, *x.shape[2:])), out.states)
-        predict = lambda feature: self._outlook(frozen, slow, world, model, feature)
 
         def look(state: Any, key: Key) -> tuple[Any, Any]:
             feature = world.feature(model, state)
             action = self.choose(frozen, feature, key)
-            return action, (feature, action, () if self.at_once else predict(feature))
+            if self.at_once:
+                return action, (feature, action, None)
+            return action, (
+                feature,
+                action,
+                self._outlook(self.value(frozen, feature), slow, world, model, feature),
+            )
 
         advance = lambda state, action, key: world.imagine(model, state, action, key)
         rows, last = rollout.imagine(advance, look, start, self.config.imag_length, key)
         if self.at_once:
-            features, actions, _ = sg(rollout.append(rows, last))
-            return features, actions, self._outlook(params, slow, world, world_params, features)
+            return sg(rollout.append(rows, last))
         features, actions, outlook = sg(rows)
         return features, actions, sg(rollout.append(outlook, last[2]))
 
     def _outlook(
-        self, params: Params, slow: Params, world: WorldModel, world_params: Params, feature: Array
+        self, critic: dists.TwoHot, slow: Params, world: WorldModel, world_params: Params, feature: Array
     ) -> Outlook:
-        """Predictions at features [..., F]; no gradients."""
+        """Predictions at features [..., F], of which the critic's is given; no gradients."""
         reward, cont = world.predict(world_params, feature)
         slow_value = self.value(slow, feature).mean()
-        value = slow_value if self.config.slow_target else self.value(params, feature).mean()
+        value = slow_value if self.config.slow_target else critic.mean()
         return sg(Outlook(reward.mean(), cont.mean(), value, slow_value))
 
     def _evaluate(self, params: Params, features: Array, actions: dict[str, Array]) -> tuple[Array, Array]:

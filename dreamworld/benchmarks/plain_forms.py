@@ -76,14 +76,24 @@ def draw(sample: Callable[[Key, tuple[int, ...]], Array], key: Key, shape: tuple
     return sample(key, shape)
 
 
+def by_step(function: Callable[[Any], Any], rows: Any, *, at_once: bool) -> Any:
+    """All imagined steps at once."""
+    return function(rows)
+
+
+def in_blocks(self: RSSM, state: Latent) -> Latent:
+    """The recurrent state is flat in dreams, too."""
+    return state
+
+
 def install(put: Callable[[Any, str, Any], object] = setattr) -> None:
     """Puts the plain forms in place, by `put(object, name, value)`."""
     for module, form in (
         *((ops, conv), (ops, conv_pool), (ops, upsample_conv_phases)),
-        *((nets, block_product), (convnets, NormSilu), (random, draw)),
+        *((nets, block_product), (convnets, NormSilu), (random, draw), (rollout, by_step)),
+        *((rssm.RSSM, observe_sequence), (rssm.RSSM, in_blocks)),
     ):
         put(module, form.__name__, form)
-    put(rssm.RSSM, "observe_sequence", observe_sequence)
 
 
 if __name__ == "__main__":
