@@ -3,63 +3,57 @@
 from __future__ import annotations
 
 import re
-import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from dreamworld.benchmarks import costs, hlo, trace
 from dreamworld.benchmarks.hlo import Program, Run
 from dreamworld.benchmarks.roofline import Roofline
+from dreamworld.benchmarks.trace import Shares
 
+CALLS = 3  # that are traced
 OTHER = "other"  # what no scope names: arguments that are copied, random keys, the check of gradients
 BACKWARD = " backward"
 # Names that JAX adds to the scopes of a program.
 STEPS = {"body", "closed_call", "cond", "checkpoint", "rematted_computation", "remat"}
 
 
-def measure(
-    call: Callable[[], Any], text: str, roofline: Roofline, *, depth: int, calls: int = 3
-) -> dict[str, Any]:
-    """{traced_s, idle_s, parts: {name: figures}}: means over traced calls of the program whose HLO is `text`."""
+def measure(call: Callable[[], Any], text: str, roofline: Roofline, *, depth: int) -> dict[str, Any]:
+    """{traced_s, idle_s, parts: {name: figures}} of the program whose HLO is `text`, from the median of three calls."""
     program = hlo.parse(text)
     runs = [run for run in program.runs() if run.instruction.opcode not in hlo.FREE | hlo.CONTROL]
     names = {run.instruction.name: name_part(program, run, depth) for run in runs}
-    recorded = trace.record(call, program.name, calls)
     found = [
         trace.share([one for one in intervals if one.name in names], names.__getitem__)
-        for intervals in recorded
+        for intervals in trace.record(call, program.name, CALLS)
     ]
-    table: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("flop", "moved", "kernels"), 0))
+    shares = sorted(found, key=lambda one: one.whole_s)[len(found) // 2]
+    work: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
-        cost, row = costs.cost(program, run.computation, run.instruction), table[names[run.instruction.name]]
-        row["flop"] += run.times * cost.flop
-        row["moved"] += run.times * cost.moved
-        row["kernels"] += run.times
-    whole_s = statistics.mean(one.whole_s for one in found)
-    for name, row in table.items():
-        row["seconds"] = statistics.mean(one.seconds.get(name, 0.0) for one in found)
-        row["active_s"] = statistics.mean(one.active_s.get(name, 0.0) for one in found)
-    longest = sorted(table, key=lambda name: -table[name]["seconds"])
+        cost = costs.cost(program, run.computation, run.instruction)
+        amounts = {"flop": cost.flop, "moved": cost.moved, "kernels": 1}
+        work[names[run.instruction.name]].update({key: run.times * n for key, n in amounts.items()})
+    longest = sorted(work, key=lambda name: -shares.seconds.get(name, 0.0))
     return {
-        "traced_s": round(whole_s, 5),
-        "idle_s": round(statistics.mean(one.idle_s for one in found), 5),
-        "parts": {name: figures(table[name], whole_s, roofline) for name in longest},
+        "traced_s": round(shares.whole_s, 5),
+        "idle_s": round(shares.idle_s, 5),
+        "parts": {name: figures(name, work[name], shares, roofline) for name in longest},
     }
 
 
-def figures(row: dict[str, float], whole_s: float, roofline: Roofline) -> dict[str, Any]:
-    """What is reported of a part with these `seconds`, `active_s`, `flop`, `moved` bytes and `kernels`."""
-    seconds, gflop, gbytes = row["seconds"], row["flop"] / 1e9, row["moved"] / 1e9
+def figures(name: str, work: Counter[str], shares: Shares, roofline: Roofline) -> dict[str, Any]:
+    """What is reported of a part with this `work`: flop, bytes moved, kernels."""
+    seconds, gflop, gbytes = shares.seconds.get(name, 0.0), work["flop"] / 1e9, work["moved"] / 1e9
     bound, least_s = roofline.bound(gflop, gbytes)
     rate = lambda amount: _short(amount / seconds if seconds else 0)
     return {
         "seconds": _short(seconds),
-        "share": round(seconds / whole_s, 4),
-        "active_s": _short(row["active_s"]),
+        "share": round(seconds / shares.whole_s, 4),
+        "active_s": _short(shares.active_s.get(name, 0.0)),
         "gflop": _short(gflop),
         "gbytes": _short(gbytes),
-        "kernels": int(row["kernels"]),
+        "kernels": work["kernels"],
         "gflops": rate(gflop),
         "gb_per_s": rate(gbytes),
         "bound": bound,

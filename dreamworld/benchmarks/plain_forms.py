@@ -64,8 +64,9 @@ def observe_sequence(
     """One whole `observe` per row: encoder, action embedding and all."""
     keys = jax.random.split(key, is_first.shape[1])
 
-    def step(state: Latent, row: tuple[Any, ...], key: Key) -> tuple[Latent, tuple[Latent, Array]]:
-        state, post = self.observe(params, state, *row, key)
+    def step(state: Latent, row: Any, key: Key) -> tuple[Latent, tuple[Latent, Array]]:
+        prev_action, obs, is_first = row
+        state, post = self.observe(params, state, prev_action, obs, is_first, key)
         return state, (state, post)
 
     return rollout.scan_rows(step, state, (prev_action, obs, is_first), keys)[1]

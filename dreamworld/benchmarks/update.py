@@ -135,6 +135,10 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     from dreamworld import flops
     from dreamworld.precision import precision_name
 
+    if flags.parts and jax.default_backend() != "cpu":
+        raise UserError(
+            "--parts reads the trace of a CPU; elsewhere --profile DIR shows the parts in TensorBoard"
+        )
     run, phase = config.run, agent.phase
     shapes = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     shape_carry = jax.eval_shape(lambda params: phase.initial(params, run.batch_size), shapes.params)
@@ -142,7 +146,7 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     gflop = flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
     arguments = (shapes, shape_carry, host_batch)
-    with names_kept() if flags.parts else contextlib.nullcontext():
+    with names_kept() if flags.parts or flags.profile else contextlib.nullcontext():
         update = compile_update(agent, arguments, flags.target)
     row = {
         "compile_s": round(time.perf_counter() - began, 2),
@@ -154,10 +158,9 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         "device": flags.target or jax.devices()[0].device_kind,
         "jax": jax.__version__,
         **memory(update),
-        **count_operations(update, flags.target),
     }
     if flags.compile_only or flags.target:
-        return row
+        return row | count_operations(update, flags.target)
     batch = jax.device_put(host_batch)
     state = jax.jit(agent.init)(jax.random.PRNGKey(0))
     learning = [state, phase.initial(state.params, run.batch_size)]
@@ -167,7 +170,8 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
         learning[0], learning[1], output = update(learning[0], learning[1], batch)
         return learning, output
 
-    return {**time_update(step, update, gflop, row["dtype"], flags), **row}
+    # The text of a program is counted last: it takes memory, which is measured, too.
+    return {**time_update(step, update, gflop, row["dtype"], flags), **row, **count_operations(update, "")}
 
 
 def time_update(
@@ -178,10 +182,6 @@ def time_update(
 
     from dreamworld.benchmarks import parts, roofline
 
-    if flags.parts and jax.default_backend() != "cpu":
-        raise UserError(
-            "--parts reads the trace of a CPU; elsewhere --profile DIR shows the parts in TensorBoard"
-        )
     seconds, cpu_s = time_calls(step, flags.updates)
     peak_bytes = system.peak_memory_bytes()  # before the array that measures the bandwidth
     limits = roofline.measure(dtype, machine.describe([]))

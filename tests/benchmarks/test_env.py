@@ -20,7 +20,7 @@ def test_one_json_line_beside_gymnasium_async(capsys):
     assert row["task"] == "gym_CartPole-v1" and row["num"] == 2 and row["engine"] == "inprocess"
     assert row["steps_per_s"] > 0 and row["cpu_s_per_step"] >= 0
     assert row["gymnasium_async"]["steps_per_s"] > 0 and row["ratio"] == row["gymnasium_async"]["ratio"]
-    assert "cores" in row["hardware"]
+    assert row["machine"]["processor"] and row["machine"]["cores"] > 0
     left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     # Python's own resource tracker lives as long as this process.
     assert all("resource_tracker" in command for command in left)

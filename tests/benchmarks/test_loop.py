@@ -18,6 +18,7 @@ def test_frames_and_updates_are_in_the_train_ratio(mode, capsys):
     assert row["frames_per_s"] > 0
     assert row["updates_per_s"] / row["frames_per_s"] == pytest.approx(1, rel=0.2)  # train_ratio 32 of 4 x 8
     assert 0 <= row["replay_wait_fraction"] <= 1
+    assert row["machine"]["jaxlib"] and row["machine"]["cores"] > 0
 
 
 def test_the_learner_hardly_waits_for_replay(capsys):

@@ -1,6 +1,7 @@
 """Parts of an update: their names, their share of the time, their work, and what bounds them."""
 
 import json
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from dreamworld import flops
 from dreamworld.benchmarks import hlo, parts, roofline, trace, update
 from dreamworld.benchmarks.machine import describe
 from dreamworld.benchmarks.roofline import Roofline
-from dreamworld.benchmarks.trace import Interval
+from dreamworld.benchmarks.trace import Interval, Shares
 from dreamworld.errors import UserError
 
 
@@ -77,8 +78,8 @@ def test_instants_are_shared_and_parts_and_idle_time_add_up():
 def test_the_bound_is_what_takes_longer():
     limits = Roofline(gflops=100, gb_per_s=10)
     assert limits.bound(50, 1) == ("compute", 0.5) and limits.bound(1, 2) == ("memory", 0.2)
-    row = {"seconds": 1.0, "active_s": 1.5, "flop": 50e9, "moved": 2e9, "kernels": 3}
-    assert parts.figures(row, 4.0, limits) == {
+    work = Counter({"flop": 50 * 10**9, "moved": 2 * 10**9, "kernels": 3})
+    assert parts.figures("one", work, Shares({"one": 1.0}, {"one": 1.5}, 0.0, 4.0), limits) == {
         "seconds": 1.0, "share": 0.25, "active_s": 1.5, "gflop": 50.0, "gbytes": 2.0, "kernels": 3,
         "gflops": 50.0, "gb_per_s": 2.0, "bound": "compute", "of_bound": 0.5,
     }  # fmt: skip
@@ -104,7 +105,7 @@ def test_a_traced_program_has_its_time_and_work_in_the_parts_that_do_it():
 
     x = jnp.full((size, size), 0.01)
     program = jax.jit(run).lower(x).compile()
-    found = parts.measure(lambda: program(x), program.as_text() or "", Roofline(100, 10), depth=2, calls=4)
+    found = parts.measure(lambda: program(x), program.as_text() or "", Roofline(100, 10), depth=2)
     table = found["parts"]
     product = 2 * size**3 / 1e9
     assert table["world/scan"]["gflop"] == pytest.approx(steps * product, rel=1e-3)
@@ -161,7 +162,7 @@ def test_names_are_not_those_of_an_equal_program_in_the_cache(tmp_path):
             with jax.named_scope(scope):
                 return jnp.sin(x @ x)
 
-        return jax.jit(run).lower(jnp.ones((8, 8))).compile().as_text()
+        return jax.jit(run).lower(jnp.ones((8, 8))).compile().as_text() or ""
 
     options = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0.0}
     before = {name: jax.config.values[name] for name in options}
@@ -192,3 +193,30 @@ def flops_of(words):
 def test_parts_of_a_device_that_is_not_here_are_refused():
     with pytest.raises(UserError, match="can't time --parts"):
         update.main(["--configs", "debug", "--target", "h100", "--parts"])
+
+
+EVENTS = """planes { name: "/host:CPU"
+  lines { name: "one"
+    events { metadata_id: 1 offset_ps: 1000000 duration_ps: 2000000
+      stats { metadata_id: 1 str_value: "copy.1" } stats { metadata_id: 2 str_value: "jit_update" }
+      stats { metadata_id: 3 int64_value: 7 } stats { metadata_id: 4 uint64_value: 55 } }
+    events { metadata_id: 1 offset_ps: 9000000 duration_ps: 1000000
+      stats { metadata_id: 1 str_value: "copy.1" } stats { metadata_id: 2 str_value: "jit_act" }
+      stats { metadata_id: 3 int64_value: 8 } }
+  }
+  lines { name: "two"
+    events { metadata_id: 2 offset_ps: 8000000 duration_ps: 100 stats { metadata_id: 5 uint64_value: 55 } } }
+  event_metadata { key: 1 value { id: 1 name: "copy.1" } }
+  event_metadata { key: 2 value { id: 2 name: "end: copy.1" } }
+  stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }
+  stat_metadata { key: 2 value { id: 2 name: "hlo_module" } }
+  stat_metadata { key: 3 value { id: 3 name: "run_id" } }
+  stat_metadata { key: 4 value { id: 4 name: "_p" } }
+  stat_metadata { key: 5 value { id: 5 name: "_c" } }
+}"""
+
+
+def test_an_instruction_ends_when_the_last_thread_that_works_on_it_does(tmp_path):
+    file = tmp_path / "host.xplane.pb"
+    file.write_bytes(jax.profiler.ProfileData.text_proto_to_serialized_xspace(EVENTS))
+    assert trace.read(file, "jit_update") == [[Interval("copy.1", 1000, 8000)]]

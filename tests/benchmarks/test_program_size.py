@@ -9,6 +9,7 @@ import functools
 import json
 import pathlib
 from collections import Counter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ CASES = {
     "size1m image": (["--configs", "size1m", "--obs", "image:64x64x3"], False),
 }
 # The conftest compiles without what users have by default.
-OPTIONS = {"xla_cpu_use_fusion_emitters": True}
+OPTIONS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True}
 
 
 def count_traced(jaxpr):

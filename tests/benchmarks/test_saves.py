@@ -24,4 +24,5 @@ def test_intervals_hold_one_save_of_the_new_steps(capsys):
     ):
         assert 0 < replay_s < waited_s  # the rest of the wait copies the agent
         assert committed_s > replay_s
+    assert row["machine"]["cores"] > 0
     assert 0 < row["wait_fraction"] < 1 and row["replay_save_mb"] > 0

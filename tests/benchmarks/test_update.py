@@ -14,12 +14,19 @@ DEBUG = ["--configs", "debug", "--obs", "vector:4", "--act", "discrete:2", "--js
 
 def rows(main, words, capsys):
     assert main([*DEBUG, *words]) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(row["machine"]["cores"] > 0 for row in found)
+    return found
 
 
 def test_the_profile_is_written_and_the_program_names_its_parts(tmp_path, capsys):
     (row,) = rows(update.main, ["--updates", "2", "--profile", str(tmp_path)], capsys)
     assert row["profile"] == str(tmp_path)
+    assert (
+        row["matmul_peak_gflops"] > 0
+        and row["memory_gb_per_s"] > 0
+        and row["kernels"] > row["operations"]["dot"]
+    )
     assert [*tmp_path.rglob("*.xplane.pb")] and [*tmp_path.rglob("perfetto_trace.json.gz")]
     config, flags = cli.parse_with(DEBUG, update.Flags(), prog="")
     agent = update.make_synthetic_agent(config, flags)

@@ -18,4 +18,5 @@ def test_the_benchmark_prints_one_json_line_with_every_figure(capsys, tmp_path):
     assert row["crafter_image_ratio"] > 3 and row["pong_image_ratio"] > 10
     assert 0 <= row["waiting_share"] < 1
     assert row["save_all_latents_rows"] > 2500 and row["save_all_latents_s"] > 0
+    assert row["machine"]["cores"] > 0
     assert list(tmp_path.iterdir()) == []
