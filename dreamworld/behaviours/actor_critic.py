@@ -117,9 +117,9 @@ class ActorCritic:
         """
         with jax.named_scope("dream"):
             features, actions, outlook = self._dream(params, slow, world, world_params, out, key)
-        # At once, one look of the critic serves returns and loss; step by step, it looks again rather than keep it.
-        critic = self.value(params, features) if self.at_once else None
-        if outlook is None:
+        critic: dists.TwoHot | None = None
+        if outlook is None:  # one look of the critic serves returns and loss; step by step it looks again
+            critic = self.value(params, features)
             outlook = self._outlook(critic, slow, world, world_params, features)
         r, c, value, slow_value = outlook
         weight = sg(jnp.cumprod(c, 0))[:-1]
@@ -183,11 +183,8 @@ class ActorCritic:
             action = self.choose(frozen, feature, key)
             if self.at_once:
                 return action, (feature, action, None)
-            return action, (
-                feature,
-                action,
-                self._outlook(self.value(frozen, feature), slow, world, model, feature),
-            )
+            critic = self.value(frozen, feature)
+            return action, (feature, action, self._outlook(critic, slow, world, model, feature))
 
         advance = lambda state, action, key: world.imagine(model, state, action, key)
         rows, last = rollout.imagine(advance, look, start, self.config.imag_length, key)
