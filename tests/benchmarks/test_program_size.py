@@ -1,7 +1,7 @@
 """An update holds no more products, loops, copies and transposes than recorded: what CI can hold of its speed.
 
 Counted twice, every loop's body as often as it runs: as JAX traces the update, and as XLA optimises it for a CPU.
-`pytest tests/benchmarks/test_program_size.py --record` writes program_size.json anew, after a change that is meant to
+`pytest tests/benchmarks/test_program_size.py --record` (in one process) writes program_size.json anew, after a change that is meant to
 need more, or that needs less. Counts hold for one minor version of JAX.
 """
 
