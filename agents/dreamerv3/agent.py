@@ -16,7 +16,7 @@ import numpy as np
 from dreamworld import optim, rollout
 from dreamworld.agents.dreamerv3.config import DreamerV3Config
 from dreamworld.behaviours.actor_critic import ActorCritic
-from dreamworld.config import Config
+from dreamworld.config import Config, RunConfig
 from dreamworld.contract import Agent, Expected, Memory, Phase, Simulator, Stage, State, Window
 from dreamworld.errors import UserError
 from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm
@@ -33,6 +33,8 @@ WIDTHS = {
     **dict.fromkeys(("reward", "cont", "actor", "critic"), HEADS),
 }
 """Options that the size of a module's parameters follows from."""
+CACHE_BYTES = 4 << 20
+"""Logits of all imagined states up to this size are made at once on a CPU."""
 
 
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
@@ -169,7 +171,7 @@ def make_parts(config: Config, obs_space: Spaces, act_space: Spaces) -> tuple[RS
         dtype=dtype,
         at_once=at_once,
     )
-    return world, ActorCritic(behaviour, act_space, dtype, at_once)
+    return world, ActorCritic(behaviour, act_space, dtype, at_once or heads_at_once(options, run))
 
 
 def make_loss(world: RSSM, behaviour: ActorCritic, scales: LossConfig) -> LossFn:
@@ -200,6 +202,13 @@ def sum_losses(losses: dict[str, Array], scales: LossConfig, batch: Batch) -> Ar
     scale = dataclasses.asdict(scales)
     mean = lambda value: batch_mean(value, batch)
     return jnp.asarray(sum(scale[name.split("/")[0]] * mean(value) for name, value in losses.items()))
+
+
+def heads_at_once(options: DreamerV3Config, run: RunConfig) -> bool:
+    """Whether the heads see all imagined states at once, too, since what they make of them stays in the cache."""
+    behaviour = options.behaviour
+    rows = run.batch_size * run.batch_length * (behaviour.imag_length + 1)
+    return options.weight_gradients == "auto" and 4 * rows * behaviour.bins <= CACHE_BYTES
 
 
 def gradients_at_once(config: DreamerV3Config) -> bool:

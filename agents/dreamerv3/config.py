@@ -22,7 +22,7 @@ class DreamerV3Config(AgentConfig):
     name: Annotated[str, FIXED] = "dreamerv3"
     """The agent: a composition of a world model and a behaviour."""
     weight_gradients: Literal["auto", "per_step", "at_once"] = "auto"
-    """Of the recurrence: step by step of the observe scan, or at once after it; auto is at_once on accelerators."""
+    """Of the recurrence and of heads in dreams: step by step, or all at once; auto is at_once on accelerators."""
     encoder: Annotated[EncoderConfig, FIXED] = EncoderConfig()
     rssm: Annotated[RSSMConfig, FIXED] = RSSMConfig()
     behaviour: ActorCriticConfig = ActorCriticConfig()
