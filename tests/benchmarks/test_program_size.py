@@ -62,7 +62,7 @@ def sizes(words, compiled):
         agent, config.run.batch_size, config.run.batch_length + config.run.replay_context
     )
     traced = jax.jit(lambda *inputs: agent.phase.update(*inputs)).trace(state, (), batch)
-    found = {
+    found: dict[str, Any] = {
         "traced": {name: count_traced(traced.jaxpr.jaxpr)[name] for name in sorted(set(PRIMITIVES.values()))}
     }
     if compiled:
