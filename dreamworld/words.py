@@ -34,6 +34,11 @@ def size(number: float) -> str:
     return f"{number:,.4g} {UNITS[-1]}"
 
 
+def binary_size(number: int) -> str:
+    """Bytes of a processor's cache in the units that its maker uses: `48 KiB`, `32 MiB`."""
+    return f"{number / 2**20:g} MiB" if number >= 2**20 else f"{number / 2**10:g} KiB"
+
+
 def percent(part: float, whole: float) -> str:
     """The share of `part`: 100% only when all of it is there, never more, and 0% only when there is nothing."""
     if whole <= 0 or not math.isfinite(part / whole):

@@ -100,7 +100,7 @@ def faults(name, tree):
     hidden = docstrings(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in hidden:
-            if re.search(r"[a-z]\(e?s\)|\b[KMGT]iB\b", node.value):
+            if re.search(r"[a-z]\(e?s\)|\b[KMGT]iB\b", node.value) and name != "dreamworld/words.py":
                 yield node.lineno, node.value
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
             if is_text(node.left, "e?s") or is_text(node.right, "e?s"):
@@ -118,6 +118,8 @@ def counted(name, text):
         if not isinstance(value, ast.FormattedValue) or is_constant(value.value):
             continue
         source = ast.unparse(value.value)
+        if source.startswith("words.count("):
+            continue  # it has its noun
         spec = ast.unparse(value.format_spec) if value.format_spec else ""
         following = str(after.value) if isinstance(after, ast.Constant) else ""
         if "%" in spec and "%H" not in spec:
@@ -155,7 +157,7 @@ def test_hand_made_ones_are_found(code):
 
 
 @pytest.mark.parametrize(
-    "code", ["f\"{words.count(n, 'step')} left\"", 'f"{MOST} steps"', 'f"{key} is text"', '"%d" % 3']
+    "code", ["f\"{words.count(n, 'window')} of episodes\"", 'f"{MOST} steps"', 'f"{key} is text"', '"%d" % 3']
 )
 def test_others_are_not(code):
     assert not list(faults("x.py", ast.parse(f"say({code})")))

@@ -89,7 +89,7 @@ def describe(load: list[float], proc: Path = Path("/proc"), sys_folder: Path = P
 
 def processor_line(found: Machine) -> str:
     """The processor and the settings of the system that its speed depends on."""
-    caches = [f"{name} {_binary(size)}" for name, size in found.cache_bytes.items()]
+    caches = [f"{name} {words.binary_size(size)}" for name, size in found.cache_bytes.items()]
     name = f"{found.processor} ({found.family})" if found.family else found.processor
     parts = [f"{words.count(found.cores, 'core')} of {name}", *caches, " ".join(found.extensions)]
     parts += [f"governor {found.governor}"] if found.governor else []
@@ -220,7 +220,3 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace").strip()
     except OSError:
         return ""
-
-
-def _binary(size: int) -> str:
-    return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"
