@@ -27,6 +27,7 @@ class RunEnv:
     folder: str  # where the run was started
     obs_space: Spaces  # as the agent sees them
     act_space: Spaces
+    made: str = ""  # what can be told of a factory beside its name; "" for a task, and in runs from before
 
     @property
     def importable(self) -> bool:
@@ -39,12 +40,21 @@ class RunEnv:
             "action", act_space, self.act_space
         )
 
+    def changed(self, now: RunEnv) -> list[str]:
+        """A note for people where what makes the environment is not what it was, as far as that can be told."""
+        if not self.made or not now.made or self.made == now.made:
+            return []
+        return [
+            f"continued with an environment that looks changed: it was made by {self.made}, now by {now.made}"
+        ]
+
     def to_plain(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "environment": self.name,
             "given": self.given,
             "folder": self.folder,
+            "made": self.made,
             "obs": to_plain(self.obs_space),
             "act": to_plain(self.act_space),
         }
@@ -75,6 +85,7 @@ def read_run_env(path: Path) -> RunEnv | None:
         _line(row, "folder"),
         from_fields(row, "obs"),
         from_fields(row, "act"),
+        _line(row, "made") if row.get("made", "") else "",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
+from dreamworld.limits import MAX_KEYS
 from dreamworld.reading import BadFile, is_number
 from dreamworld.types import DTYPES, Native, Space, Spaces
 
@@ -83,6 +84,10 @@ def from_fields(spaces: Fields, what: str) -> Spaces:
     rows = spaces.fields(what)
     if not rows.row:
         raise BadFile(spaces.path, f"{spaces.name(what)} must be a mapping of spaces, and is empty")
+    if len(rows.row) > MAX_KEYS:
+        raise BadFile(
+            spaces.path, f"{spaces.name(what)} has {len(rows.row):,} spaces, of at most {MAX_KEYS:,}"
+        )
     found = {key: _space(rows.fields(key)) for key in rows}
     if sum(math.prod(space.shape) * _itemsize(space.dtype) for space in found.values()) > MAX_SIZE:
         raise spaces.bad(what, f"spaces of which a row has at most {words.size(MAX_SIZE)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dreamworld.config import Config, EnvConfig
+from dreamworld.envs.attributes import is_a
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import check_keys, unknown
@@ -35,7 +36,7 @@ def make_env(name: str | Callable[..., Any] | Any, config: EnvConfig | None = No
         config = options.pop("config")  # ours, by keyword
     config = config.env if isinstance(config, Config) else config or EnvConfig()
     options = {**parse_options(config.options), **options}
-    if not isinstance(name, str):
+    if not is_a(name, str):
         from dreamworld.envs.adapters.custom import adapt
         from dreamworld.envs.sources import name_of
 

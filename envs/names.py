@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from dreamworld import words
 from dreamworld.errors import UserError
+from dreamworld.limits import MAX_KEYS
 from dreamworld.text import is_control
 
 
@@ -25,8 +27,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; there are {some}")
 
 
-def check_keys(keys: Iterable[str], kind: str) -> None:
-    """Raises UserError for the name of an observation or action that no log or terminal could show as it is."""
+def check_keys(keys: Collection[str], kind: str) -> None:
+    """Raises UserError for names that no log or terminal could show, and for more than any agent is compiled for."""
+    if len(keys) > MAX_KEYS:
+        found = words.count(len(keys), kind.partition(" ")[2])
+        raise UserError(f"the environment has {found}, of at most {MAX_KEYS:,}: join them into arrays")
     for key in keys:
         if any(is_control(character) for character in key):
             raise UserError(f"{kind} is called {key!r}: control characters are refused; rename it")

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from dreamworld import words
+from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.notices import say_once
 from dreamworld.errors import UserError
 
 NO_NUMBERS = "cmMSU"  # dtype kinds: complex, times, text
+PLAIN = frozenset((np.ndarray, np.float32, np.float64, float, int, bool, np.bool_))  # not asked what they are
 SHOWN = 60  # characters of a value in a message
 
 
@@ -91,7 +93,7 @@ def kind_of(value: object) -> str:
     """What a value is, without what it holds."""
     if value is None:
         return "None"
-    shape = getattr(value, "shape", None)
+    shape = attribute(value, "shape")
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {tuple(shape)}"
     if isinstance(value, list | tuple | Mapping):
@@ -123,10 +125,10 @@ def _single(value: object) -> float | None:
 
 def _on_host(value: Any) -> Any:
     """A torch tensor without its graph, on the CPU; anything else as it is."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu()
-        return value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value
-    return value
+    if type(value) in PLAIN or not has(value, "detach", "cpu"):
+        return value
+    value = value.detach().cpu()
+    return value.float() if str(attribute(value, "dtype")) == "torch.bfloat16" else value
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamworld import words
+from dreamworld.envs.attributes import attribute, has, is_a
 from dreamworld.envs.families import find_family
 from dreamworld.errors import UserError
 from dreamworld.runenv import CUSTOM
@@ -19,35 +20,41 @@ from dreamworld.types import EnvSource
 
 def is_env(value: object) -> bool:
     """Whether an object, or the objects of a class, step and reset."""
-    return hasattr(value, "step") and hasattr(value, "reset")
+    return has(value, "step", "reset")
 
 
 def is_object(value: object) -> bool:
     """Whether a value is one environment, not a name, a class or a factory."""
-    return not isinstance(value, str | type) and is_env(value)
+    return not (is_a(value, str) or is_a(value, type)) and is_env(value)
 
 
 def name_of(source: EnvSource) -> str:
     """The task, `module:qualname` where that leads to `source` itself, else `custom:<name>`."""
-    if isinstance(source, str):
-        return source
-    module, qualname = getattr(source, "__module__", None), getattr(source, "__qualname__", None)
-    if isinstance(module, str) and isinstance(qualname, str) and module != "__main__":
+    if is_a(source, str):
+        return str(source)
+    module, qualname = attribute(source, "__module__"), attribute(source, "__qualname__")
+    if (
+        not is_object(source)
+        and isinstance(module, str)
+        and isinstance(qualname, str)
+        and module != "__main__"
+    ):
         value: Any = sys.modules.get(module)
         for part in qualname.split("."):
             value = getattr(value, part, None)
-        if value == source and not is_object(source):
+        if value == source:
             return f"{module}:{qualname}"
     return CUSTOM + _plain_name(source)
 
 
 def _plain_name(source: EnvSource) -> str:
     if is_object(source):
-        spec_id = getattr(getattr(source, "spec", None), "id", None)
-        text = spec_id if isinstance(spec_id, str) else type(source).__name__
+        spec_id = attribute(attribute(source, "spec"), "id")
+        text = spec_id if is_a(spec_id, str) else type(source).__name__
     else:
         made = _innermost(source)
-        text = getattr(made, "__qualname__", type(made).__name__).rpartition("<locals>.")[2]
+        name = attribute(made, "__qualname__")
+        text = (name if is_a(name, str) else type(made).__name__).rpartition("<locals>.")[2]
     return re.sub(r"[^\w.\-]", "", text) or "environment"
 
 
@@ -69,15 +76,15 @@ def check_factory(value: EnvSource, name: str) -> None:
     standard library. Anything else is not called: `os:system` would be.
     """
     made = _innermost(value)
-    if isinstance(made, type):
+    if is_a(made, type):
         allowed = _may_step(made) and not _of_python_itself(made.__module__)
-    elif isinstance(made, types.FunctionType):
+    elif is_a(made, types.FunctionType):
         allowed = not _of_python_itself(made.__module__, made.__code__.co_filename)
     else:
         call = getattr(type(made), "__call__", None)  # noqa: B004  looked up, not asked for
         allowed = isinstance(call, types.FunctionType) and not _of_python_itself(type(made).__module__)
     if not allowed:
-        kind = f"the class {made.__qualname__}" if isinstance(made, type) else words.type_of(made)
+        kind = f"the class {made.__qualname__}" if is_a(made, type) else words.type_of(made)
         raise UserError(
             f"environment {name!r} is {kind} that makes no environment, and is not called; give a class with step "
             "and reset, or a Python function that makes one"
@@ -95,11 +102,11 @@ def _may_step(made: type) -> bool:
 def _innermost(value: EnvSource) -> EnvSource:
     """What is called in the end: partials, bound methods and wrapped functions are looked through."""
     for _ in range(100):
-        if isinstance(value, functools.partial):
+        if is_a(value, functools.partial):
             value = value.func
-        elif isinstance(value, types.MethodType):
+        elif is_a(value, types.MethodType):
             value = value.__func__
-        elif not isinstance(value, type) and "__wrapped__" in getattr(value, "__dict__", {}):
+        elif not is_a(value, type) and "__wrapped__" in (attribute(value, "__dict__") or {}):
             value = value.__dict__["__wrapped__"]
         else:
             break

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dreamworld.envs.attributes import has
 from dreamworld.envs.finite import check_finite
 from dreamworld.envs.pictures import (
     AUTO,
@@ -62,7 +63,7 @@ class _Leaf(NamedTuple):
         """The flat observation from all that the environment returned."""
         what = f"observation {self.key!r}"
         for index in self.path:
-            named = hasattr(value, "_fields")  # a NamedTuple
+            named = has(value, "_fields")  # a NamedTuple
             try:
                 value = getattr(value, index) if named and isinstance(index, str) else value[index]
             except (KeyError, IndexError, TypeError, AttributeError):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dreamworld import words
+from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.base import Env
 from dreamworld.envs.findings import Findings
 from dreamworld.envs.wrappers import Wrapper
@@ -47,7 +48,7 @@ class Spy:
         """Delegates."""
         self.saw, before = False, self.problems.total
         result = self._env.reset(**options)
-        if hasattr(result, "observation"):  # dm_env.TimeStep
+        if has(result, "observation"):  # dm_env.TimeStep
             self._look_at_dm(result)
             if not result.first():
                 self.problems.add("reset() returned a step that is not first")
@@ -62,7 +63,7 @@ class Spy:
         """Delegates."""
         self.saw, before = False, self.problems.total
         result = self._env.step(action)
-        if hasattr(result, "observation"):
+        if has(result, "observation"):
             self._look_at_dm(result)
         elif not (isinstance(result, tuple) and len(result) == 5):
             what = (
@@ -103,9 +104,9 @@ class Spy:
     def _look_at_dm(self, time_step: Any) -> None:
         obs = time_step.observation
         specs = self._env.observation_spec()
-        named = specs.items() if hasattr(specs, "items") else [("", specs)]
+        named = specs.items() if has(specs, "items") else [("", specs)]
         for key, spec in named:
-            if not hasattr(spec, "validate"):
+            if not has(spec, "validate"):
                 continue
             try:
                 spec.validate(obs[key] if key else obs)
@@ -150,7 +151,7 @@ class Pictures:
         """At one picture; None is no picture."""
         if frame is None:
             return
-        dtype, shape = getattr(frame, "dtype", None), getattr(frame, "shape", ())
+        dtype, shape = attribute(frame, "dtype"), attribute(frame, "shape", ())
         if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
             what = _kind(frame) if dtype is None else f"{dtype} {tuple(shape)}"
             text = f"render() returned {what}; it must be uint8 [height, width, 3]"
@@ -229,7 +230,7 @@ def _leaves(space: gymnasium.Space, value: Any, key: str) -> Iterator[tuple[str,
 
 
 def _arrays(value: Any) -> list[Any]:
-    if hasattr(value, "values"):
+    if has(value, "values"):
         return [x for part in value.values() for x in _arrays(part)]
     if isinstance(value, (tuple, list)):
         return [x for part in value for x in _arrays(part)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -325,3 +326,45 @@ def test_numbers_of_numpy_and_the_newest_checkpoint_are_taken(run, project):
 def test_what_is_no_config_is_answered_with_how_to_make_one(config, walks):
     with pytest.raises(UserError, match=r"give dreamworld\.parse\(\[\.\.\.\]\)"):
         dreamworld.train(config, env=walks.Walk)
+
+
+def lengths(walks, length):
+    """Factories that make walks of one length, each written elsewhere; their names are the same."""
+    if length == 4:
+        return {"lambda": lambda: walks.Walk(), "partial": functools.partial(walks.Walk, length=4)}
+    return {"lambda": lambda: walks.Walk(length), "partial": functools.partial(walks.Walk, length=length)}
+
+
+@pytest.mark.parametrize("kind", ["lambda", "partial"])
+def test_a_factory_that_is_not_the_one_before_is_named_in_one_line_and_the_same_one_is_not(
+    tmp_path, walks, kind, capsys
+):
+    said = lambda: [line for line in capsys.readouterr().err.splitlines() if "looks changed" in line]
+    assert train(tmp_path / "run", lengths(walks, 4)[kind]) == 0
+    assert train(tmp_path / "run", lengths(walks, 4)[kind], "--run.steps=16") == 0
+    assert said() == []
+    assert train(tmp_path / "run", lengths(walks, 5)[kind], "--run.steps=24") == 0
+    (line,) = said()
+    assert "continued with an environment that looks changed: it was made by " in line
+    wanted = r"(\(line \d+.*){2}length=5" if kind == "lambda" else "with length=4, now by .* with length=5"
+    assert re.search(wanted, line), line
+    assert train(tmp_path / "run", lengths(walks, 5)[kind], "--run.steps=32") == 0
+    assert said() == []
+
+
+def test_each_of_several_seeds_remembers_the_factory(tmp_path, walks, capsys):
+    assert train(tmp_path / "run", functools.partial(walks.Walk, length=4), "--seeds=0,1") == 0
+    again = functools.partial(walks.Walk, length=5)
+    assert train(tmp_path / "run", again, "--seeds=0,1", "--run.steps=16") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "looks changed" in line]
+    assert [line.partition(":")[0] for line in told] == ["seed 0", "seed 1"]
+
+
+def test_runs_that_remember_no_factory_go_on_without_a_word(tmp_path, walks, capsys):
+    assert train(tmp_path / "run", functools.partial(walks.Walk, length=4)) == 0
+    path = RunDir(tmp_path / "run").spaces
+    row = json.loads(path.read_text())
+    assert row.pop("made").startswith("partial of given_walks:Walk with length=4")
+    path.write_text(json.dumps(row))
+    assert train(tmp_path / "run", functools.partial(walks.Walk, length=5), "--run.steps=16") == 0
+    assert "looks changed" not in capsys.readouterr().err

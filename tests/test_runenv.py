@@ -1,8 +1,10 @@
 """The environment of a run as its folder remembers it."""
 
+import dataclasses
 import json
 import math
 import os
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from gymnasium import spaces as gym_spaces
 
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
+from dreamworld.reading import BadFile
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 from dreamworld.spaces import difference
 from dreamworld.types import Space
@@ -49,6 +52,21 @@ def test_what_is_written_is_read_back_bounds_of_actions_included(tmp_path):
 
 def test_a_run_from_before_has_none(tmp_path):
     assert read_run_env(tmp_path / "spaces.json") is None
+
+
+@pytest.mark.parametrize("what", ["obs", "act"])
+def test_more_keys_than_an_agent_is_compiled_for_are_one_line_at_once(tmp_path, what):
+    """Loading a run took minutes with them."""
+    path, spaces = tmp_path / "spaces.json", {f"key{index}": Space((), "float32") for index in range(3000)}
+    write_run_env(path, dataclasses.replace(ENV, **{f"{what}_space": spaces}))
+    begin = time.perf_counter()
+    with pytest.raises(BadFile) as error:
+        read_run_env(path)
+    assert time.perf_counter() - begin < 5
+    assert str(error.value) == f"{path}: {what} has 3,000 spaces, of at most 1,000"
+    fewer = dict(list(spaces.items())[:1000])
+    write_run_env(path, dataclasses.replace(ENV, **{f"{what}_space": fewer}))
+    assert read_run_env(path) is not None
 
 
 def broken(path, value):

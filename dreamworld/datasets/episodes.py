@@ -15,6 +15,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.errors import UserError
+from dreamworld.limits import MAX_KEYS
 from dreamworld.replay.layout import as_dtype, finite, is_float
 from dreamworld.spaces import describe_space
 from dreamworld.types import Space, Spaces
@@ -39,6 +40,17 @@ class Schema:
     act_space: Spaces
     extra_space: Spaces = dataclasses.field(default_factory=dict)
     has_reward: bool = True
+
+    def __post_init__(self) -> None:
+        for what, spaces in (
+            ("observations", self.obs_space),
+            ("actions", self.act_space),
+            ("extras", self.extra_space),
+        ):
+            if len(spaces) > MAX_KEYS:
+                raise UserError(
+                    f"the data has {len(spaces):,} {what}, of at most {MAX_KEYS:,}: join them into arrays"
+                )
 
     @property
     def has_action(self) -> bool:

@@ -222,7 +222,7 @@ class RunDir:
             raise UserError(f"{what}, not of {env.name}; use its environment, or another folder")
         if difference := found.difference(env.obs_space, env.act_space):
             raise UserError(f"{what} with other spaces: {difference}; use its environment, or another folder")
-        return []
+        return found.changed(env)
 
     def remember(self, env: RunEnv) -> None:
         """Keeps what the run is trained on, and signs the run as this user's; call it after `begin`."""

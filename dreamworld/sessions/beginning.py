@@ -11,6 +11,8 @@ from typing import Any
 from dreamworld import presets, trust, words
 from dreamworld.config import Config
 from dreamworld.envs.adapters.custom import load_object
+from dreamworld.envs.attributes import is_a
+from dreamworld.envs.made import describe_source
 from dreamworld.envs.modules import is_in, look_in
 from dreamworld.envs.sources import name_of
 from dreamworld.envs.vector.auto import is_single
@@ -29,7 +31,7 @@ def name_task(config: Config, env: EnvSource = None) -> tuple[Config, Any]:
 
     UserError where the run to continue was trained on an environment that can't be found by its name.
     """
-    if isinstance(env, str):
+    if is_a(env, str):
         config, env = presets.replace(config, {"task": env}), None
     if env is None:
         return config, _source_of_run(config)
@@ -122,4 +124,5 @@ def _describe(rundir: RunDir, config: Config, source: EnvSource, spaces: tuple[S
         name = found.name if name.startswith(CUSTOM) else name
         if trust.is_own(rundir.path) and not is_in(folder, name):
             folder = found.folder
-    return RunEnv(name, source is not None, folder, *spaces)
+    made = describe_source(source) if name.startswith(CUSTOM) else ""  # another name tells enough
+    return RunEnv(name, source is not None, folder, *spaces, made)

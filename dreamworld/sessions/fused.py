@@ -11,6 +11,7 @@ from typing import Any
 from dreamworld import parallel
 from dreamworld.config import Config
 from dreamworld.contract import Agent
+from dreamworld.envs.names import check_keys
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
 from dreamworld.logging.writers import Logger
@@ -62,6 +63,8 @@ class Fused:
     def open(self, goes_on: bool, stack: contextlib.ExitStack) -> tuple[Spaces, Spaces]:
         """Builds the environment, which nothing has to close."""
         self.env = jax_environment(self.job.config, self.job.source)
+        check_keys(self.env.obs_space, "an observation")
+        check_keys(self.env.act_space, "an action")
         return self.env.obs_space, self.env.act_space
 
     def fit(self, agent: Agent) -> str:

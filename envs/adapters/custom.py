@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +13,9 @@ from dreamworld.envs.adapters.dm import DmEnv
 from dreamworld.envs.adapters.gym import GymEnv
 from dreamworld.envs.adapters.kinds import ACCEPTED, recognise, why_foreign
 from dreamworld.envs.adapters.shown import MODE, takes_mode
+from dreamworld.envs.attributes import attribute, has, parameters, read, signature
 from dreamworld.envs.base import Env
+from dreamworld.envs.building import building
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.pictures import AUTO, Reading
@@ -83,9 +84,10 @@ def adapt(
     if kind == "own":
         return _own(value, name)
     if kind == "dm_env":
-        seeded = factory is not None and "seed" not in options and "seed" in _parameters(factory)
+        seeded = factory is not None and "seed" not in options and "seed" in (parameters(factory) or ())
         return DmEnv(value, (lambda seed: factory(seed=seed)) if factory and seeded else None, reading)
     if kind == "foreign":
+        require_readable(value, name)
         raise UserError(f"environment {name!r} {why_foreign(value)}")
     from dreamworld.envs.adapters.jax_host import JaxHostEnv
     from dreamworld.envs.jax import from_gymnax
@@ -97,6 +99,7 @@ def check_source(value: EnvSource, name: str, args: Sequence[str], options: Mapp
     """UserError for what is neither an environment nor what may be called, with these options, to make one."""
     if not is_object(value):
         if not callable(value):
+            require_readable(value, name)
             raise UserError(
                 f"environment {name!r} is {words.type_of(value)}; expected {ACCEPTED}, or a factory of one"
             )
@@ -108,33 +111,26 @@ def check_source(value: EnvSource, name: str, args: Sequence[str], options: Mapp
         )
 
 
+def require_readable(value: object, name: str) -> None:
+    """NotBuilt, which says where, if what every environment has is there and raises."""
+    with building(name):
+        read(value, "step", "reset", "observation_space", "action_space", "obs_space", "act_space")
+
+
 def check_call(value: EnvSource, name: str, args: Sequence[str], options: Mapping[str, Any]) -> None:
     """Options that the factory does not take: an error here, not a traceback from inside."""
-    signature = _signature(value)
-    if signature is None:
+    found = signature(value)
+    if found is None:
         return
     try:
-        signature.bind(*args, **options)
+        found.bind(*args, **options)
     except TypeError as error:
-        called = getattr(value, "__name__", type(value).__name__)
-        raise UserError(f"environment {name!r}: can't call {called}{signature}: {error}") from None
-
-
-def _signature(value: EnvSource) -> inspect.Signature | None:
-    """None for builtins that have none."""
-    try:
-        return inspect.signature(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _parameters(value: EnvSource) -> set[str]:
-    signature = _signature(value)
-    return set(signature.parameters) if signature else set()
+        called = attribute(value, "__name__", type(value).__name__)
+        raise UserError(f"environment {name!r}: can't call {called}{found}: {error}") from None
 
 
 def _own(value: Any, name: str) -> Env:
-    missing = [key for key in ("render", "save", "restore", "close") if not hasattr(value, key)]
+    missing = [key for key in ("render", "save", "restore", "close") if not has(value, key)]
     if missing:
         raise UserError(
             f"environment {name!r}: {type(value).__name__} lacks {', '.join(missing)}; "

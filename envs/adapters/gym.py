@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamworld.envs.adapters.shown import may_take_mode, why_not
+from dreamworld.envs.attributes import ANY, is_a, parameters
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.pictures import AUTO, Reading
@@ -86,19 +87,17 @@ def check_reset(env: EnvObject) -> None:
                 f"{type(env).__name__}.reset() takes no {' and '.join(missing)}; gymnasium wants "
                 "def reset(self, *, seed=None, options=None)"
             )
-        if not isinstance(env, gymnasium.Wrapper):
+        if not is_a(env, gymnasium.Wrapper):
             return
         env = env.env
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a function takes an argument of that name; builtins, which don't say, are trusted."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return True
+    found = parameters(function)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return any(p.kind is p.VAR_KEYWORD or (p.name == name and p.kind in by_name) for p in parameters)
+    takes = lambda p: p.kind is p.VAR_KEYWORD or (p.name == name and p.kind in by_name)
+    return found is None or any(map(takes, found.values()))
 
 
 def _unpack(verb: str, result: object, names: tuple[str, ...]) -> Any:
@@ -115,7 +114,7 @@ def _length(result: object) -> int:
 
 def close_quietly(env: EnvObject) -> None:
     """Calls `close()` where there is one: nothing that it raises is of interest any more."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(*ANY):
         env.close()
 
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dreamworld.envs.attributes import attribute, calls, is_a, parameters
 from dreamworld.envs.base import Env
 from dreamworld.envs.wrappers import Wrapper
 
@@ -18,7 +19,7 @@ def why_no_picture(env: Env) -> str:
     inner: object = env
     while isinstance(inner, Wrapper):
         inner = inner.env
-    return getattr(inner, "no_picture", "") or "its render() gives none"
+    return attribute(inner, "no_picture") or "its render() gives none"
 
 
 def why_not(env: object) -> str:
@@ -26,9 +27,9 @@ def why_not(env: object) -> str:
 
     Without a render mode it is asked if it lists no mode that would open a window.
     """
-    if not callable(getattr(env, "render", None)):
+    if not calls(env, "render"):
         return "it has no render()"
-    mode = getattr(env, "render_mode", None)
+    mode = attribute(env, "render_mode")
     if isinstance(mode, str):
         return "" if mode.startswith(MODE) else f"its render_mode is {mode!r}, and pictures need {MODE!r}"
     modes = _modes(env)
@@ -41,41 +42,34 @@ def why_not(env: object) -> str:
 
 def takes_mode(made: object) -> bool:
     """Whether a class lists "rgb_array" in its metadata and its constructor takes `render_mode`."""
-    if isinstance(made, functools.partial):
+    if is_a(made, functools.partial):
         return "render_mode" not in made.keywords and takes_mode(made.func)
-    return isinstance(made, type) and MODE in _modes(made) and _names_mode(made)
+    return is_a(made, type) and MODE in _modes(made) and _names_mode(made)
 
 
 def may_take_mode(made: Callable[..., Any]) -> bool:
     """The same for what is registered with gymnasium, where constructors pass on what they don't know."""
     if MODE not in _modes(made):
         return False
-    parameters = _parameters(made)
-    return parameters is None or "render_mode" in parameters or _passes_on(parameters)
+    found = parameters(made)
+    return found is None or "render_mode" in found or _passes_on(found)
 
 
 def _names_mode(made: type) -> bool:
     """Whether a constructor names `render_mode`, itself or the next one that it passes unknown options on to."""
     for base in made.__mro__:
         if "__init__" in vars(base):
-            parameters = _parameters(base.__init__) or {}
-            if "render_mode" in parameters or not _passes_on(parameters):
-                return "render_mode" in parameters
+            found = parameters(base.__init__) or {}
+            if "render_mode" in found or not _passes_on(found):
+                return "render_mode" in found
     return False
 
 
-def _passes_on(parameters: Mapping[str, inspect.Parameter]) -> bool:
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-
-
-def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    try:
-        return inspect.signature(made).parameters
-    except (TypeError, ValueError):
-        return None
+def _passes_on(found: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in found.values())
 
 
 def _modes(env: object) -> tuple[str, ...]:
-    metadata = getattr(env, "metadata", None)
+    metadata = attribute(env, "metadata")
     modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
     return tuple(modes) if isinstance(modes, list | tuple | set) else ()

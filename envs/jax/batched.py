@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dreamworld.envs.attributes import attribute
 from dreamworld.errors import UserError
 from dreamworld.types import Array, DType, JaxEnv, Tree
 
@@ -53,7 +54,7 @@ def batched(env: JaxEnv) -> BatchedEnv:
     An environment that has `observe(state) -> obs` draws one observation per row; without it both the reset's
     and the step's observation are computed and one is kept.
     """
-    observe = getattr(env, "observe", None)
+    observe = attribute(env, "observe")
 
     def reset_one(key: Array) -> tuple[BatchedState, Rows]:
         state, obs = env.reset(jax.random.fold_in(key, 0))

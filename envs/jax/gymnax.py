@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.pictures import (
     AUTO,
     Reading,
@@ -43,7 +44,7 @@ class GymnaxEnv:
     def __init__(self, env: EnvObject, params: Tree = None, reading: Reading = AUTO):
         """`params` defaults to `env.default_params`. Raises UserError for a space without a counterpart."""
         self.env = env
-        self.params: Tree = getattr(env, "default_params", None) if params is None else params
+        self.params: Tree = attribute(env, "default_params") if params is None else params
         leaves = list(_leaves(env.observation_space(self.params), "", ()))
         self._obs = [_obs_leaf(*leaf, reading) for leaf in leaves]
         reading.check_used([prefix for space, prefix, _ in leaves if not hasattr(space, "n")])
@@ -51,8 +52,8 @@ class GymnaxEnv:
         self.act_space: Spaces = {}
         self._decode = _act_decoder(env.action_space(self.params), "", self.act_space)
         # `step` resets by itself in gymnax; the functions below it don't.
-        self._reset = getattr(env, "reset_env", env.reset)
-        self._step = getattr(env, "step_env", env.step)
+        self._reset = attribute(env, "reset_env", env.reset)
+        self._step = attribute(env, "step_env", env.step)
 
     def reset(self, key: Array) -> tuple[Any, dict[str, Array]]:
         """Starts an episode."""
@@ -78,10 +79,10 @@ class GymnaxEnv:
         done = jnp.asarray(done, bool).reshape(())
         if truncated is not None:
             return done, jnp.asarray(truncated, bool).reshape(())
-        if hasattr(self.env, "is_truncated"):
+        if has(self.env, "is_truncated"):
             return done, jnp.asarray(self.env.is_truncated(state, self.params), bool).reshape(())
-        limit = getattr(self.params, "max_steps_in_episode", None)
-        if limit is None or not hasattr(self.env, "is_terminal"):
+        limit = attribute(self.params, "max_steps_in_episode")
+        if limit is None or not has(self.env, "is_terminal"):
             return done, jnp.zeros((), bool)
         unlimited = dataclasses.replace(self.params, max_steps_in_episode=NO_LIMIT)
         terminal = jnp.asarray(self.env.is_terminal(state, unlimited), bool).reshape(()) & done

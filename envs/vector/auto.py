@@ -13,6 +13,7 @@ import numpy as np
 from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
+from dreamworld.envs.attributes import attribute, is_a
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.sources import check_factory, is_object, name_of
@@ -107,7 +108,7 @@ def _by_cost(target: EnvSource, config: EnvConfig, num: int) -> tuple[str, str]:
 
 
 def _known_cost(target: EnvSource, config: EnvConfig) -> float | None:
-    if not isinstance(target, str):
+    if not is_a(target, str):
         return None
     if target.startswith("dmc_") and config.dmc.obs == "proprio":
         return None
@@ -198,15 +199,15 @@ def _build_jax(target: EnvSource, config: EnvConfig, seed: int, num: int, reason
 
 def as_jax_env(target: EnvSource, config: EnvConfig) -> JaxEnv:
     """The JAX environment of a name, object, class or factory; UserError for anything else."""
-    from dreamworld.envs.adapters.custom import check_call, load_object
+    from dreamworld.envs.adapters.custom import check_call, load_object, require_readable
     from dreamworld.envs.jax import from_gymnax, make_jax_env
 
     options, reading = parse_options(config.options), Reading.of(config)
-    if isinstance(target, str) and target.startswith("jax_"):
+    if is_a(target, str) and target.startswith("jax_"):
         reading.refuse(target)
         return make_jax_env(target, **options)
     value: EnvSource = target
-    if isinstance(target, str) and ":" in target:
+    if is_a(target, str) and ":" in target:
         value = load_object(target)
     if callable(value) and not is_object(value):
         check_factory(value, name_of(target))
@@ -218,6 +219,7 @@ def as_jax_env(target: EnvSource, config: EnvConfig) -> JaxEnv:
     if kind == "gymnax":
         return from_gymnax(value, reading=reading)
     if kind == "foreign":
+        require_readable(value, name_of(target))
         raise UserError(f"environment {name_of(target)!r} {why_foreign(value)}")
     if kind != "jax":
         raise UserError(f"env.engine jax needs a JAX environment (dreamworld.types.JaxEnv), not {target!r}")
@@ -227,19 +229,19 @@ def as_jax_env(target: EnvSource, config: EnvConfig) -> JaxEnv:
 
 def _is_jax(target: EnvSource) -> bool:
     """Whether a name or an object is a JAX environment: it steps with (state, action, key)."""
-    if isinstance(target, str):
+    if is_a(target, str):
         if ":" not in target or target.startswith("gym_"):
             return target.startswith("jax_")
         from dreamworld.envs.adapters.custom import load_object
 
         target = load_object(target)
-    if isinstance(target, type):  # its spaces may come with its objects
+    if is_a(target, type):  # its spaces may come with its objects
         return makes_jax(target)
     return is_object(target) and recognise(target) in ("jax", "gymnax")
 
 
 def _is_atari(target: EnvSource) -> bool:
-    return isinstance(target, str) and target.startswith(("atari_", "atari100k_"))
+    return is_a(target, str) and target.startswith(("atari_", "atari100k_"))
 
 
 def is_single(target: EnvSource) -> bool:
@@ -259,14 +261,14 @@ def _refuse_many(target: EnvSource, engine: str, num: int) -> None:
 
 def _import_problem(target: EnvSource) -> str:
     """Why worker processes could not import a factory; empty if they can."""
-    if isinstance(target, str):
+    if is_a(target, str):
         return ""
     try:
         pickle.dumps(target)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # of an object's own methods, too
         return f"worker processes can't import the factory {target!r} ({error})"
-    made = getattr(target, "func", target)  # of functools.partial
-    if getattr(made, "__module__", "") == "__main__":
+    made = attribute(target, "func", target)  # of functools.partial
+    if attribute(made, "__module__") == "__main__":
         return f"worker processes don't load the main script, where the factory {target!r} is defined"
     return ""
 

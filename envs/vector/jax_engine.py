@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.finite import describe_bad
 from dreamworld.envs.jax.batched import BatchedState, Rows, batched
 from dreamworld.envs.names import check_keys
@@ -29,7 +30,7 @@ class TimeLimit:
     def __init__(self, env: JaxEnv, limit: int):
         self._env, self._limit = env, limit
         self.obs_space, self.act_space = env.obs_space, env.act_space
-        observe, render = getattr(env, "observe", None), getattr(env, "render", None)
+        observe, render = attribute(env, "observe"), attribute(env, "render")
         if observe is not None:
             self.observe = lambda state: observe(state.env)
         if render is not None:
@@ -203,14 +204,14 @@ class JaxVector:
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""
-        render = getattr(self._env, "render", None)
+        render = attribute(self._env, "render")
         if render is None or self._state is None:
             return None
         return np.asarray(render(jax.tree.map(lambda leaf: leaf[index], self._state.env)))
 
     def no_picture(self, index: int = 0) -> str:
         """Why the last picture was None."""
-        return "" if hasattr(self._env, "render") else "this JAX environment has no render(state)"
+        return "" if has(self._env, "render") else "this JAX environment has no render(state)"
 
     def close(self) -> None:
         """Nothing to release."""

@@ -257,6 +257,21 @@ def test_spaces_of_which_no_row_can_be_are_one_line(data, name):
     assert line.startswith(str(path)) and "at most 1.07 GB" in line
 
 
+@pytest.mark.parametrize("what", ["obs", "act", "extra"])
+def test_more_keys_than_an_agent_is_compiled_for_are_one_line(data, tmp_path, what):
+    path, many = data.path / "spaces.json", {f"key{index}": FLOATS | {"shape": []} for index in range(3000)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {what: many}))
+    assert line_of(lambda: open_dataset(data.path)) == f"{path}: {what} has 3,000 spaces, of at most 1,000"
+    spaces = {
+        "obs": {"vector": Space((3,), "float32")},
+        "act": {"action": Space((), "int32", classes=2)},
+        "extra": {},
+    }
+    spaces[what] = {key: Space((), "float32") for key in many}
+    line = line_of(lambda: DataWriter(tmp_path / "new", Schema(*spaces.values()), source="test"))
+    assert "the data has 3,000 " in line and "at most 1,000: join them into arrays" in line
+
+
 @pytest.mark.parametrize("thing", ["link out", "link to nothing", "pipe", "folder"])
 @pytest.mark.parametrize("name", ["dataset.json", "spaces.json", "rows-00000000.dwr"])
 def test_something_else_in_place_of_a_file_is_named(data, tmp_path, name, thing):

@@ -1,9 +1,13 @@
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dreamworld
+from dreamworld import cli
+from dreamworld.envs import make_env
 from dreamworld.envs.finite import NotFinite
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
@@ -235,3 +239,47 @@ def test_what_is_not_finite_never_passes_as_a_whole_number(space, value):
 def test_an_action_without_elements_is_refused_by_name(space):
     with pytest.raises(UserError, match=r"action '(action|a)' holds no elements"):
         make_act_codec(space)
+
+
+class Wide(gymnasium.Env):
+    """One number at a time, each under a name of its own."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, keys=1001):
+        self.observation_space = spaces.Dict({f"k{index}": spaces.Box(-1, 1, ()) for index in range(keys)})
+
+    def reset(self, *, seed=None, options=None): ...
+    def step(self, action): ...
+
+
+class JaxWide:
+    act_space = {"action": Space((), "int32", classes=2)}  # noqa: RUF012
+    obs_space = {f"k{index}": Space((), "float32") for index in range(1001)}  # noqa: RUF012
+
+    def reset(self, key): ...
+    def step(self, state, action, key): ...
+
+
+def test_more_observations_than_an_agent_is_compiled_for_are_one_line(tmp_path):
+    words = [
+        "--configs",
+        "debug",
+        "--env.num",
+        "1",
+        "--logdir",
+        str(tmp_path / "run"),
+        "--run.progress",
+        "False",
+    ]
+    for make in (
+        lambda: make_env(Wide),
+        lambda: dreamworld.train(cli.parse(words), env=Wide),
+        lambda: dreamworld.train(cli.parse([*words, "--env.engine", "jax"]), env=JaxWide()),
+        lambda: dreamworld.train(cli.parse([*words, "--run.mode", "fused"]), env=JaxWide()),
+    ):
+        with pytest.raises(
+            UserError, match="has 1,001 observations, of at most 1,000: join them into arrays"
+        ):
+            make()
+    assert len(make_env(Wide(1000)).obs_space) == 1000 and not (tmp_path / "run").exists()
