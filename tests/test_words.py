@@ -43,7 +43,11 @@ def test_sizes_have_the_unit_that_fits(number, text):
 
 
 def test_a_cache_has_the_units_of_its_maker():
-    assert [words.binary_size(size) for size in (48 << 10, 1 << 20, 300 << 20)] == ["48 KiB", "1 MiB", "300 MiB"]
+    assert [words.binary_size(size) for size in (48 << 10, 1 << 20, 300 << 20)] == [
+        "48 KiB",
+        "1 MiB",
+        "300 MiB",
+    ]
 
 
 @pytest.mark.parametrize(
