@@ -54,7 +54,6 @@ SHARE = Range(0, 1)
 SEED = Range(0, 2**31 - 1)
 STEPS = Range(1, 1e12)
 PERIOD = Range(0, 1e12)  # 0 switches it off
-MAX_KEYS = 1000  # observations, or actions: compiling an agent takes 10 to 20 ms for each
 MAX_STEP = 10**13 - 1  # that a run can come to: the last iteration may go beyond run.steps
 LAYERS = Range(0, 64)
 COUNT = Range(1, 65_536)

@@ -11,12 +11,12 @@ import numpy as np
 from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
-from dreamworld.limits import MAX_KEYS
 from dreamworld.reading import BadFile, is_number
 from dreamworld.types import DTYPES, Native, Space, Spaces
 
 DATA_SET = "dataset.json"  # beside spaces.json: what makes a folder a data set, and no run
 MAX_RANK = 32
+MAX_KEYS = 1000  # observations, or actions: compiling an agent takes 10 to 20 ms for each
 MAX_SIZE = 1 << 30  # classes, or bytes of a row
 
 

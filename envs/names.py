@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from dreamworld import words
 from dreamworld.errors import UserError
-from dreamworld.limits import MAX_KEYS
+from dreamworld.spaces import MAX_KEYS
 from dreamworld.text import is_control
 
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.errors import UserError
-from dreamworld.limits import MAX_KEYS
 from dreamworld.replay.layout import as_dtype, finite, is_float
-from dreamworld.spaces import describe_space
+from dreamworld.spaces import MAX_KEYS, describe_space
 from dreamworld.types import Space, Spaces
 
 Episode: TypeAlias = dict[str, np.ndarray]  # each [T + 1, ...]
