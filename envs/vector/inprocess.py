@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
-from dreamworld.envs.scalars import log_entries
+from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
 from dreamworld.types import Spaces, TimeStep
@@ -136,10 +136,9 @@ class EnvGroup:
                 return
 
     def _write(self, index: int, step: Step, rows: RowArrays, *, first: bool) -> None:
-        last = bool(step.is_last) and not first
-        rows.write(
-            index, step.obs, 0.0 if first else step.reward, first, last, last and bool(step.is_terminal)
-        )
+        last = flag("is_last", step.is_last) and not first
+        terminal = flag("is_terminal", step.is_terminal) and last
+        rows.write(index, step.obs, 0.0 if first else step.reward, first, last, terminal)
         self._ended[index] = last
         if step.log:
             self.logs[index] = log_entries(step.log)
