@@ -18,6 +18,23 @@ class NotBuilt(UserError):
     """An environment could not be built; `__cause__` is what it raised."""
 
 
+class Exited(RuntimeError):
+    """Code of a user ended the process, or tried to."""
+
+
+def survivable(error: BaseException) -> Exception:
+    """What code of a user raised, as an exception; that it ended the process is one, too (Exited).
+
+    A SystemExit of a kind of its own, which somebody waits for, is raised again.
+    """
+    if isinstance(error, Exception):
+        return error
+    if type(error) is not SystemExit:
+        raise error
+    said = Exited(f"it ended the process with exit status {0 if error.code is None else error.code}")
+    return said.with_traceback(error.__traceback__)
+
+
 @contextlib.contextmanager
 def building(name: str) -> Iterator[None]:
     """For building the environment `name`: what it raises, or that it ends the process, becomes a NotBuilt."""
@@ -28,11 +45,7 @@ def building(name: str) -> Iterator[None]:
     except Exception as error:
         raise NotBuilt(f"environment {name!r} can't be built: {where(error)}") from error
     except SystemExit as error:
-        if type(error) is not SystemExit:  # one of a kind of its own, which somebody waits for
-            raise
-        raise NotBuilt(
-            f"environment {name!r} can't be built: it ended the process with exit status {error.code}"
-        ) from error
+        raise NotBuilt(f"environment {name!r} can't be built: {survivable(error)}") from error
 
 
 def where(error: Exception) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
+from dreamworld.envs.attributes import ANY
+from dreamworld.envs.building import survivable
 from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
@@ -80,8 +82,8 @@ class EnvGroup:
             try:
                 step = self._envs[index].step({key: value[index] for key, value in action.items()})  # type: ignore[union-attr]
                 self._write(index, step, rows, first=False)
-            except Exception as error:
-                self._drop(index, error)
+            except ANY as error:
+                self._drop(index, survivable(error))
                 rows.truncate(index, previous.obs)
                 self._ended[index] = True
             else:
@@ -109,7 +111,10 @@ class EnvGroup:
     def render(self, index: int) -> np.ndarray | None:
         """A picture of one environment, or None."""
         env = self._envs[index]
-        return None if env is None else env.render()
+        try:
+            return None if env is None else env.render()
+        except SystemExit as error:
+            raise survivable(error) from error
 
     def no_picture(self, index: int) -> str:
         """Why the last picture of an environment was None."""
@@ -129,8 +134,8 @@ class EnvGroup:
                     env = self._envs[index] = self._make()
                 step = env.reset(self._seeds[index])
                 self._write(index, step, rows, first=True)
-            except Exception as error:
-                self._drop(index, error)
+            except ANY as error:
+                self._drop(index, survivable(error))
             else:
                 self._seeds[index] = None
                 return
@@ -153,7 +158,7 @@ class EnvGroup:
     def _close(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None
         if env is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(*ANY):
                 env.close()
 
     def _name(self, index: int) -> str:
