@@ -79,7 +79,7 @@ def test_a_step_that_ends_the_process_closes_the_episode(code, said):
 
 def test_a_reset_that_ends_the_process_is_tried_again_and_then_an_environment_failure():
     env = vector("reset", max_failures=2)
-    with pytest.raises(EnvFailure, match="failed 3 times in a row .*: Exited: it ended the process"):
+    with pytest.raises(EnvFailure, match=r"failed 3 times in a row .*: Exited: it ended the process"):
         env.reset(0)
 
 
