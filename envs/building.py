@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator
 
+from dreamworld import words
 from dreamworld.errors import UserError
 
 REMOTE = re.compile(
@@ -19,20 +20,23 @@ class NotBuilt(UserError):
 
 
 class Exited(RuntimeError):
-    """Code of a user ended the process, or tried to."""
+    """Code of a user ended the process, or raised what ends one: a panic of Rust, a cancelled task."""
 
 
 def survivable(error: BaseException) -> Exception:
     """What code of a user raised, as an exception; that it ended the process is one, too (Exited).
 
-    A SystemExit of a kind of its own, which somebody waits for, is raised again.
+    Raised again are a Ctrl-C, and a SystemExit of a kind of its own, which somebody waits for.
     """
     if isinstance(error, Exception):
         return error
-    if type(error) is not SystemExit:
+    if type(error) is SystemExit:
+        said = f"it ended the process with exit status {0 if error.code is None else error.code}"
+    elif isinstance(error, KeyboardInterrupt | GeneratorExit | SystemExit):
         raise error
-    said = Exited(f"it ended the process with exit status {0 if error.code is None else error.code}")
-    return said.with_traceback(error.__traceback__)
+    else:
+        said = words.exception(error, 300)
+    return Exited(said).with_traceback(error.__traceback__)
 
 
 @contextlib.contextmanager
@@ -44,7 +48,7 @@ def building(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise NotBuilt(f"environment {name!r} can't be built: {where(error)}") from error
-    except SystemExit as error:
+    except BaseException as error:
         raise NotBuilt(f"environment {name!r} can't be built: {survivable(error)}") from error
 
 
@@ -52,10 +56,11 @@ def where(error: Exception) -> str:
     """An exception and the line that raised it, in words."""
     if isinstance(error, UserError):
         return str(error)
-    first, *lines = str(error).splitlines() or [""]
+    said = words.said(error)
+    first, *lines = said.splitlines() or [""]
     if remote := REMOTE.findall("\n".join(lines)):  # the engine raised it with the traceback of a worker
         file, line, function = remote[-1]
         return f"it raised {first[:300]} ({file}:{line}, in {function})"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(said.split())[:300]
     return f"it raised {type(error).__name__}: {text} ({frame.filename}:{frame.lineno}, in {frame.name})"

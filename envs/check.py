@@ -9,7 +9,6 @@ import numpy as np
 import psutil
 
 from dreamworld import words
-from dreamworld.envs.attributes import ANY
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.building import survivable, where
 from dreamworld.envs.finite import NotFinite
@@ -41,7 +40,7 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
         walk.go(steps, seed)
         report.facts += walk.facts(build_s)
         walk.judge_episodes()
-    except ANY as raised:
+    except BaseException as raised:
         error = survivable(raised)
         if not (isinstance(error, UserError) and report.spy and report.spy.saw):  # else it is said already
             report.problem(where(error))
@@ -52,7 +51,7 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
         env.close()
     try:
         check_seeds(make, report, seed)
-    except ANY as raised:
+    except BaseException as raised:
         error = survivable(raised)
         report.problem(f"while looking at seeds: {where(error)}")
     return report
@@ -120,7 +119,7 @@ class Walk:
             return
         try:
             frame = self._env.render()
-        except ANY as raised:
+        except BaseException as raised:
             error = survivable(raised)
             self._unseen = f"render() raised {type(error).__name__}: {error}"
             self._report.found.add(" ".join(self._unseen.split()))

@@ -11,7 +11,6 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from dreamworld import words
-from dreamworld.envs.attributes import ANY
 from dreamworld.envs.building import survivable
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import similar_module
@@ -32,7 +31,7 @@ def import_user_module(module_name: str, label: str) -> ModuleType:
             f"; did you mean {close}?" if close else ""
         )
         raise UserError(f"{label}: no module named {error.name!r} ({where})") from None
-    except ANY as error:
+    except BaseException as error:
         raise _own_problem(module_name, label, survivable(error)) from error
 
 

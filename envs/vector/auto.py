@@ -13,7 +13,7 @@ import numpy as np
 from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
-from dreamworld.envs.attributes import ANY, attribute, is_a
+from dreamworld.envs.attributes import attribute, is_a
 from dreamworld.envs.building import survivable
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.scalars import Misfit
@@ -145,13 +145,15 @@ def measure_cost(target: EnvSource, config: EnvConfig) -> Measured:
                 taken_s, last = _stretch(env, last, random)
                 stretches.append(taken_s)
             break
-        except ANY as error:
+        except BaseException as error:
             if isinstance(error, UserError) and not isinstance(error, Misfit):
                 raise
             problem = describe(survivable(error))[0]
         finally:
-            with contextlib.suppress(*ANY):
+            try:
                 env.close()
+            except BaseException as error:
+                survivable(error)
     if not stretches:
         return Measured(None, problem)
     clock, cpu = np.array(stretches).T / STRETCH

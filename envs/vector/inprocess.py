@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
-from dreamworld.envs.attributes import ANY
 from dreamworld.envs.building import survivable
 from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
@@ -82,7 +81,7 @@ class EnvGroup:
             try:
                 step = self._envs[index].step({key: value[index] for key, value in action.items()})  # type: ignore[union-attr]
                 self._write(index, step, rows, first=False)
-            except ANY as error:
+            except BaseException as error:
                 self._drop(index, survivable(error))
                 rows.truncate(index, previous.obs)
                 self._ended[index] = True
@@ -113,7 +112,7 @@ class EnvGroup:
         env = self._envs[index]
         try:
             return None if env is None else env.render()
-        except SystemExit as error:
+        except BaseException as error:
             raise survivable(error) from error
 
     def no_picture(self, index: int) -> str:
@@ -134,7 +133,7 @@ class EnvGroup:
                     env = self._envs[index] = self._make()
                 step = env.reset(self._seeds[index])
                 self._write(index, step, rows, first=True)
-            except ANY as error:
+            except BaseException as error:
                 self._drop(index, survivable(error))
             else:
                 self._seeds[index] = None
@@ -158,8 +157,10 @@ class EnvGroup:
     def _close(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None
         if env is not None:
-            with contextlib.suppress(*ANY):
+            try:
                 env.close()
+            except BaseException as error:
+                survivable(error)
 
     def _name(self, index: int) -> str:
         return f"environment {self.first + index}"

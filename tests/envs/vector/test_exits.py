@@ -1,5 +1,6 @@
 """An environment that ends the process (`sys.exit()` where its window was closed) has failed, and training goes on."""
 
+import asyncio
 import sys
 
 import gymnasium
@@ -28,6 +29,8 @@ class Leaver(gymnasium.Env):
         self.render_mode, self.count = render_mode, 0
 
     def _leave(self, name):
+        if name in self.leaves and isinstance(self.code, BaseException):
+            raise self.code
         if name in self.leaves:
             sys.exit(self.code)  # pyright: ignore[reportArgumentType]
 
@@ -65,14 +68,37 @@ def step(env):
     return env.step({"action": np.zeros(2, np.int32)})
 
 
-@pytest.mark.parametrize(("code", "said"), [(0, 0), (None, 0), (3, 3), ("bye", "bye")])
+class PanicException(BaseException):
+    """As that of environments written in Rust."""
+
+
+class Speechless(Exception):
+    """Its text can't be had."""
+
+    def __str__(self):
+        raise ValueError
+
+
+ENDED = "Exited: it ended the process with exit status"
+LEAVES = [
+    (0, f"{ENDED} 0"),
+    (None, f"{ENDED} 0"),
+    (3, f"{ENDED} 3"),
+    ("bye", f"{ENDED} bye"),
+    (PanicException("index out of bounds"), "Exited: PanicException: index out of bounds"),
+    (asyncio.CancelledError(), "Exited: CancelledError:"),
+    (Speechless(), "Speechless: (its text can't be had)"),
+]
+
+
+@pytest.mark.parametrize(("code", "said"), LEAVES)
 def test_a_step_that_ends_the_process_closes_the_episode(code, said):
     env = vector("step", "close", code=code)
     env.reset(0)
     rows = [step(env) for _ in range(4)]
     assert rows[2].is_last.all() and not rows[2].is_terminal.any() and rows[3].is_first.all()
     (one, _) = rows[2].events
-    assert f"environment 0: Exited: it ended the process with exit status {said}; episode closed" in one
+    assert f"environment 0: {said}; episode closed" in one
     assert env.failures == 2
     env.close()
 
@@ -107,3 +133,15 @@ def test_a_module_that_ends_the_process_when_it_is_imported_is_one_line(tmp_path
         UserError, match=r"can't be imported: Exited: it ended the process with exit status 2 .*:3\)"
     ):
         make_env("parses_at_import:Env", EnvConfig())
+
+
+def test_a_ctrl_c_and_a_signal_in_a_step_are_none_of_its_failures():
+    class Signal(SystemExit):
+        """As that by which a command is stopped in its first seconds."""
+
+    for code in (KeyboardInterrupt(), Signal(75)):
+        env = vector("step", code=code)
+        env.reset(0)
+        with pytest.raises(type(code)):
+            for _ in range(3):
+                step(env)
