@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -58,7 +59,7 @@ def leaver(*leaves, code=0):
     return type("Leaving", (Leaver,), {"leaves": leaves, "code": code})
 
 
-def vector(*leaves, code=0, **options):
+def vector(*leaves, code: Any = 0, **options) -> Any:
     return make_vector_env(
         leaver(*leaves, code=code), EnvConfig(engine="inprocess", **options), seed=0, num=2
     )
