@@ -51,7 +51,15 @@ def percent(part: float, whole: float) -> str:
 
 def exception(error: BaseException, most: int = 200) -> str:
     """`TypeError: what it said`, as one line of `most` characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+    return " ".join(f"{type(error).__name__}: {said(error)}".split())[:most]
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, also where asking it raises."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text can't be had)"
 
 
 def nearest(key: str, choices: Iterable[str]) -> str:

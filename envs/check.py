@@ -10,7 +10,7 @@ import psutil
 
 from dreamworld import words
 from dreamworld.envs.base import Env, Step
-from dreamworld.envs.building import where
+from dreamworld.envs.building import survivable, where
 from dreamworld.envs.finite import NotFinite
 from dreamworld.envs.report import Report, check_row, check_spaces, describe_spaces
 from dreamworld.envs.reproduce import check_seeds
@@ -40,7 +40,8 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
         walk.go(steps, seed)
         report.facts += walk.facts(build_s)
         walk.judge_episodes()
-    except Exception as error:
+    except BaseException as raised:
+        error = survivable(raised)
         if not (isinstance(error, UserError) and report.spy and report.spy.saw):  # else it is said already
             report.problem(where(error))
         return report
@@ -50,7 +51,8 @@ def check_env(make: Callable[[], Env], *, steps: int = 300, seed: int = 0) -> Re
         env.close()
     try:
         check_seeds(make, report, seed)
-    except Exception as error:
+    except BaseException as raised:
+        error = survivable(raised)
         report.problem(f"while looking at seeds: {where(error)}")
     return report
 
@@ -117,7 +119,8 @@ class Walk:
             return
         try:
             frame = self._env.render()
-        except Exception as error:
+        except BaseException as raised:
+            error = survivable(raised)
             self._unseen = f"render() raised {type(error).__name__}: {error}"
             self._report.found.add(" ".join(self._unseen.split()))
             return

@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from dreamworld import words
+from dreamworld.envs.building import survivable
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import similar_module
 from dreamworld.errors import UserError
@@ -30,8 +31,8 @@ def import_user_module(module_name: str, label: str) -> ModuleType:
             f"; did you mean {close}?" if close else ""
         )
         raise UserError(f"{label}: no module named {error.name!r} ({where})") from None
-    except Exception as error:
-        raise _own_problem(module_name, label, error) from error
+    except BaseException as error:
+        raise _own_problem(module_name, label, survivable(error)) from error
 
 
 def _own_problem(module_name: str, label: str, error: Exception) -> UserError:

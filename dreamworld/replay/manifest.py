@@ -74,6 +74,11 @@ def read_manifest(found: Fields) -> Manifest:
     return manifest
 
 
+def saved_rows(found: Fields) -> int:
+    """Rows that a manifest holds."""
+    return int(found.table("chunks", 7)[:, COUNT].sum())
+
+
 def _read_layout(layout: Fields, key: str) -> list[Any]:
     """Dtype and shape of a column."""
     spec = layout.items(key)

@@ -9,10 +9,13 @@ from dreamworld import agents, presets, words
 from dreamworld.config import Config
 from dreamworld.datasets import DataSet
 from dreamworld.errors import UserError
+from dreamworld.fields import Fields
+from dreamworld.replay.manifest import saved_rows
 from dreamworld.runenv import read_run_env
 from dreamworld.sessions import pieces
 from dreamworld.sessions.host import Host
 from dreamworld.sessions.job import Job
+from dreamworld.training import snapshot
 from dreamworld.training.offline import NoEnv, fill, open_all
 from dreamworld.types import EnvSource, Spaces
 
@@ -54,9 +57,19 @@ class Offline(Host):
         return kept.obs_space, kept.act_space
 
     def planned(self) -> Config:
-        """Replay holds the rows of the data sets."""
-        rows = sum(data.rows for data in self.sets) or self.job.config.run.steps
+        """Replay holds the rows of the data sets; of a run that goes on, those that it was saved with."""
+        rows = sum(data.rows for data in self.sets) or self._saved_rows() or self.job.config.run.steps
         return presets.replace(self.job.config, {"run.steps": rows})
+
+    def _saved_rows(self) -> int:
+        """Rows of the replay in the newest snapshot; 0 where it doesn't tell, which going on from it will say."""
+        folder = self.job.rundirs[0].checkpoints
+        for step in reversed(snapshot.snapshot_steps(folder)):
+            path = snapshot.epath.Path(folder / str(step))
+            with contextlib.suppress(UserError, snapshot.CorruptError):
+                meta = Fields(snapshot.read_commit(path)["meta"], path / snapshot.COMMIT, "meta")
+                return saved_rows(meta.fields("0").fields("replay"))
+        return 0
 
     def fill(self, loops: list[Any]) -> str:
         """Puts the episodes to train on into the replay of each seed."""

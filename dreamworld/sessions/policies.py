@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamworld import words
+from dreamworld.envs.building import survivable
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.spelling import require_module
@@ -89,8 +90,8 @@ def function_policy(
             obs = {key: value[index] for key, value in step.obs.items()} | {"is_first": step.is_first[index]}
             try:
                 value = function(obs, random)
-            except Exception as error:
-                raise _own_problem(name, error) from error
+            except BaseException as error:
+                raise _own_problem(name, survivable(error)) from error
             chosen.append(_read_action(name, value, act_space))
         return {key: np.stack([action[key] for action in chosen]) for key in act_space}
 

@@ -35,7 +35,7 @@ def tell_idle(loop: Run, progress: Progress) -> None:
     """Says of a training that would end without an update why that is so."""
     agent, envs = loop.learner.agent, loop.env.num_envs
     reason = learning.why_nothing_is_trained(loop.config, agent, envs, loop.team.count)
-    if reason and not loop.counters.updates:
+    if reason and (loop.config.data or not loop.counters.updates):
         progress.message(reason)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epath
 
 from dreamworld import words
@@ -229,8 +230,7 @@ class Checkpointer:
         }
         folder = self.directory / str(step)
         try:
-            self._prepare(folder)
-            tensors.require_space(folder, agent)
+            self._prepare(folder, agent)
             self._orbax = self._orbax or tensors.make_writer()
             tensors.write(self._orbax, folder / "agent", agent)
         except Exception as error:
@@ -287,17 +287,27 @@ class Checkpointer:
         self._join()
         self._fail(self.directory / str(step), error)
 
-    def _prepare(self, folder: epath.Path) -> None:
+    def _prepare(self, folder: epath.Path, agent: Tree) -> None:
+        """Process 0 makes the folder. All processes go on together, or raise together."""
         process, processes = _process()
+        problem: Exception | None = None
         if process == 0:
-            lost.require_place(self._away)
-            self.directory.mkdir(parents=True, exist_ok=True)
-            snapshot.remove(folder)  # left by a save that never finished
-            folder.mkdir()
+            try:
+                lost.require_place(self._away)
+                self.directory.mkdir(parents=True, exist_ok=True)
+                snapshot.remove(folder)  # left by a save that never finished
+                folder.mkdir()
+                tensors.require_space(folder, agent)
+            except Exception as error:
+                problem = error
         if processes > 1:
             from jax.experimental import multihost_utils
 
-            multihost_utils.sync_global_devices(f"checkpoint {folder.name}")
+            failed = multihost_utils.process_allgather(np.int32(problem is not None))
+            if problem is None and failed.any():
+                raise OSError("process 0 could not begin it")
+        if problem is not None:
+            raise problem
 
     def _finish(self, folder: epath.Path, host: Any, meta: dict[str, Any], header: dict[str, Any]) -> None:
         """Runs on the thread: writes the host part, waits for the agent's, commits, deletes old snapshots."""
@@ -386,7 +396,7 @@ class Checkpointer:
         self._collect = False
         process = str(_process()[0])
         try:
-            bodies = [snapshot.read_commit(self.directory / str(step)) for step in self.steps()]
+            bodies = [body for step in self.steps() if (body := self._commit_of(step)) is not None]
             metas = [body["meta"][process] for body in bodies if process in body["meta"]]
             lost.require_place(self._away)
         except lost.Away:
@@ -399,6 +409,16 @@ class Checkpointer:
             self._say(f"nothing is cleaned up while a checkpoint can't be read: {error}")
             return
         self._on_commit([*metas, *saving])
+
+    def _commit_of(self, step: int) -> dict[str, Any] | None:
+        """What a snapshot says of itself; None where process 0 has deleted it since it was listed."""
+        folder = self.directory / str(step)
+        try:
+            return snapshot.read_commit(folder)
+        except snapshot.CorruptError:
+            if _process()[0] != 0 and not (folder / snapshot.COMMIT).exists():
+                return None
+            raise
 
     def _join(self) -> None:
         if self._thread is not None:

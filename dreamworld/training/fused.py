@@ -88,7 +88,7 @@ class Fused:
         train = agent.init(key)
         carries = {phase.name: self._first_carry(phase, train) for phase in agent.phases}
         env_state, rows = self.env.reset(jax.random.split(env_key, self.num_envs))
-        env_state, rows, _ = refuse(env_state, rows, None)
+        env_state, rows, _ = refuse(env_state, rows, None, self.agent.obs_space)
         replay = device.init(self.spaces, self.num_envs, self.capacity)
         guards = {}
         for phase in agent.phases:
@@ -161,7 +161,7 @@ class Fused:
         stored |= {k: jnp.zeros((self.num_envs, *self.spaces[k].shape)) for k in latents}
         replay = device.add(state.replay, stored)
         env_state, following = self.env.step(state.env, action)
-        env_state, following, refused = refuse(env_state, following, rows.obs)
+        env_state, following, refused = refuse(env_state, following, rows.obs, self.agent.obs_space)
         new = state._replace(
             act=act, env=env_state, rows=following, replay=replay, iteration=state.iteration + 1
         )

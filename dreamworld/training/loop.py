@@ -132,9 +132,8 @@ class Loop(Run):
             return self.pipeline.draw(phase.name, window, batch, index)
         except LookupError as error:
             stage = self.schedule.stage.name
-            raise UserError(
-                f"stage {stage!r}, phase {phase.name!r}: {error}; collect more rows before it"
-            ) from None
+            what = "give a shorter --run.batch_length" if self.config.data else "collect more rows before it"
+            raise UserError(f"stage {stage!r}, phase {phase.name!r}: {error}; {what}") from None
 
     def learned(self, phase: Phase, drawn: Prefetched | None, output: Output) -> None:
         """Hands on what an update returned."""

@@ -1,43 +1,49 @@
-"""Refuses rows of a fused program that are not finite, on the device, before they reach replay."""
+"""Refuses rows of a fused program that can't be taken, on the device, before they reach replay."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld import words
 from dreamworld.types import Array, Spaces, Tree
 
-KINDS = ("nan", "inf", "-inf")
+TESTS = {"nan": jnp.isnan, "inf": jnp.isposinf, "-inf": jnp.isneginf}
 
 
-def sources(obs_space: Spaces) -> list[str]:
-    """What of a row may hold a NaN or an infinity, in the order in which it is looked at."""
-    floating = [key for key, space in sorted(obs_space.items()) if "float" in space.dtype]
-    return ["reward", *(f"observation {key!r}" for key in floating)]
+def reasons(obs_space: Spaces) -> list[str]:
+    """Why a row may be refused, in the order in which it is looked at; a code of `refuse` is 1 + the index."""
+    numbers = ["reward", *(f"observation {key!r}" for key in _floating(obs_space))]
+    classes = [
+        f"observation {key!r} holds a class that its space has not: it has "
+        f"{words.count(obs_space[key].classes or 0, 'class', 'classes')}, counted from 0"
+        for key in _classed(obs_space)
+    ]
+    flags = "is_last or is_terminal is nan, not True or False"
+    return [*(f"{what} is {kind}" for what in numbers for kind in TESTS), *classes, flags]
 
 
-def refuse(env_state: Tree, rows: Tree, before: dict[str, Array] | None) -> tuple[Any, Any, Array]:
-    """Closes the episodes of environments whose rows are not finite.
+def refuse(
+    env_state: Tree, rows: Tree, before: dict[str, Array] | None, obs_space: Spaces
+) -> tuple[Any, Any, Array]:
+    """Closes the episodes of environments whose rows are not finite, or hold a class that its space has not.
 
     Args:
       env_state: of batched environments; `needs_reset` [N] makes the next row the first of another episode.
-      rows: what they returned; fields obs, reward and flags, each [N, ...].
+      rows: what they returned; fields obs, reward and flags, each [N, ...], of the dtypes of `obs_space`.
       before: their observations one row earlier, which stand in for those refused; None for zeros.
+      obs_space: the spaces of the observations.
 
     Returns:
-      The state, the rows, and codes [N] int32: 0 for a good row, else 1 + kind + 3 * source (see `describe`).
+      The state, the rows, and codes [N] int32: 0 for a good row, else that of the first of `reasons`.
       A refused row has reward 0 and is last, not terminal; a refused first row is an episode without steps.
     """
-    values = [rows.reward, *(rows.obs[key] for key in sorted(rows.obs) if _floating(rows.obs[key]))]
     code = jnp.zeros(rows.reward.shape, jnp.int32)
-    for index, value in reversed(list(enumerate(values))):
-        some = lambda mask: mask.reshape(len(mask), -1).any(1)
-        kind = jnp.where(some(jnp.isnan(value)), 0, jnp.where(some(jnp.isposinf(value)), 1, 2))
-        code = jnp.where(some(~jnp.isfinite(value)), 1 + kind + 3 * index, code)
+    for index, found in reversed(list(enumerate(_look(rows, obs_space)))):
+        code = jnp.where(found.reshape(len(found), -1).any(1), 1 + index, code)
     bad = code > 0
     earlier = jax.tree.map(jnp.zeros_like, rows.obs) if before is None else before
     pick = lambda old, new: jnp.where(bad.reshape((-1,) + (1,) * (new.ndim - 1)), old, new)
@@ -50,10 +56,23 @@ def refuse(env_state: Tree, rows: Tree, before: dict[str, Array] | None) -> tupl
     return env_state._replace(needs_reset=env_state.needs_reset | bad), rows, code
 
 
-def describe(code: int, names: Sequence[str]) -> str:
-    """A code of `refuse` in words; `names` are those of `sources`."""
-    source, kind = divmod(code - 1, len(KINDS))
-    return f"{names[source]} is {KINDS[kind]}"
+def _look(rows: Tree, obs_space: Spaces) -> list[Array]:
+    """For each of `reasons`, the elements [N, ...] that are one."""
+    numbers = [rows.reward, *(rows.obs[key] for key in _floating(obs_space))]
+    found = [test(value) for value in numbers for test in TESTS.values()]
+    for key in _classed(obs_space):
+        value = rows.obs[key]
+        found.append((value < 0) | (value >= obs_space[key].classes))
+    # The mark that batched environments leave for a flag that is not a number.
+    return [*found, rows.is_terminal & ~rows.is_last]
+
+
+def _floating(obs_space: Spaces) -> list[str]:
+    return [key for key, space in sorted(obs_space.items()) if "float" in space.dtype]
+
+
+def _classed(obs_space: Spaces) -> list[str]:
+    return [key for key, space in sorted(obs_space.items()) if space.classes is not None]
 
 
 class Counter(Protocol):
@@ -67,7 +86,7 @@ class Refusals:
     """What the host says of refused rows, and when it is too much."""
 
     def __init__(self, obs_space: Spaces, counter: Counter):
-        self._names, self._counter = sources(obs_space), counter
+        self._reasons, self._counter = reasons(obs_space), counter
         self._failing: set[int] = set()  # environments whose last step was refused
 
     def look(self, refused: np.ndarray, is_first: np.ndarray) -> tuple[list[str], Exception | None]:
@@ -78,7 +97,7 @@ class Refusals:
                 if code:
                     self._failing.add(env)
                     try:
-                        events.append(self._counter.record(_name(env), describe(code, self._names)))
+                        events.append(self._counter.record(_name(env), self._reasons[code - 1]))
                     except RuntimeError as error:
                         return events, error
                 elif not first and env in self._failing:  # a reset alone proves nothing
@@ -89,7 +108,3 @@ class Refusals:
 
 def _name(index: int) -> str:
     return f"environment {index}"
-
-
-def _floating(value: Array) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.floating)

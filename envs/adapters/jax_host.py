@@ -9,6 +9,7 @@ import numpy as np
 
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step
+from dreamworld.envs.scalars import Misfit
 from dreamworld.types import JaxEnv
 
 
@@ -75,7 +76,11 @@ class JaxHostEnv:
         """Nothing to release."""
 
     def _row(self, rows: Any) -> Step:
+        from dreamworld.envs.jax.batched import BAD_FLAG, bad_flags
+
         rows = self._jax.device_get(rows)
+        if bad_flags(rows)[0]:
+            raise Misfit(BAD_FLAG)
         self._rows = Step(
             {key: np.array(value[0]) for key, value in rows.obs.items()},
             float(rows.reward[0]),

@@ -14,6 +14,7 @@ from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.attributes import attribute, is_a
+from dreamworld.envs.building import survivable
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.sources import check_factory, is_object, name_of
@@ -144,13 +145,15 @@ def measure_cost(target: EnvSource, config: EnvConfig) -> Measured:
                 taken_s, last = _stretch(env, last, random)
                 stretches.append(taken_s)
             break
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, UserError) and not isinstance(error, Misfit):
                 raise
-            problem = describe(error)[0]
+            problem = describe(survivable(error))[0]
         finally:
-            with contextlib.suppress(Exception):
+            try:
                 env.close()
+            except BaseException as error:
+                survivable(error)
     if not stretches:
         return Measured(None, problem)
     clock, cpu = np.array(stretches).T / STRETCH

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
-from dreamworld.envs.scalars import log_entries
+from dreamworld.envs.building import survivable
+from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
 from dreamworld.types import Spaces, TimeStep
@@ -80,8 +81,8 @@ class EnvGroup:
             try:
                 step = self._envs[index].step({key: value[index] for key, value in action.items()})  # type: ignore[union-attr]
                 self._write(index, step, rows, first=False)
-            except Exception as error:
-                self._drop(index, error)
+            except BaseException as error:
+                self._drop(index, survivable(error))
                 rows.truncate(index, previous.obs)
                 self._ended[index] = True
             else:
@@ -109,7 +110,10 @@ class EnvGroup:
     def render(self, index: int) -> np.ndarray | None:
         """A picture of one environment, or None."""
         env = self._envs[index]
-        return None if env is None else env.render()
+        try:
+            return None if env is None else env.render()
+        except BaseException as error:
+            raise survivable(error) from error
 
     def no_picture(self, index: int) -> str:
         """Why the last picture of an environment was None."""
@@ -129,17 +133,16 @@ class EnvGroup:
                     env = self._envs[index] = self._make()
                 step = env.reset(self._seeds[index])
                 self._write(index, step, rows, first=True)
-            except Exception as error:
-                self._drop(index, error)
+            except BaseException as error:
+                self._drop(index, survivable(error))
             else:
                 self._seeds[index] = None
                 return
 
     def _write(self, index: int, step: Step, rows: RowArrays, *, first: bool) -> None:
-        last = bool(step.is_last) and not first
-        rows.write(
-            index, step.obs, 0.0 if first else step.reward, first, last, last and bool(step.is_terminal)
-        )
+        last = flag("is_last", step.is_last) and not first
+        terminal = flag("is_terminal", step.is_terminal) and last
+        rows.write(index, step.obs, 0.0 if first else step.reward, first, last, terminal)
         self._ended[index] = last
         if step.log:
             self.logs[index] = log_entries(step.log)
@@ -154,8 +157,10 @@ class EnvGroup:
     def _close(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None
         if env is not None:
-            with contextlib.suppress(Exception):
+            try:
                 env.close()
+            except BaseException as error:
+                survivable(error)
 
     def _name(self, index: int) -> str:
         return f"environment {self.first + index}"

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld.envs.attributes import attribute, has
-from dreamworld.envs.finite import describe_bad
-from dreamworld.envs.jax.batched import BatchedState, Rows, batched
+from dreamworld.envs.finite import check_class, describe_bad
+from dreamworld.envs.jax.batched import BAD_FLAG, BatchedState, Rows, bad_flags, batched, scalar, take_step
 from dreamworld.envs.names import check_keys
+from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
-from dreamworld.types import JaxEnv, JaxStep, TimeStep, Tree
+from dreamworld.types import JaxEnv, JaxStep, Spaces, TimeStep, Tree
 
 
 class LimitedState(NamedTuple):
@@ -45,9 +46,10 @@ class TimeLimit:
         self, state: LimitedState, action: dict[str, jax.Array], key: jax.Array
     ) -> tuple[LimitedState, JaxStep]:
         """As the environment does, and last (not terminal) at the limit."""
-        inner, step = self._env.step(state.env, action, key)
-        age = state.age + 1
-        return LimitedState(inner, age), step._replace(is_last=step.is_last | (age >= self._limit))
+        inner, step = take_step(self._env.step(state.env, action, key))
+        age, last = state.age + 1, scalar("is_last", step.is_last, jnp.float32)
+        over = (age >= self._limit) & ~jnp.isnan(last)
+        return LimitedState(inner, age), step._replace(is_last=jnp.where(over, 1.0, last))
 
 
 def env_keys(seed: int, num: int) -> jax.Array:
@@ -116,7 +118,7 @@ class JaxVector:
     def _refuse(self, device_rows: Rows) -> TimeStep:
         """The rows on the host, those that are not finite replaced."""
         rows = Rows(*jax.device_get(device_rows))
-        bad, events = bad_rows(rows), []
+        bad, events = bad_rows(rows, self.obs_space), []
         for index in [i for i in self._failing if not (bad[i] or rows.is_first[i])]:
             self._failures.succeeded(_name(index))
             self._failing.remove(index)
@@ -130,7 +132,7 @@ class JaxVector:
             bad &= rows.is_first
             if bad.any():
                 self._draw_again(rows, bad)
-                bad &= bad_rows(rows)
+                bad &= bad_rows(rows, self.obs_space)
         return TimeStep(*rows, events=tuple(events))
 
     def _record(self, rows: Rows, bad: np.ndarray) -> list[str]:
@@ -139,7 +141,10 @@ class JaxVector:
         assert state is not None
         indices = np.flatnonzero(bad).tolist()
         self._failing.update(indices)
-        events = [self._failures.record(_name(index), describe_row(rows, index)) for index in indices]
+        events = [
+            self._failures.record(_name(index), describe_row(rows, index, self.obs_space))
+            for index in indices
+        ]
         self._state = state._replace(needs_reset=state.needs_reset | bad)
         return events
 
@@ -217,22 +222,34 @@ class JaxVector:
         """Nothing to release."""
 
 
-def bad_rows(rows: Rows) -> np.ndarray:
-    """Which rows hold a NaN or an infinity, [N] bool; rows on the host."""
-    bad = ~np.isfinite(rows.reward)
-    for value in rows.obs.values():
-        if jnp.issubdtype(value.dtype, jnp.floating) and not (finite := np.isfinite(value)).all():
-            bad |= ~finite.reshape(len(bad), -1).all(1)
+def bad_rows(rows: Rows, spaces: Spaces) -> np.ndarray:
+    """Which rows [N] can't be taken: a NaN or an infinity, or a class that its space has not; rows on the host."""
+    bad = ~np.isfinite(rows.reward) | bad_flags(rows)
+    for key, value in rows.obs.items():
+        classes, num = spaces[key].classes, len(bad)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            fine = np.isfinite(value)
+        elif classes is not None:
+            fine = (value >= 0) & (value < classes)
+        else:
+            continue
+        if not fine.all():
+            bad |= ~fine.reshape(num, -1).all(1)
     return bad
 
 
-def describe_row(rows: Rows, index: int) -> str:
-    """What of a row is not finite."""
+def describe_row(rows: Rows, index: int, spaces: Spaces) -> str:
+    """What of a row can't be taken."""
     if not np.isfinite(rows.reward[index]):
         return f"reward is {rows.reward[index]}"
-    bad = {key: value[index] for key, value in rows.obs.items() if not np.isfinite(value[index]).all()}
-    key, value = next(iter(bad.items()))
-    return describe_bad(key, value)
+    for key, values in rows.obs.items():
+        if not np.isfinite(value := values[index]).all():
+            return describe_bad(key, value)
+        try:
+            check_class(key, value, spaces[key])
+        except Misfit as error:
+            return str(error)
+    return BAD_FLAG
 
 
 def _name(index: int) -> str:

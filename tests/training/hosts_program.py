@@ -47,6 +47,11 @@ def main(folder, port, count, index):
     with Checkpointer(folder / "many") as checkpointer:
         checkpointer.save(1, learner.snapshot(), {"process": index}, {"process": index}, block=True)
         assert checkpointer.problem is None, checkpointer.problem
+    (folder / "file").touch()
+    with Checkpointer(folder / "file" / "checkpoints") as checkpointer:
+        checkpointer.save(1, learner.snapshot(), {}, {}, block=True)
+        (folder / f"problem_{index}.txt").write_text(checkpointer.take_problem() or "")
+    assert team.any(index == 0) and not team.any(False)  # they are still in step
     jax.distributed.shutdown()
 
 

@@ -99,15 +99,17 @@ class Lost:
 
 def test_refused_rows_on_the_device_are_closed_and_first_ones_drawn_again():
     env = batched(Lost(0.4))
-    state, rows, code = refusals.refuse(*env.reset(jax.random.split(jax.random.PRNGKey(0), 8)), None)
+    state, rows, code = refusals.refuse(
+        *env.reset(jax.random.split(jax.random.PRNGKey(0), 8)), None, Lost.obs_space
+    )
     action = {"action": jnp.zeros(8, jnp.int32)}
     kept, codes = [rows], [code]
     for _ in range(30):
         before = rows.obs
-        state, rows, code = refusals.refuse(*env.step(state, action), before)
+        state, rows, code = refusals.refuse(*env.step(state, action), before, Lost.obs_space)
         kept.append(rows)
         codes.append(code)
-    assert {refusals.describe(int(c), refusals.sources(Lost.obs_space)) for c in np.unique(codes)[1:]} == {
+    assert {refusals.reasons(Lost.obs_space)[int(code) - 1] for code in np.unique(codes)[1:]} == {
         "observation 'x' is -inf"
     }
     for before, row, code, after in zip(kept, kept[1:], codes[1:], kept[2:]):

@@ -110,7 +110,7 @@ def test_starting_the_next_chunk_early_changes_nothing(tmp_path, monkeypatch, so
     # Let rows that are not finite pass, so that the guard has something to catch.
     if source:
         monkeypatch.setattr(
-            fused, "refuse", lambda state, rows, _: (state, rows, jnp.zeros(rows.reward.shape, int))
+            fused, "refuse", lambda state, rows, *_: (state, rows, jnp.zeros(rows.reward.shape, int))
         )
     (steps, states, *rows), early = outcome(RunDir(tmp_path / "early"), source)
     monkeypatch.setattr(FusedLoop, "needs_state", lambda *_: True)

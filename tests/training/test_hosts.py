@@ -64,6 +64,12 @@ def test_several_processes_do_the_update_of_one_and_their_checkpoint_goes_back(u
     with Checkpointer(folder / "many") as checkpointer:
         restored = checkpointer.restore(1, learner.snapshot())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), restored.agent, learner.snapshot())
+    told = [
+        (folder / f"problem_{index}.txt").read_text() for index in range(count)
+    ]  # where nothing can be saved
+    assert "Not a directory" in told[0]
+    assert all("checkpoint 1 was not saved" in text or "1 was not saved" in text for text in told)
+    assert all("process 0 could not begin it" in text for text in told[1:])
 
 
 def children(pid):

@@ -103,6 +103,21 @@ def test_a_run_goes_on_where_the_data_set_is_gone(tmp_path):
     assert rows_of(tmp_path / "run")[-1]["step"] == 15
 
 
+def test_a_run_that_goes_on_says_what_its_replay_holds_and_why_nothing_is_trained(tmp_path, capfd):
+    """Its rows are those of the data sets, however many steps are left."""
+    data = write(tmp_path / "data")
+    config = config_for(tmp_path / "run", data, "--replay.min_starts", "1", "--replay.chunk", "16")
+    begun = lambda **changes: dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))
+    assert dreamworld.train(begun(steps=5)) == 0
+    assert "54 rows x" in capfd.readouterr().err
+    assert dreamworld.train(begun(steps=8, train_ratio=0.0)) == 0
+    said = capfd.readouterr().err
+    assert "54 rows x" in said and "nothing will be trained: run.train_ratio is 0; give more than 0" in said
+    with pytest.raises(UserError, match=r"holds no window to draw; give a shorter --run.batch_length"):
+        dreamworld.train(begun(steps=10, batch_length=400))
+    assert "54 rows x" in capfd.readouterr().err
+
+
 def test_it_is_evaluated_where_a_task_is_given(tmp_path, caught):
     config = config_for(
         tmp_path / "run", caught, "--task", "jax_catch", "--eval.every", "10", "--eval.video", "False"

@@ -47,6 +47,8 @@ def check_finite(rows):
         ("reward", NAN, "environment 0: reward is nan;"),
         ("reward", -np.inf, "environment 0: reward is -inf;"),
         ("reward", 1e300, "environment 0: reward is 1e+300;"),
+        ("is_last", NAN, "environment 0: is_last is a float (nan), not True or False;"),
+        ("is_terminal", np.array([NAN]), "is_terminal is an array of shape (1,) ([nan]), not True or False;"),
         ("noise", np.float32("inf"), "environment 0: observation 'noise' is inf;"),
         (
             "speed",

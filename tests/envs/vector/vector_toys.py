@@ -135,7 +135,7 @@ class Modules(Counter):
 
 
 class Walker(Counter):
-    """A Counter that returns `value` as `where` (a key, or "reward") in row `at` of an episode."""
+    """A Counter that returns `value` as `where` (a key, "reward" or a flag) in row `at` of an episode."""
 
     def __init__(self, value, where="reward", at=2, flag=""):
         super().__init__(at=at, flag=flag)
@@ -148,6 +148,8 @@ class Walker(Counter):
         if self.count == self.at and self._strike():
             if self.where == "reward":
                 return Step(obs, self.value, first, False, False)
+            if self.where in Step._fields:
+                return row._replace(obs=obs, **{self.where: self.value})
             obs[self.where] = self.value
         return row._replace(obs=obs)
 
