@@ -59,7 +59,7 @@ ALLOWED = {
     "limits": {"errors"},
     "schema": {"errors", "limits", "text", "words", "lists", "values"},
     "presets": {"agents", "trust", "types", "config", "options", "errors", "limits", "schema"} | READING,
-    "spaces": {"types", "errors", "limits"} | READING,
+    "spaces": {"types", "errors"} | READING,
     "runenv": {"types", "errors", "spaces"} | READING,
     "trust": {"errors", "system"} | READING,
     "testing": {"types", "config", "agents"},
