@@ -64,7 +64,8 @@ def make_update(
         output = Output(metrics, writeback, priorities, health)
         return jax.tree.map(keep, new, state), jax.tree.map(keep, new_carry, carry), output
 
-    return update
+    # Traced once for all who ask for its shapes, or compile it as a part of theirs.
+    return jax.jit(update, inline=True)
 
 
 def batch_mean(loss: Array, batch: Batch) -> Array:
