@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -79,9 +80,12 @@ def lambda_return(reward: Array, cont: Array, value: Array, bootstrap: Array, la
         current = r + c * ((1 - mix) * v + mix * following)
         return current, current
 
+    def back(unroll: int) -> Callable[..., Array]:
+        return lambda last, rows: jax.lax.scan(backup, last, rows, reverse=True, unroll=unroll)[1]
+
+    # 16 steps at a time are one loop of code, and one kernel on a GPU; on a CPU they are 16 to compile.
     rows = (reward[1:], cont[1:], value[1:], mixes[1:])
-    # 16 steps at a time are one loop of code, and one kernel on a GPU.
-    return jax.lax.scan(backup, bootstrap, rows, reverse=True, unroll=16)[1]
+    return jax.lax.platform_dependent(bootstrap, rows, cpu=back(1), default=back(16))
 
 
 class Percentiles(NamedTuple):

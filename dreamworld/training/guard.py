@@ -17,6 +17,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.errors import UserError
+from dreamworld.training.step import all_healthy
 from dreamworld.types import Array, Batch, Carry, DType, Output, TrainState, Tree
 
 Update = Callable[[TrainState, Carry, Batch], tuple[TrainState, Carry, Output]]
@@ -79,7 +80,7 @@ def guarded(update: Update, policy: str, limit: int = 0) -> Callable[..., Any]:
         guard: GuardState, state: TrainState, carry: Carry, batch: Batch
     ) -> tuple[GuardState, TrainState, Carry, Output]:
         new_state, new_carry, output = update(state, carry, batch)
-        healthy = jnp.stack(list(output.health.values())).all()
+        healthy = all_healthy(output.health)
         applied = healthy & ~guard.frozen
         failed = ~healthy & ~guard.frozen
         skipped = guard.skipped + failed

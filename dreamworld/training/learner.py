@@ -309,9 +309,11 @@ class Learner:
     def init_guard(self, batch: Batch | None, phase: str = "") -> guard.GuardState:
         """The guard of a phase before its first update."""
         own, seeds = self.learning(phase), self.layout.seeds
+        # The arrays themselves, since the trace of an update is shared by what knows the same of where they lie.
+        update = self.layout.known_to(self._lift(own.phase.update))
+        health = jax.eval_shape(update, self.state, own.carry, batch)[2].health
         strip = lambda x: jax.ShapeDtypeStruct(x.shape[1:] if seeds else x.shape, x.dtype)
-        state, carry, batch = jax.tree.map(strip, (self.state, own.carry, batch))
-        health = jax.eval_shape(own.phase.update, state, carry, batch)[2].health
+        carry, batch = jax.tree.map(strip, (own.carry, batch))
 
         def empty() -> guard.GuardState:
             single = guard.init_guard(batch, health, carry)

@@ -57,14 +57,15 @@ def make_update(
             changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, changes)
         new = TrainState(params, opt_state, update_slow(state.slow, params), stats, state.step + 1, state.key)
-        healthy = jnp.stack(list(health.values())).all()
+        healthy = all_healthy(health)
         keep = lambda fresh, old: jnp.where(healthy, fresh, old)
         metrics["grad_norm"] = optax.tree.norm(grads)
         writeback = {name: keep(fresh, _stored(batch, name, fresh)) for name, fresh in entries.items()}
         output = Output(metrics, writeback, priorities, health)
         return jax.tree.map(keep, new, state), jax.tree.map(keep, new_carry, carry), output
 
-    return update
+    # Traced once for all who ask for its shapes, or compile it as a part of theirs.
+    return jax.jit(update, inline=True)
 
 
 def batch_mean(loss: Array, batch: Batch) -> Array:
@@ -80,10 +81,21 @@ def _stored(batch: Batch, name: str, fresh: Array) -> Array:
     return batch.extras[name][:, -fresh.shape[1] :].astype(fresh.dtype)
 
 
+def all_healthy(health: dict[str, Array]) -> Array:
+    """Whether every flag holds.
+
+    The least of numbers, not an `and` of flags, which XLA would compute anew in each of the kernels that ask for it.
+    """
+    return jnp.stack(list(health.values())).astype(jnp.float32).min() > 0
+
+
 def _health(grads: Params) -> dict[str, Array]:
-    """Whether each tensor's gradient is finite, by name."""
+    """Whether the norm of each tensor's gradient is finite, by name: clipping and metrics need it, too."""
     leaves = jax.tree_util.tree_leaves_with_path(grads)
-    return {"grad/" + tensor_name(path): jnp.isfinite(grad).all() for path, grad in leaves}
+    return {
+        "grad/" + tensor_name(path): jnp.isfinite(jnp.sum(jnp.square(grad.astype(jnp.float32))))
+        for path, grad in leaves
+    }
 
 
 def tensor_name(path: tuple[Any, ...]) -> str:

@@ -52,7 +52,7 @@ def test_the_record_says_something_about_every_tensor(rows):
 
 def test_the_script_writes_the_record(mixed, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(golden, "PATH", tmp_path / "record.json")
-    monkeypatch.setattr(golden.jax, "jit", lambda update: mixed.update)  # compiled already
+    monkeypatch.setattr(golden.jax, "jit", lambda update, **options: mixed.update)  # compiled already
     assert golden.main() == 0
     written = json.loads((tmp_path / "record.json").read_text())
     assert written == golden.rounded(rows)
