@@ -157,7 +157,9 @@ print([name for name in ("jax", "matplotlib", "tensorboardX", "flax", "orbax") i
         before = os.times()
         result = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True)
         after = os.times()
-        duration_s = after.children_user + after.children_system - before.children_user - before.children_system
+        duration_s = (
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
         if duration_s < 1:
             break
     assert "--run.steps" in result.stdout and result.stdout.endswith("[]\n")

@@ -135,6 +135,21 @@ def size_of(result: str) -> int:
     return total
 
 
+def count_different(program: Program) -> int:
+    """Fused computations that differ in more than names: XLA compiles each once, most of what compiling takes."""
+    fused = [program.fused(run.instruction) for run in program.runs()]
+    codes = {_code(computation) for computation in fused if computation}
+    return len(codes)
+
+
+def _code(computation: dict[str, Instruction]) -> str:
+    """The text of a computation without what compilers do not read."""
+    lines = [re.sub(r", (?:metadata|backend_config)=\{.*", "", one.text) for one in computation.values()]
+    numbers: dict[str, str] = {}
+    number = lambda found: numbers.setdefault(found.group(), f"%{len(numbers)}")
+    return "\n".join(re.sub(r"%[\w.\-]+", number, line) for line in lines)
+
+
 def count(program: Program) -> dict[str, int]:
     """{operation: how often it runs in one call} of COUNTED, fused or not, and `kernels`: all that XLA starts."""
     found: Counter[str] = Counter()

@@ -143,8 +143,10 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     shapes = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     shape_carry = jax.eval_shape(lambda params: phase.initial(params, run.batch_size), shapes.params)
     host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
-    gflop = flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
     began = time.perf_counter()
+    gflop = (
+        flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
+    )  # traces it, of which compiling takes less
     arguments = (shapes, shape_carry, host_batch)
     with names_kept() if flags.parts or flags.profile else contextlib.nullcontext():
         update = compile_update(agent, arguments, flags.target)
@@ -211,8 +213,13 @@ def count_operations(program: Any, target: str) -> dict[str, Any]:
         return {}
     if target:
         return targets.count_kernels(program.as_text())
-    found = hlo.count(hlo.parse(program.as_text()))
-    return {"kernels": found.pop("kernels"), "operations": found}
+    parsed = hlo.parse(program.as_text())
+    found = hlo.count(parsed)
+    return {
+        "kernels": found.pop("kernels"),
+        "different_kernels": hlo.count_different(parsed),
+        "operations": found,
+    }
 
 
 @contextlib.contextmanager

@@ -107,3 +107,10 @@ def test_a_scan_moves_its_rows_and_not_the_arrays_that_hold_them():
     row_bytes = 4 * rows * width
     moved = total(program)[1]
     assert 2 * steps * row_bytes <= moved < 6 * steps * row_bytes
+
+
+def test_kernels_that_differ_in_names_alone_are_one_to_compile():
+    function = lambda x, y, z: (jnp.sin(x) + 1, jnp.sin(y) + 1, jnp.cos(z) * 2)
+    program = hlo.parse(jax.jit(function).lower(X, X + 1, X + 2).compile().as_text() or "")
+    fused = [run.instruction for run in program.runs() if program.fused(run.instruction)]
+    assert len(fused) == 3 and hlo.count_different(program) == 2

@@ -68,9 +68,8 @@ def sizes(words, compiled):
     if compiled:
         here = machine.describe([])
         found["for"] = f"{here.cores} cores, {' '.join(here.extensions)}"
-        found["optimised"] = hlo.count(
-            hlo.parse(traced.lower().compile(compiler_options=OPTIONS).as_text() or "")
-        )
+        program = hlo.parse(traced.lower().compile(compiler_options=OPTIONS).as_text() or "")
+        found["optimised"] = hlo.count(program) | {"different kernels": hlo.count_different(program)}
     return found
 
 
@@ -142,3 +141,18 @@ def test_an_operation_too_many_is_named(change, operation, monkeypatch):
         line for line in more if line.startswith(f"traced: {operation} {before['traced'][operation]} -> ")
     ]
     assert grown(before, before) == []
+
+
+def test_no_kernel_asks_for_every_flag_of_health():
+    """XLA would compute an `and` of all flags anew wherever it is asked whether they hold."""
+    config, flags = cli.parse_with(CASES["vector"][0], update.Flags(act="continuous:6"), prog="")
+    agent = update.make_synthetic_agent(config, flags)
+    state = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+    batch = update.synthetic_batch(agent, config.run.batch_size, 1 + config.run.batch_length)
+    lowered = jax.jit(agent.phase.update).lower(state, (), batch)
+    program = hlo.parse(lowered.compile(compiler_options=OPTIONS).as_text() or "")
+    computed = [program.fused(run.instruction).values() for run in program.runs()]
+    flags_read = [
+        sum(one.opcode == "parameter" and one.result == "pred[]" for one in each) for each in computed
+    ]
+    assert max(flags_read) <= 3 < len(jax.tree.leaves(state.params))

@@ -109,3 +109,20 @@ def test_tensors_are_named_by_their_path():
     tree = {"a": {"b": [jnp.zeros(1), jnp.zeros(1)]}, "c": make_state()}
     names = {tensor_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
     assert {"a/b/0", "a/b/1", "c/params/net/w", "c/step"} <= names
+
+
+def test_it_is_traced_once_for_its_shapes_and_for_its_program():
+    """Tracing an agent's update takes over a second."""
+    calls = []
+
+    def counted(*args):
+        calls.append(args)
+        return loss(*args)
+
+    update, args = (
+        make_update(counted, OPTIMIZER, update_slow),
+        (make_state(), jnp.float32(0), make_batch(1.0)),
+    )
+    jax.eval_shape(update, *args)
+    jax.jit(lambda *args: update(*args)).lower(*args)
+    assert len(calls) == 1
