@@ -92,10 +92,8 @@ def all_healthy(health: dict[str, Array]) -> Array:
 def _health(grads: Params) -> dict[str, Array]:
     """Whether the norm of each tensor's gradient is finite, by name: clipping and metrics need it, too."""
     leaves = jax.tree_util.tree_leaves_with_path(grads)
-    return {
-        "grad/" + tensor_name(path): jnp.isfinite(jnp.sum(jnp.square(grad.astype(jnp.float32))))
-        for path, grad in leaves
-    }
+    squares = jnp.stack([jnp.sum(jnp.square(grad.astype(jnp.float32))) for _, grad in leaves])
+    return {"grad/" + tensor_name(path): flag for (path, _), flag in zip(leaves, jnp.isfinite(squares))}
 
 
 def tensor_name(path: tuple[Any, ...]) -> str:
