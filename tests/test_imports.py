@@ -80,6 +80,7 @@ ALLOWED = {
     "envs": BASE,
     "datasets": SHELL | {"envs"},
     "stats": SHELL,
+    "assess": MODEL | SHELL | {"dream", "dream_env", "datasets", "stats"},
     "training": MODEL | SHELL | {"training", "flops", "dream", "datasets"},
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL
