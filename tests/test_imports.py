@@ -85,7 +85,7 @@ ALLOWED = {
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL
     | SHELL
-    | {"agents", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
+    | {"agents", "assess", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "limits", "options", "probe", "types", "words"},

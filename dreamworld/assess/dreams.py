@@ -22,6 +22,7 @@ from dreamworld.contract import Simulator, State
 from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, Tree
 
 ROWS_AT_ONCE = {"cpu": 128, "default": 1024}  # dreams that are stepped together
+THUMB = 16  # pixels of the small pictures that are kept of each first dream
 Locate = Callable[[dict[str, Array]], dict[str, Array]]  # decoded observations -> what stands where
 
 
@@ -145,6 +146,7 @@ def _step(dreaming: Dreaming, params: Params, count: int, walk: Walk, row: Any, 
         found |= _compare(space, scene, name, kept[name], truth[name])
         if space.is_image:
             found |= _moved(name, kept[name], walk.shown[name], truth[name], walk.truth[name])
+            found[f"thumb/{name}"] = thumbs(kept[name][:, 0])
         if dreaming.keep:
             found |= {f"frame/{name}": kept[name], f"frame_posterior/{name}": seen}
     if dreaming.locate is not None and kept:
@@ -188,6 +190,12 @@ def _moved(name: str, shown: Array, before: Array, truth: Array, truth_before: A
         f"moved_dream/{name}": jnp.abs(shown - before).mean(axes),
         f"moved/{name}": jnp.abs(truth - truth_before).mean(axes),
     }
+
+
+def thumbs(pictures: Array) -> Array:
+    """Pictures [B, h, w, c] at `THUMB` pixels."""
+    count, channels = pictures.shape[0], pictures.shape[-1]
+    return jax.image.resize(pictures, (count, THUMB, THUMB, channels), "linear")
 
 
 def _targets(spaces: Spaces, obs: dict[str, Array]) -> dict[str, Array]:

@@ -45,6 +45,20 @@ class Sheet:
         self.number(name, found, int(np.broadcast_to(mask, np.shape(values)).sum()))
         return found
 
+    def ratio_curve(self, name: str, total: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Writes down sum / count at each step, of totals and counts [N, H] of items; returns the statistic [R, H]."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = (self.weights @ total) / (self.weights @ count)
+        self.curve(name, found, count.sum(0))
+        return found
+
+    def ratio_number(self, name: str, total: np.ndarray, count: np.ndarray) -> None:
+        """Writes down sum / count over all rows, of totals and counts [N, ...] of items."""
+        flat = lambda x: np.reshape(x, (len(x), -1)).sum(1).astype(float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = (self.weights @ flat(total)) / (self.weights @ flat(count))
+        self.number(name, found, int(np.sum(count)))
+
     def value(self, name: str) -> float | None:
         """A number that was written down; None where it is not there or not defined."""
         return self.metrics[name].value if name in self.metrics else None

@@ -131,6 +131,28 @@ class Balls:
         energy = 0.5 * jnp.sum(state.velocity**2)
         return {"position": state.position, "velocity": state.velocity, "energy": energy}
 
+    @property
+    def can_locate(self) -> bool:
+        """Whether balls are told apart by their colours."""
+        return self.obs == "image" and self.n <= len(COLORS)
+
+    def locate(self, obs: dict[str, Array]) -> dict[str, Array]:
+        """Reads from a picture in 0..1, a dreamt one too, where each ball is: `place` [n, 2], and `share` [n] of it.
+
+        A pixel is of the ball whose colour it is nearest to, unless it is nearer to the background or to the bar. The
+        share is that of a whole ball's area; a place without a share is the middle of the box.
+        """
+        picture = obs["image"]
+        others = [(0.0, 0.0, 0.0)] + ([OCCLUDER_COLOR] if self.occluder else [])
+        colors = jnp.array([*(COLORS[i % len(COLORS)] for i in range(self.n)), *others], jnp.float32)
+        away = jnp.sum((picture[:, :, None] - colors[None, None]) ** 2, -1)
+        own = jax.nn.one_hot(jnp.argmin(away, -1), len(colors))[..., : self.n]  # [size, size, n]
+        pixel = (jnp.arange(self.size) + 0.5) / self.size
+        pixels = jnp.sum(own, (0, 1))
+        middle = lambda axis: jnp.tensordot(pixel, jnp.sum(own, axis), 1) / jnp.maximum(pixels, 1)
+        place = jnp.where((pixels > 0)[:, None], jnp.stack([middle(0), middle(1)], 1), 0.5)
+        return {"place": place, "share": pixels / (np.pi * (self.radius * self.size) ** 2)}
+
     def heuristic(self, state: BallsState, key: Array) -> dict[str, Array]:
         """Steers ball 0 to the middle by a damped spring; ignores the other balls."""
         wish = (0.1 * (0.5 - state.position[0]) - 0.6 * state.velocity[0]) / max(self.force, 1e-6)

@@ -17,12 +17,12 @@ def balls():
 @pytest.fixture(scope="session")
 def sheets(balls):
     """The sheet of every world of known score, computed once: `sheets(fault)`."""
-    env, segments = balls
+    env, made = balls
     done = {}
 
     def find(fault=""):
         if fault not in done:
-            done[fault] = known.judge(known.make_known(env, fault), segments)[0]
+            done[fault] = known.judge(known.make_known(env, fault), made)
         return done[fault]
 
     return find

@@ -5,9 +5,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dreamworld.assess import actions, dreams, drift, reward, scene, segments, sheet
+from dreamworld.assess import (
+    actions,
+    branches,
+    clips,
+    coherence,
+    decisions,
+    dreams,
+    drift,
+    ground,
+    objects,
+    reward,
+    scene,
+    segments,
+    sheet,
+)
 from dreamworld.assess.gather import gather
 from dreamworld.contract import Expected, Simulator
 from dreamworld.envs.jax.balls import OCCLUDER, Balls, BallsState
@@ -62,7 +75,7 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
 
     def imagine(params, state, action, key, temperature=1.0):
         if fault == "action_blind":
-            action = jax.tree.map(lambda x: jnp.roll(x, 3, 0), action)  # to another segment
+            action = jax.tree.map(lambda x: jax.random.randint(key, x.shape, 0, 5), action)
         moved, _ = jax.vmap(env.step, (0, 0, None))(state.now, action, key)
         if fault == "copy_last":
             moved = state.now
@@ -114,15 +127,20 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
         means = {key: jnp.asarray(params[key]) for key in ("image", "vector")}
         return over_rows(lambda row: decode_row(row, means), feature)
 
-    return Simulator(initial, observe, imagine, feature, predict, decode)
+    def surprise(params, state, prev_action, obs, is_first, key):
+        """The squared error of the picture that was expected."""
+        expected = decode(params, feature(params, imagine(params, state, prev_action, key)))["image"]
+        return jnp.square(expected - obs["image"].astype(jnp.float32) / 255).sum((1, 2, 3))
+
+    return Simulator(initial, observe, imagine, feature, predict, decode, surprise)
 
 
 def make_segments(env, *, count=64, context=3, horizon=12, steps=2000, seed=0):
-    """Segments of uniform actions."""
+    """Segments of uniform actions with their branches, and their ground truth."""
     vector = JaxVector(env, 8)
     acts = {"random": random_policy(env.act_space, 8, seed)}
     gathered = gather(vector, acts, steps={"random": steps}, seed=seed)
-    return segments.draw(
+    drawn = segments.draw(
         gathered.episodes,
         gathered.labels,
         (env.obs_space, env.act_space),
@@ -130,19 +148,28 @@ def make_segments(env, *, count=64, context=3, horizon=12, steps=2000, seed=0):
         context=context,
         horizon=horizon,
     )
+    found = branches.with_branches(drawn, ground.make_ground(env, drawn), seed)
+    return found, ground.make_ground(env, found)
 
 
-def judge(simulator, found_segments, params=None, samples=2):
-    """The sheet of metrics 1 to 3 of a simulator."""
+def judge(simulator, made, samples=2):
+    """The sheet of metrics 1 to 6 of a simulator, on what `make_segments` returned."""
+    found_segments, truth = made
     scenes = scene.scenes(found_segments)
-    if params is None:
-        params = {key: value.mean for key, value in scenes.items()}
+    params = {key: value.mean for key, value in scenes.items()}
     donors = segments.donors(found_segments)
-    dreaming = dreams.Dreaming(simulator, found_segments.obs_space, scenes, found_segments.context, samples)
+    dreaming = dreams.Dreaming(
+        simulator, found_segments.obs_space, scenes, found_segments.context, samples, objects.locator(truth)
+    )
     found = dreams.measure(dreaming, params, found_segments, donors, KEY)
     page = sheet.make_sheet(found_segments.episode, resamples=200)
     drift.add_drift(page, found_segments, found, scenes)
     reward.add_reward(page, found_segments, found)
     reward.add_cont(page, found_segments, found)
     actions.add_shuffle(page, found_segments, found, donors)
-    return page, {name: np.asarray(value) for name, value in found.items()}
+    decisions.add_counterfactuals(page, dreaming, params, found_segments, KEY)
+    decisions.add_decisions(page, dreaming, params, found_segments, KEY)
+    coherence.add_coherence(page, found_segments, found)
+    objects.add_objects(page, found_segments, found, objects.make_objects(truth, found_segments))
+    clips.add_surprise(page, simulator, params, found_segments, truth, KEY)
+    return page
