@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
 def tell(done: Assessed) -> None:
     """What a person reads."""
     from dreamworld.assess import files
+    from dreamworld.assess.levels import summary
     from dreamworld.assess.table import print_table
     from dreamworld.text import printable
 
@@ -43,7 +44,9 @@ def tell(done: Assessed) -> None:
         print(note, file=sys.stderr)
     print(f"{files.describe(done.held.segments)}: {describe_source(done.held)}")
     print_table(done.judged)
-    for path in (done.held.path, *done.files):
+    for one in done.judged:
+        print(f"{printable(one.name)}: {summary(one.card)}")
+    for path in (done.held.path, *done.files, done.page):
         print(printable(path))
 
 

@@ -74,7 +74,7 @@ def make_plans(segments: Segments, ground: Ground, random: np.random.Generator) 
     The plans are the recorded actions, those of other segments, and uniformly random ones. Starts are segments with all
     their rows; there may be none.
     """
-    whole = segments.imagined.all(1)
+    whole = np.all(segments.imagined, axis=1)
     starts = _choose(whole, PLAN_STARTS, random)
     steps = min(PLAN_STEPS, segments.horizon)
     if not len(starts):

@@ -59,7 +59,10 @@ def load(path: Path) -> tuple[Segments, Any]:
     segments = Segments(
         row.integer("context", 1),
         columns,
-        *(arrays[name] for name in OWN),
+        arrays["valid"],
+        arrays["episode"],
+        arrays["row"],
+        arrays["label"],
         tuple(row.items("labels", str)),
         row.text("task"),
         from_fields(row, "obs_space"),

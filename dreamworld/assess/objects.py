@@ -30,6 +30,7 @@ class Objects(NamedTuple):
     position: np.ndarray  # [N, L, n, 2]
     velocity: np.ndarray  # [N, L, n, 2] per row
     share: np.ndarray  # [N, L, n] of each object that is visible
+    seen: np.ndarray  # [N, L, n, 2], where it is read from the real picture
     radius: float
     pixels: int  # of the picture's side
 
@@ -47,19 +48,20 @@ def make_objects(ground: Ground, segments: Segments) -> Objects | None:
     if locate is None or len(images) != 1 or not {"position", "velocity"} <= told.keys():
         return None
     ((key, space),) = images.items()
-    share = _real_shares(segments, locate, key)
+    read = _read(segments, locate, key)
     radius = float(getattr(ground.env, "radius", 0.0))
-    return Objects(told["position"], told["velocity"], share, radius, space.shape[0])
+    return Objects(told["position"], told["velocity"], read["share"], read["place"], radius, space.shape[0])
 
 
-def _real_shares(segments: Segments, locate: Locate, key: str) -> np.ndarray:
-    """The visible share of each object in the real pictures, [N, L, n]."""
+def _read(segments: Segments, locate: Locate, key: str) -> dict[str, np.ndarray]:
+    """What is read from the real pictures, [N, L, n, ...]."""
 
     @jax.jit
-    def read(pictures: Array) -> Array:
-        return jax.vmap(lambda picture: locate({key: picture})["share"])(pictures)
+    def read(pictures: Array) -> dict[str, Array]:
+        return jax.vmap(lambda picture: locate({key: picture}))(pictures)
 
-    return np.stack([np.asarray(read(pictures)) for pictures in segments.targets(key)])
+    found = [jax.device_get(read(pictures)) for pictures in segments.targets(key)]
+    return {name: np.stack([row[name] for row in found]) for name in found[0]}
 
 
 def add_objects(
@@ -85,8 +87,8 @@ def add_objects(
         sheet.ratio_number(f"objects/{name}", *items(values, mask))
     _add_baselines(sheet, segments, objects, visible)
     _add_identities(sheet, objects, place, share, off, visible, rows(objects.position))
-    _add_strata(sheet, segments, objects, off * objects.pixels, visible & present)
-    _add_bounces(sheet, segments, objects, place, visible & present)
+    _add_strata(sheet, segments, objects, off * objects.pixels, visible, present)
+    _add_bounces(sheet, segments, objects, place, visible, present)
     _add_speed(sheet, segments, objects, place, visible & present)
     _add_occlusion(sheet, segments, objects, off, present, visible)
 
@@ -115,7 +117,7 @@ def _add_identities(
     """The share of objects that are where another one should be, and the error of their number."""
     there = share >= PRESENT
     wrong = np.abs((there & visible).sum(-1) - visible.sum(-1))
-    sheet.ratio_number("objects/count_error", wrong.mean(2), visible[:, :, 0].any(-1))
+    sheet.ratio_number("objects/count_error", wrong.mean(2), np.any(visible[:, :, 0], axis=-1))
     count = off.shape[-1]
     if count < 2:
         return
@@ -148,27 +150,39 @@ def contacts(segments: Segments, objects: Objects) -> tuple[np.ndarray, np.ndarr
 
 
 def _add_strata(
-    sheet: Sheet, segments: Segments, objects: Objects, error: np.ndarray, mask: np.ndarray
+    sheet: Sheet,
+    segments: Segments,
+    objects: Objects,
+    error: np.ndarray,
+    visible: np.ndarray,
+    present: np.ndarray,
 ) -> None:
     """Centroid errors on rows of free flight, of a wall and of another object, apart."""
     wall, pair = contacts(segments, objects)
-    wall = wall.any(-1)
+    wall = np.any(wall, axis=-1)
     for name, rows in (("free", ~wall & ~pair), ("wall", wall), ("pair", pair)):
-        inside = mask & rows[:, :, None]
-        if inside.any():
+        inside = present & visible & rows[:, :, None]
+        if (visible & rows[:, :, None]).any():
             sheet.ratio_number(f"objects/centroid_error_{name}", np.where(inside, error, 0), inside)
 
 
 def _add_bounces(
-    sheet: Sheet, segments: Segments, objects: Objects, place: np.ndarray, mask: np.ndarray
+    sheet: Sheet,
+    segments: Segments,
+    objects: Objects,
+    place: np.ndarray,
+    visible: np.ndarray,
+    present: np.ndarray,
 ) -> None:
     """The share of bounces off a wall after which the dream moves in the right direction."""
     wall, _ = contacts(segments, objects)
     moved = place[:, 1:] - place[:, :-1]  # from row k to k + 1
     real = objects.velocity[:, segments.context :][:, :-1, None]
     clear = np.abs(real) * objects.pixels > SLOW
-    inside = wall[:, :-1, None] & clear & (mask[:, :-1] & mask[:, 1:])[..., None]
-    if not inside.any():
+    both = lambda mask: (mask[:, :-1] & mask[:, 1:])[..., None]
+    bounces = wall[:, :-1, None] & clear & both(visible)
+    inside = bounces & both(present)
+    if not bounces.any():
         sheet.left_out["objects/bounce_sign"] = "needs segments in which an object meets a wall"
         return
     right = np.sign(moved) == np.sign(real)
@@ -178,9 +192,12 @@ def _add_bounces(
 def _add_speed(
     sheet: Sheet, segments: Segments, objects: Objects, place: np.ndarray, mask: np.ndarray
 ) -> None:
-    """Dreamt by real speed, and the same of squares (kinetic energy), over rows in which an object is well visible."""
+    """Dreamt by real speed, and the same of squares (kinetic energy), over rows in which an object is well visible.
+
+    Both are read from pictures, so that what reading adds is in both.
+    """
     both = mask[:, 1:] & mask[:, :-1]
-    real = objects.position[:, segments.context :]
+    real = objects.seen[:, segments.context :]
     dreamt = np.linalg.norm(place[:, 1:] - place[:, :-1], axis=-1)
     moved = np.broadcast_to(np.linalg.norm(real[:, 1:] - real[:, :-1], axis=-1)[:, :, None], dreamt.shape)
     for name, power in (("speed_ratio", 1), ("energy_ratio", 2)):

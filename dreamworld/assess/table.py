@@ -24,6 +24,17 @@ NUMBERS = (
     ("growth", "growth of the error"),
     ("energy_score", "energy score"),
 )
+ACTIONS = (
+    ("shuffle_ratio", "error under other actions, of that under the right ones"),
+    ("cfc", "cosine of effects of actions"),
+    ("leak", "effect where there is none"),
+)
+COHERENCE = (
+    ("area_ratio", "foreground, of the real one"),
+    ("motion_ratio", "change from row to row, of the real one"),
+    ("variance_ratio", "variance over rows, of the real one"),
+    ("frozen", "share of frozen rows"),
+)
 OTHERS = (
     ("reward/mae", "reward: MAE"),
     ("reward/mae_constant", "of the median reward"),
@@ -34,6 +45,32 @@ OTHERS = (
     ("cont/ece", "continue: ECE"),
     ("cont/recall", "ends: recall"),
     ("cont/false_deaths", "ends: false"),
+    ("decisions/top1", "decisions: best plan found"),
+    ("decisions/top1_chance", "by chance"),
+    ("decisions/regret", "decisions: regret, of the spread"),
+    ("decisions/spearman", "decisions: Spearman"),
+    ("returns/real", "return of the policy"),
+    ("returns/dreamt", "in the dream"),
+    ("returns/bias_by_sd", "bias, in standard deviations"),
+    ("returns/rmse", "RMSE"),
+    ("returns/correlation", "correlation"),
+    ("realism/c2st", "classifier of real and dreamt (0.5 is ideal)"),
+    ("objects/presence", "objects: present"),
+    ("objects/centroid_error", "objects: off by, pixels"),
+    ("objects/centroid_error_free", "in free flight"),
+    ("objects/centroid_error_wall", "at a wall"),
+    ("objects/centroid_error_pair", "at another object"),
+    ("objects/switches", "objects: taken for another"),
+    ("objects/count_error", "objects: error of their number"),
+    ("objects/bounce_sign", "objects: right direction after a wall"),
+    ("objects/speed_ratio", "objects: speed, of the real one"),
+    ("objects/energy_ratio", "objects: energy, of the real one"),
+    ("objects/reemergence", "objects: back from behind the occluder"),
+    ("objects/reemergence_error", "off by, pixels"),
+    ("surprise/auroc", "surprise at the impossible: AUROC"),
+    ("surprise/auroc_vanish", "an object vanishes"),
+    ("surprise/auroc_jump", "it jumps"),
+    ("surprise/auroc_stop", "it stops"),
 )
 
 
@@ -48,7 +85,11 @@ def rows(judged: Sequence[Judged]) -> list[tuple[str, list[str]]]:
             found += _number(judged, f"drift/{key}/{name}", meaning)
     for key in _keys(judged, "actions/"):
         found += _curve(judged, f"actions/{key}/psnr_gain", f"PSNR gained by the right actions, {key}")
-        found += _number(judged, f"actions/{key}/shuffle_ratio", f"error under other actions, {key}")
+        for name, meaning in ACTIONS:
+            found += _number(judged, f"actions/{key}/{name}", f"{meaning}, {key}")
+    for key in _keys(judged, "coherence/"):
+        for name, meaning in COHERENCE:
+            found += _number(judged, f"coherence/{key}/{name}", f"{meaning}, {key}")
     for name, meaning in OTHERS:
         found += _number(judged, name, meaning)
     found += _costs(judged)

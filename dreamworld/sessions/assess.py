@@ -14,6 +14,7 @@ from dreamworld.reading import require_inside
 
 if TYPE_CHECKING:
     from dreamworld.assess.judge import Judged
+    from dreamworld.assess.strips import Strip
     from dreamworld.sessions.held import Held
     from dreamworld.sessions.stored import Stored
 
@@ -49,10 +50,14 @@ class Assessed:
     held: Held
     judged: list[Judged]
     files: list[Path]
+    page: Path
 
 
 def assess(folders: list[str], flags: Flags) -> Assessed:
-    """Judges the newest checkpoint, or that of `flags.step`, of each run; writes `assess/step-N.json` in each."""
+    """Judges the newest checkpoint, or that of `flags.step`, of each run.
+
+    Writes `assess/step-N.json` in each, and the page of all of them in the first one.
+    """
     from dreamworld.sessions import folders as known
     from dreamworld.sessions import held, pieces, stored
 
@@ -65,8 +70,10 @@ def assess(folders: list[str], flags: Flags) -> Assessed:
     pieces.setup_jax(runs[0].config)
     wanted = held.Wanted(flags.data, flags.segments, flags.context, flags.horizon, flags.seed, flags.fresh)
     found = held.find(runs, wanted)
-    judged = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
-    return Assessed(found, judged, [_write(run, one) for run, one in zip(runs, judged)])
+    done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
+    judged = [one for one, _ in done]
+    written = [_write(run, one) for run, one in zip(runs, judged)]
+    return Assessed(found, judged, written, _write_page(runs[0], judged, found, [own for _, own in done]))
 
 
 def _names(runs: list[Stored]) -> list[str]:
@@ -89,8 +96,9 @@ def _require_simulator(run: Stored) -> None:
         )
 
 
-def _judge(name: str, run: Stored, held: Held, flags: Flags) -> Judged:
+def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, list[Strip]]:
     from dreamworld.assess.judge import World, judge
+    from dreamworld.assess.strips import strips
     from dreamworld.sessions import load, stored
 
     agent = stored.build_agent(run)
@@ -104,7 +112,8 @@ def _judge(name: str, run: Stored, held: Held, flags: Flags) -> Judged:
         "step": step,
     }
     world = World(name, agent.simulator, params, agent, about)
-    return judge(world, held.segments, samples=flags.samples, ground=held.ground, seed=flags.seed)
+    judged = judge(world, held.segments, samples=flags.samples, ground=held.ground, seed=flags.seed)
+    return judged, strips(judged, agent.simulator, params["world"], held.segments)
 
 
 def _write(run: Stored, judged: Judged) -> Path:
@@ -112,6 +121,17 @@ def _write(run: Stored, judged: Judged) -> Path:
     require_inside(run.rundir.path, path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     writing.replace(path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def _write_page(first: Stored, judged: list[Judged], held: Held, strips: list[list[Strip]]) -> Path:
+    """`assess/assess.html` of the first run, in place of an older one."""
+    from dreamworld.assess.page import page
+
+    path = first.rundir.assess / "assess.html"
+    require_inside(first.rundir.path, path.parent)
+    title = f"World models of {held.segments.task or first.name}"
+    writing.replace(path, page(judged, held.segments, strips, title))
     return path
 
 
