@@ -103,7 +103,7 @@ def classify(
     pairs = [_pairs(x) for x in (real, dreamt)]  # [N, H - 1, P]
     used = mask & trained[:, None]
     rows = jnp.asarray(np.concatenate([x[used] for x in pairs]))
-    mean, spread = rows.mean(0), rows.std(0) + 1e-3
+    mean, spread = rows.mean(0, keepdims=True), rows.std(0, keepdims=True) + 1e-3
     label = jnp.asarray(np.repeat([0.0, 1.0], int(used.sum())))
     params = _train((rows - mean) / spread, label, key)
     tell = jax.jit(lambda x: _logit(params, (x - mean) / spread))

@@ -23,6 +23,7 @@ from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, Tree
 
 ROWS_AT_ONCE = {"cpu": 128, "default": 1024}  # dreams that are stepped together
 THUMB = 16  # pixels of the small pictures that are kept of each first dream
+MeasurePart = Callable[..., dict[str, Array]]
 Locate = Callable[[dict[str, Array]], dict[str, Array]]  # decoded observations -> what stands where
 
 
@@ -39,14 +40,20 @@ class Dreaming(NamedTuple):
 
 
 def measure(
-    dreaming: Dreaming, params: Params, segments: Segments, donors: np.ndarray, key: Key
+    dreaming: Dreaming,
+    params: Params,
+    segments: Segments,
+    donors: np.ndarray,
+    key: Key,
+    run: MeasurePart | None = None,
 ) -> dict[str, np.ndarray]:
     """Measurements [N, H] or [N, H, S] of all segments by name, computed in equal parts.
 
-    `donors` [N] names the segment whose actions each one is given for comparison.
+    `donors` [N] names the segment whose actions each one is given for comparison; `run` is what `compiled` returned,
+    kept from before.
     """
     size = part_size(len(segments), dreaming.samples)
-    run = jax.jit(functools.partial(measure_part, dreaming))
+    run = run or compiled(dreaming)
     parts = []
     for number, start in enumerate(range(0, len(segments), size)):
         index = np.arange(start, start + size) % len(segments)
@@ -60,6 +67,11 @@ def measure(
         parts.append(jax.device_get(run(params, batch, donated, jax.random.fold_in(key, number))))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: value[: len(segments)] for name, value in joined.items()}
+
+
+def compiled(dreaming: Dreaming) -> MeasurePart:
+    """`measure_part`, compiled at its first call."""
+    return jax.jit(functools.partial(measure_part, dreaming))
 
 
 def part_size(count: int, samples: int) -> int:

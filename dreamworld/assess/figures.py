@@ -38,7 +38,7 @@ def curves(judged: Sequence[Judged], segments: Segments) -> Iterator[Titled]:
     yield from _titled(judged, "objects/presence", "share", "Objects that are where they should be.", {})
     yield from _titled(judged, "objects/centroid_error", "pixels", "How far off they are.", places)
     yield from _titled(
-        judged, "latent/surprise", "nats", "Surprise at each row, by a model that dreamt until then.", {}
+        judged, "latent/surprise", "nats", "Surprise at each row, after dreaming until it.", {}
     )
 
 

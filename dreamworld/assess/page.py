@@ -79,7 +79,10 @@ def _drift(judged: Sequence[Judged], segments: Segments) -> str:
     cards = [_figure(name, caption, draw) for name, caption, draw in figures.curves(judged, segments)]
     if not cards:
         return ""
-    about = "Bands are 95% intervals over episodes. Grey: models that need no learning; dotted, the model that sees every row."
+    about = (
+        "Bands are 95% intervals over episodes. Grey: models that need no learning; dotted: the model that sees "
+        "every row."
+    )
     return f'<h2>Drift</h2><p class="soft">{about}</p><div class="pair">' + "\n".join(cards) + "</div>"
 
 
@@ -118,8 +121,8 @@ def _fans(judged: Sequence[Judged], segments: Segments) -> str:
             continue
         url, actions = found
         caption = (
-            f"{one.name}: one start, {words.count(actions, 'action')} held, a row each: what happens on the left, what is dreamt on "
-            "the right."
+            f"{one.name}: one start, {words.count(actions, 'action')} held, a row each: what happens on the left, "
+            "what is dreamt on the right."
         )
         parts.append(
             f'<figure class="card wide strip"><img alt="{escape(caption, quote=True)}" src="{url}">'
@@ -136,7 +139,8 @@ def _table(judged: Sequence[Judged]) -> str:
         inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(f'<tr{css}><td class="words">{escape(label)}</td>{inner}</tr>')
     return (
-        '<h2>All numbers</h2><p class="soft">With 95% intervals by the bootstrap over episodes.</p><div class="table"><table>'
+        '<h2>All numbers</h2><p class="soft">With 95% intervals by the bootstrap over episodes.</p>'
+        '<div class="table"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -150,7 +154,7 @@ def _left_out(judged: Sequence[Judged]) -> str:
 
 def _method() -> str:
     return (
-        '<h2>Method</h2><p class="soft">Each metric, its formula, how to read it and when it misleads: docs/assess.md. PSNR is '
-        "taken of every frame and then averaged. On a picture of 64 pixels a ball of radius 4 that is 4 pixels off scores "
-        "less than no ball: read presence and places beside it.</p>"
+        '<h2>Method</h2><p class="soft">Each metric, its formula, how to read it and when it misleads: '
+        "docs/assess.md. PSNR is taken of every frame and then averaged. On a picture of 64 pixels a ball of radius 4 "
+        "that is 4 pixels off scores less than no ball: read presence and places beside it.</p>"
     )

@@ -84,9 +84,8 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
                 (state.age < after).reshape((-1,) + (1,) * (new.ndim - 1)), new, old
             )
             moved = jax.tree.map(pick, moved, state.now)
-        hidden = (moved.position[:, 0, 0] > OCCLUDER[0] + env.radius) & (
-            moved.position[:, 0, 0] < OCCLUDER[1] - env.radius
-        )
+        edge, middle = env.radius + 1 / env.size, moved.position[:, 0, 0]  # with its soft edge
+        hidden = (middle > OCCLUDER[0] + edge) & (middle < OCCLUDER[1] - edge)
         return World(moved, state.now, state.age + 1, state.gone | (hidden & (fault == "vanishing")))
 
     def feature(params, state):
