@@ -79,15 +79,12 @@ def _of_data(config: Config) -> Segments:
         [data.episode(index) for data, index in chosen],
         [data.labels[index] for data, index in chosen],
         (sets[0].obs_space, sets[0].act_space),
+        count=config.assess.segments,
+        context=config.assess.context,
+        horizon=config.assess.horizon,
         task=sets[0].task,
-        **_sizes(config),
+        seed=config.seed,
     )
-
-
-def _sizes(config: Config) -> dict[str, int]:
-    wanted = config.assess
-    sizes = {"count": wanted.segments, "context": wanted.context, "horizon": wanted.horizon}
-    return sizes | {"seed": config.seed}
 
 
 def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
@@ -109,9 +106,12 @@ def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
         gathered.episodes,
         gathered.labels,
         spaces,
+        count=config.assess.segments,
+        context=config.assess.context,
+        horizon=config.assess.horizon,
         task=config.task,
         shares={"random": 0.5, "agent": 0.5},
-        **_sizes(config),
+        seed=config.seed,
     )
 
 
