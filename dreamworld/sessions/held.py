@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,13 +17,13 @@ from dreamworld.sessions.stored import Stored
 if TYPE_CHECKING:
     from dreamworld.assess.ground import Ground
     from dreamworld.assess.segments import Segments
-    from dreamworld.types import JaxEnv
+    from dreamworld.datasets.collect import Act
+    from dreamworld.types import JaxEnv, Spaces
 
 SEED = 2_000_003  # of environments, apart from those of training and evaluation
 ENVIRONMENTS = 16  # that are played together
-EPISODES_STEPS = (
-    0.5  # steps that are played, of the rows of all segments: episodes give more than one segment
-)
+SECONDS = 60.0  # that an agent may act
+EPISODES_STEPS = 0.5  # that are played, of the rows of all segments: an episode gives more than one
 
 
 class Wanted(NamedTuple):
@@ -123,6 +124,15 @@ def _held_out(config: Config, data: DataSet) -> float:
     return config.replay.held_out if data.path in own else -1.0
 
 
+class Actor(NamedTuple):
+    """Who acts, in how many environments, and for how many steps."""
+
+    name: str
+    run: Stored | None  # None: uniformly random actions
+    num_envs: int
+    steps: int
+
+
 def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
     """Half of the segments of random actions, the other half of the agents of the runs, in equal shares."""
     from dreamworld.assess import gather, segments
@@ -132,24 +142,37 @@ def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
         raise UserError(f"{first.rundir}: its environment is not known; give a data set: --data DIR")
     played = stored.choose_env(first)
     pieces.setup_jax(played.config)
-    env = pieces.make_eval_env(played.config, played.source, episodes=ENVIRONMENTS)
     names = [f"agent of {run.rundir.path.name}" for run in runs]
     names = [name if names.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(names)]
     shares = {"random": 0.5} | {name: 0.5 / len(runs) for name in names}
-    try:
-        spaces = (env.obs_space, env.act_space)
-        acts = {"random": policies.random_policy(env.act_space, env.num_envs, wanted.seed)}
-        for name, run in zip(names, runs):
-            options: dict[str, Any] = {"mode": "sample", "step": -1, "seed": wanted.seed}
-            acts[name] = policies.run_policy(run, played.name, spaces, env.num_envs, **options)
-        rows = wanted.count * (wanted.context + wanted.horizon)
-        steps = {name: max(1, round(EPISODES_STEPS * share * rows)) for name, share in shares.items()}
-        gathered = gather.gather(env, acts, steps=steps, seed=SEED + wanted.seed)
-    finally:
-        env.close()
+    rows = wanted.count * (wanted.context + wanted.horizon)
+    steps = {name: max(1, round(EPISODES_STEPS * share * rows)) for name, share in shares.items()}
+    actors = [Actor("random", None, ENVIRONMENTS, steps["random"])]
+    notes: list[str] = []
+    for name, run in zip(names, runs):
+        actor, told = _pace(name, run, steps[name], wanted)
+        actors += [actor] if actor else []
+        notes += told
+    episodes, labels = [], []
+    spaces = None
+    for actor in actors:
+        env = pieces.make_eval_env(played.config, played.source, episodes=actor.num_envs)
+        try:
+            spaces = (env.obs_space, env.act_space)
+            act = _act(actor, played.name, spaces, env.num_envs, wanted.seed)
+            most = gather.MAX_STEPS if actor.num_envs == ENVIRONMENTS else wanted.context + wanted.horizon
+            seed = SEED + wanted.seed + 7919 * len(labels)
+            found = gather.gather(
+                env, {actor.name: act}, steps={actor.name: actor.steps}, seed=seed, max_steps=most
+            )
+        finally:
+            env.close()
+        episodes, labels = [*episodes, *found.episodes], [*labels, *found.labels]
+        notes += [event for done in found.told for event in done.events]
+    assert spaces is not None
     drawn = segments.draw(
-        gathered.episodes,
-        gathered.labels,
+        episodes,
+        labels,
         spaces,
         count=wanted.count,
         context=wanted.context,
@@ -158,9 +181,47 @@ def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
         shares=shares,
         seed=wanted.seed,
     )
-    notes = [event for done in gathered.told for event in done.events]
     if len(drawn) < wanted.count:
         notes.append(
             f"these episodes hold {words.count(len(drawn), 'segment')} of the {wanted.count:,} asked for"
         )
     return drawn, notes
+
+
+def _act(actor: Actor, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, seed: int) -> Act:
+    if actor.run is None:
+        return policies.random_policy(spaces[1], num_envs, seed)
+    options: dict[str, Any] = {"mode": "sample", "step": -1, "seed": seed}
+    return policies.run_policy(actor.run, task, spaces, num_envs, **options)
+
+
+def _pace(name: str, run: Stored, steps: int, wanted: Wanted) -> tuple[Actor | None, list[str]]:
+    """How an agent acts within `SECONDS`: in fewer environments, or not at all, with a note."""
+    took = _act_seconds(run)
+    rows = wanted.context + wanted.horizon + 1
+    num = int(SECONDS / took / rows)
+    if num >= ENVIRONMENTS and steps * took <= SECONDS:
+        return Actor(name, run, ENVIRONMENTS, steps), []
+    if num < 1:
+        return None, [
+            f"{name}: acts too slowly to be played ({took:.2g} s for one state); no segment is of it"
+        ]
+    fewer = min(num, ENVIRONMENTS - 1)
+    return Actor(name, run, fewer, 1), [f"{name}: acts slowly; it is played for {fewer * rows:,} rows"]
+
+
+def _act_seconds(run: Stored) -> float:
+    """Seconds in which the agent of a run acts once in one environment."""
+    from dreamworld.sessions import load
+
+    agent = stored.build_agent(run)
+    player = load.make_player(
+        run.config, agent, load.restore_params(run.rundir, agent), mode="sample", seed=0
+    )
+    state, took = player.initial(1), 0.0
+    obs = {key: space.zeros(1) for key, space in agent.obs_space.items()}
+    for _ in range(2):  # the first one compiles
+        began = time.perf_counter()
+        state, _ = player.act(state, obs, normalised=True)
+        took = time.perf_counter() - began
+    return took

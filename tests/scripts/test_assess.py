@@ -16,7 +16,9 @@ FEW = ["--segments", "12", "--horizon", "6", "--samples", "2"]
 
 def make_run(folder, agent, *options):
     """A run whose world has learnt nothing: it is saved before its first update."""
-    presets = ["--configs", "debug"] if agent == "dreamerv3" else []
+    planner = [f"--agent.planner.{name}" for name in ("candidates", "elites", "iterations", "horizon")]
+    planner = [word for name, value in zip(planner, ("8", "2", "1", "2")) for word in (name, value)]
+    presets = ["--configs", "debug"] if agent == "dreamerv3" else planner
     common = ["--task", "jax_catch", "--env.options", "obs=image", "--env.num", "2", "--run.train_ratio", "0"]
     quick = ["--run.steps", "8", "--run.report_every", "0", "--run.save_every", "0", "--eval.every", "0"]
     quiet = ["--logger.tensorboard", "False", "--run.progress", "False", "--logdir", str(folder)]
