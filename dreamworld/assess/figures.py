@@ -36,7 +36,13 @@ def curves(judged: Sequence[Judged], segments: Segments) -> Iterator[Titled]:
         )
     places = {"_copy": ("stays where it was", "--"), "_linear": ("goes straight on", "-.")}
     yield from _titled(judged, "objects/presence", "share", "Objects that are where they should be.", {})
-    yield from _titled(judged, "objects/centroid_error", "pixels", "How far off they are.", places)
+    yield from _titled(
+        judged,
+        "objects/centroid_error",
+        "pixels",
+        "How far off those are that are near; grey: all, wherever they are.",
+        places,
+    )
     yield from _titled(
         judged, "latent/surprise", "nats", "Surprise at each row, after dreaming until it.", {}
     )

@@ -18,6 +18,7 @@ from dreamworld.stats.plots import inline_svg
 MORE = """
 .strip img { image-rendering: pixelated; width: 100%; min-width: 640px; display: block; }
 .yes { color: #1fa37a; font-weight: 600; } .no { color: #d9534f; font-weight: 600; }
+.levels td { white-space: normal; } .levels td.mark { white-space: nowrap; }
 tr.topic td { font-weight: 600; border-bottom: 0; padding-top: 14px; }
 """
 
@@ -56,15 +57,13 @@ def _cards(judged: Sequence[Judged]) -> str:
         for level in one.card:
             mark = {True: ("yes", "reached"), False: ("no", "not reached"), None: ("soft", "not measured")}
             css, text = mark[level.reached]
-            cells = (level.name, level.asks, level.shown)
+            cells = "".join(f'<td class="words">{escape(cell)}</td>' for cell in (level.asks, level.shown))
             rows.append(
-                "<tr>"
-                + "".join(f'<td class="words">{escape(cell)}</td>' for cell in cells)
-                + f'<td class="words {css}">{text}</td></tr>'
+                f'<tr><td class="words">{level.name}</td><td class="words mark {css}">{text}</td>{cells}</tr>'
             )
-        heads = "".join(f'<th class="words">{name}</th>' for name in ("level", "asks for", "found", ""))
+        heads = "".join(f'<th class="words">{name}</th>' for name in ("level", "", "asks for", "found"))
         parts.append(
-            f'<p><b>{escape(head)}</b>: {escape(summary(one.card))}</p><div class="table"><table><thead><tr>'
+            f'<p><b>{escape(head)}</b>: {escape(summary(one.card))}</p><div class="table levels"><table><thead><tr>'
             f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         )
     return "\n".join(parts)
