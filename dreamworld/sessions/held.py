@@ -208,7 +208,8 @@ def _pace(name: str, run: Stored, steps: int, wanted: Wanted) -> tuple[Actor | N
             f"{name}: acts too slowly to be played ({took:.2g} s for one state); no segment is of it"
         ]
     fewer = min(num, ENVIRONMENTS - 1)
-    return Actor(name, run, fewer, 1), [f"{name}: acts slowly; it is played for {fewer * rows:,} rows"]
+    told = f"{name}: acts slowly; it is played for {words.count(fewer * rows, 'row')}"
+    return Actor(name, run, fewer, 1), [told]
 
 
 def _act_seconds(run: Stored) -> float:
