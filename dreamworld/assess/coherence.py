@@ -6,20 +6,16 @@ from real ones, on half of the episodes, and is tested on the others. 0.5 is ide
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
+from dreamworld.assess import small_net
 from dreamworld.assess.dreams import thumbs
 from dreamworld.assess.segments import Segments
 from dreamworld.assess.sheet import Sheet
-from dreamworld.types import Array, Key
+from dreamworld.types import Key
 
 STILL = 0.1  # of the usual change from row to row: a row that changes less is frozen
-UNITS, UPDATES, LEARNING_RATE, BATCH = 64, 300, 1e-3, 256
 NEEDS = "needs pictures that are decoded"
 
 
@@ -98,49 +94,16 @@ def classify(
 ) -> np.ndarray:
     """How often each pair of rows is told right, of the real and of the dreamt one, [N, H - 1].
 
-    A network with one hidden layer on two small pictures and their difference, trained on the segments `trained` [N].
+    Trained on the segments `trained` [N].
     """
     pairs = [_pairs(x) for x in (real, dreamt)]  # [N, H - 1, P]
     used = mask & trained[:, None]
-    rows = jnp.asarray(np.concatenate([x[used] for x in pairs]))
-    mean, spread = rows.mean(0, keepdims=True), rows.std(0, keepdims=True) + 1e-3
-    label = jnp.asarray(np.repeat([0.0, 1.0], int(used.sum())))
-    params = _train((rows - mean) / spread, label, key)
-    tell = jax.jit(lambda x: _logit(params, (x - mean) / spread))
-    said = [np.asarray(tell(jnp.asarray(x.reshape(-1, x.shape[-1])))).reshape(mask.shape) > 0 for x in pairs]
-    return ((~said[0]).astype(float) + said[1]) / 2
+    label = np.repeat([0, 1], int(used.sum()))
+    tell = small_net.fit(np.concatenate([x[used] for x in pairs]), label, 2, key)
+    said = [tell(x) for x in pairs]
+    return ((said[0] == 0).astype(float) + (said[1] == 1)) / 2
 
 
 def _pairs(pictures: np.ndarray) -> np.ndarray:
     flat = pictures.reshape(*pictures.shape[:2], -1)
     return np.concatenate([flat[:, 1:], flat[:, 1:] - flat[:, :-1]], -1)
-
-
-def _logit(params: Any, x: Array) -> Array:
-    hidden = jax.nn.relu(x @ params["in"] + params["bias"][None])
-    return (hidden @ params["out"])[:, 0]
-
-
-def _train(rows: Array, label: Array, key: Key) -> Any:
-    optimizer = optax.adamw(LEARNING_RATE, weight_decay=1e-2)
-    in_key, out_key, key = jax.random.split(key, 3)
-    params = {
-        "in": jax.random.normal(in_key, (rows.shape[1], UNITS)) / np.sqrt(rows.shape[1]),
-        "bias": jnp.zeros(UNITS),
-        "out": jax.random.normal(out_key, (UNITS, 1)) / np.sqrt(UNITS),
-    }
-
-    def loss(params: Any, index: Array) -> Array:
-        logit = _logit(params, rows[index])
-        return optax.sigmoid_binary_cross_entropy(logit, label[index]).mean()
-
-    def update(carry: Any, key: Key) -> tuple[Any, None]:
-        params, state = carry
-        index = jax.random.randint(key, (BATCH,), 0, len(label))
-        changes, state = optimizer.update(jax.grad(loss)(params, index), state, params)
-        return (optax.apply_updates(params, changes), state), None
-
-    start = (params, optimizer.init(params))
-    return jax.jit(lambda carry, keys: jax.lax.scan(update, carry, keys))(
-        start, jax.random.split(key, UPDATES)
-    )[0][0]

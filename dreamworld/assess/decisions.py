@@ -10,7 +10,7 @@ import numpy as np
 
 from dreamworld import dream
 from dreamworld.assess import intervals
-from dreamworld.assess.dreams import Dreaming
+from dreamworld.assess.dreams import Dreaming, Locate
 from dreamworld.assess.ground import NEEDS
 from dreamworld.assess.scene import DIFFERENT, lead
 from dreamworld.assess.segments import Segments
@@ -18,6 +18,8 @@ from dreamworld.assess.sheet import Sheet
 from dreamworld.contract import State
 from dreamworld.types import Array, Key, Params
 
+LEAST_SHARE = 0.25  # of an object's area
+HALF_PIXEL = 0.5
 SAME = 1e-6  # effects below are none
 
 
@@ -83,7 +85,37 @@ def add_counterfactuals(
         sheet.number(f"{topic}/cfc", intervals.total_mean(weights, cosine, clear), int(clear.sum()))
         size = np.sqrt((dreamt_effect**2).mean(-1))
         sheet.number(f"{topic}/leak", intervals.total_mean(weights, size, none), int(none.sum()))
+        if space.is_image and dreaming.locate is not None:
+            add_signs(sheet, dreaming.locate, name, real, shown, alive, fan["segment"])
     return dreamt
+
+
+def add_signs(
+    sheet: Sheet,
+    locate: Locate,
+    key: str,
+    real: np.ndarray,
+    shown: np.ndarray,
+    alive: np.ndarray,
+    segment: np.ndarray,
+) -> None:
+    """Writes down how often an action moves an object to the side, on each axis, to which it moves it in truth.
+
+    Of objects that are there in both pictures, and that it moves by more than half a pixel.
+    """
+    read = jax.jit(jax.vmap(lambda picture: locate({key: picture})))
+    place, there = [], []
+    for pictures in (real, shown):
+        found = jax.device_get(read(pictures.reshape(-1, *pictures.shape[3:])))
+        place.append(found["place"].reshape(*pictures.shape[:3], -1, 2))
+        there.append(found["share"].reshape(*pictures.shape[:3], -1) >= LEAST_SHARE)
+    moved = [(x - x[:, :1])[:, 1:] for x in place]
+    both = there[0] & there[1] & alive[..., None]
+    clear = np.abs(moved[0]) * real.shape[3] > HALF_PIXEL
+    clear &= (both[:, 1:] & both[:, :1])[..., None]
+    right = np.sign(moved[0]) == np.sign(moved[1])
+    weights = sheet.weights[:, segment]
+    sheet.number(f"actions/{key}/sign", intervals.total_mean(weights, right, clear), int(clear.sum()))
 
 
 def _mean_by_step(weights: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from dreamworld.assess import (
     decisions,
     dreams,
     drift,
+    inverse,
     levels,
     objects,
     returns,
@@ -66,7 +67,7 @@ def judge(
     found_scenes, others = scenes(segments), donors(segments)
     locate = objects.locator(ground)
     dreaming = Dreaming(simulator, segments.obs_space, found_scenes, segments.context, samples, locate)
-    keys = jax.random.split(jax.random.PRNGKey(seed), 6)
+    keys = jax.random.split(jax.random.PRNGKey(seed), 7)
     found = dreams.measure(dreaming, params, segments, others, keys[0])
     sheet = make_sheet(segments.episode, seed=seed)
     drift.add_drift(sheet, segments, found, found_scenes)
@@ -77,6 +78,7 @@ def judge(
     decisions.add_decisions(sheet, dreaming, params, segments, keys[2])
     coherence.add_coherence(sheet, segments, found)
     coherence.add_realism(sheet, segments, found, keys[3])
+    inverse.add_inverse(sheet, segments, found, keys[6])
     objects.add_objects(sheet, segments, found, objects.make_objects(ground, segments) if ground else None)
     clips.add_surprise(sheet, simulator, params, segments, ground, keys[4])
     returns.add_returns(sheet, world.agent, world.params, dreaming, segments, ground, keys[5])

@@ -27,6 +27,7 @@ NUMBERS = (
 ACTIONS = (
     ("shuffle_ratio", "error under other actions, of that under the right ones"),
     ("cfc", "cosine of effects of actions"),
+    ("sign", "objects moved to the right side by actions"),
     ("leak", "effect where there is none"),
 )
 COHERENCE = (
@@ -45,6 +46,9 @@ OTHERS = (
     ("cont/ece", "continue: ECE"),
     ("cont/recall", "ends: recall"),
     ("cont/false_deaths", "ends: false"),
+    ("inverse/ratio", "actions read from dreams, of those read from reality"),
+    ("inverse/accuracy_dreamt", "accuracy on dreams"),
+    ("inverse/accuracy_real", "on reality"),
     ("decisions/top1", "decisions: best plan found"),
     ("decisions/top1_chance", "by chance"),
     ("decisions/regret", "decisions: regret, of the spread"),

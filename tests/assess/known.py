@@ -56,6 +56,12 @@ class World(NamedTuple):
     gone: jax.Array  # [B] bool, ball 0 was hidden in this dream
 
 
+def is_hidden(env, balls):
+    """Whether less than about a quarter of ball 0 is to be seen beside the bar."""
+    middle, edge = balls.position[:, 0, 0], 0.3 * env.radius
+    return (middle > OCCLUDER[0] + edge) & (middle < OCCLUDER[1] - edge)
+
+
 def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
     """The environment as a simulator; `fault` says what is wrong with it."""
 
@@ -84,8 +90,7 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
                 (state.age < after).reshape((-1,) + (1,) * (new.ndim - 1)), new, old
             )
             moved = jax.tree.map(pick, moved, state.now)
-        edge, middle = env.radius + 1 / env.size, moved.position[:, 0, 0]  # with its soft edge
-        hidden = (middle > OCCLUDER[0] + edge) & (middle < OCCLUDER[1] - edge)
+        hidden = is_hidden(env, state.now) | is_hidden(env, moved)
         return World(moved, state.now, state.age + 1, state.gone | (hidden & (fault == "vanishing")))
 
     def feature(params, state):

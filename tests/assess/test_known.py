@@ -19,7 +19,7 @@ VECTORS = {name.replace("image", "vector") for name in FRAMES} - {
 REWARDS = {f"reward/{name}" for name in (
     "mae", "crps", "spearman", "auroc", "ap", "return_error", "mae_where_paid", "mae_elsewhere",
 )} | {f"decisions/{name}" for name in ("top1", "regret", "spearman")}  # fmt: skip
-ACTIONS = {"actions/image/psnr_gain", "actions/image/shuffle_ratio", "actions/image/cfc"}
+ACTIONS = {f"actions/image/{name}" for name in ("psnr_gain", "shuffle_ratio", "cfc", "sign")}
 ACTIONS |= {"actions/vector/shuffle_ratio", "actions/vector/cfc"}
 PLACES = {"objects/centroid_error", "objects/centroid_error_free", "objects/centroid_error_wall"}
 LIVELY = {"coherence/image/motion_ratio", "coherence/image/frozen", "coherence/image/variance_ratio"}
@@ -74,6 +74,7 @@ def test_the_true_environment_is_perfect(sheets):
         "actions/image/cfc",
         "decisions/top1",
         "decisions/spearman",
+        "actions/image/sign",
         "objects/presence",
         "objects/bounce_sign",
     )
@@ -157,7 +158,7 @@ def test_a_ball_that_vanishes_behind_the_bar_costs_frames_and_permanence_alone()
     perfect, found = (values(known.judge(known.make_known(env, fault), made)) for fault in ("", "vanishing"))
     moved = different(perfect, found)
     pictures = {name for name in FRAMES | ACTIONS if "image" in name}
-    allowed = pictures | LIVELY | PLACES | MOTION | {"objects/presence", "objects/count_error"}
+    allowed = pictures | LIVELY | PLACES | MOTION | SURPRISE | {"objects/presence", "objects/count_error"}
     allowed |= {
         "coherence/image/area_ratio",
         "objects/reemergence",

@@ -4,7 +4,18 @@ import jax
 import numpy as np
 import pytest
 
-from dreamworld.assess import branches, clips, coherence, decisions, objects, returns, reward, sheet
+from dreamworld.assess import (
+    branches,
+    clips,
+    coherence,
+    decisions,
+    inverse,
+    objects,
+    returns,
+    reward,
+    sheet,
+    small_net,
+)
 from dreamworld.types import Space
 
 KEY = jax.random.PRNGKey(0)
@@ -79,3 +90,32 @@ def test_the_classifier_tells_what_differs_and_nothing_else(shift, low, high):
 def test_an_end_counts_as_expected_within_a_step():
     flags = np.array([[False, False, True, False, False, False]])
     assert reward._near(flags).tolist() == [[False, True, True, True, False, False]]
+
+
+@pytest.mark.parametrize(("share", "ratio"), [(1.0, 1.0), (0.0, 0.0), (0.5, 0.5)])
+def test_the_inverse_ratio_is_what_dreams_show_of_the_actions(share, ratio):
+    random = np.random.default_rng(0)
+    action = random.integers(0, 4, (40, 10))
+    dreamt = np.broadcast_to(np.arange(40)[:, None] < 40 * share, action.shape)
+    found = page(40)
+    inverse.score(found, np.ones(action.shape, bool), dreamt, action, np.ones(action.shape, bool))
+    assert found.value("inverse/ratio") == pytest.approx(ratio)
+
+
+def test_there_is_no_ratio_where_reality_does_not_show_the_actions():
+    action = np.random.default_rng(0).integers(0, 4, (40, 10))
+    found = page(40)
+    inverse.score(found, action == 0, action == 1, action, np.ones(action.shape, bool))
+    assert found.value("inverse/ratio") is None and "can be read" in found.left_out["inverse/ratio"]
+
+
+def test_a_small_network_reads_an_action_from_three_rows():
+    random = np.random.default_rng(0)
+    action = random.integers(0, 3, (60, 8))
+    speed = np.cumsum(action - 1, 1)
+    place = np.cumsum(
+        np.concatenate([np.zeros((60, 2)), speed], 1), 1
+    )  # row k + 2 moves on by the speed after k
+    rows = inverse.triples((place[:, :, None] * np.array([0.1, -0.1])).astype(np.float32))
+    tell = small_net.fit(rows[:40].reshape(-1, rows.shape[-1]), action[:40].reshape(-1), 3, KEY)
+    assert (tell(rows[40:]) == action[40:]).mean() > 0.95
