@@ -57,9 +57,9 @@ class World(NamedTuple):
 
 
 def is_hidden(env, balls):
-    """Whether less than about a quarter of ball 0 is to be seen beside the bar."""
-    middle, edge = balls.position[:, 0, 0], 0.3 * env.radius
-    return (middle > OCCLUDER[0] + edge) & (middle < OCCLUDER[1] - edge)
+    """Whether not much more than half of ball 0 is to be seen beside the bar."""
+    middle, slack = balls.position[:, 0, 0], 0.2 * env.radius
+    return (middle > OCCLUDER[0] - slack) & (middle < OCCLUDER[1] + slack)
 
 
 def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:

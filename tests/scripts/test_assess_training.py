@@ -4,7 +4,11 @@ import json
 
 import pytest
 
+from dreamworld import presets
 from dreamworld.__main__ import main
+from dreamworld.config import Config
+from dreamworld.errors import UserError
+from dreamworld.sessions import assessor
 
 LOOKS = ["--assess.every", "32", "--assess.segments", "8", "--assess.horizon", "5"]
 
@@ -76,3 +80,10 @@ def test_what_can_not_be_looked_at_is_refused(tmp_path, capsys):
     words = ["--data", data, "--run.train_ratio", "1", *LOOKS]
     assert train(tmp_path / "run", *words) == 2
     assert "episodes have to be held out; give --replay.held_out 0.1" in capsys.readouterr().err
+
+
+def test_an_agent_without_a_simulator_has_no_world_to_look_at(mixed):
+    config = presets.replace(Config(), {"assess.every": 10})
+    assessor.check_assessable(config, mixed.agent)
+    with pytest.raises(UserError, match="has no simulator, so there is no world to judge"):
+        assessor.check_assessable(config, mixed.agent._replace(simulator=None))
