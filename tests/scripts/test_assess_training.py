@@ -6,9 +6,10 @@ import pytest
 
 from dreamworld import presets
 from dreamworld.__main__ import main
-from dreamworld.config import Config
 from dreamworld.errors import UserError
-from dreamworld.sessions import assessor
+from dreamworld.sessions import assessor, pieces
+from dreamworld.testing import tiny_config
+from dreamworld.types import Space
 
 LOOKS = ["--assess.every", "32", "--assess.segments", "8", "--assess.horizon", "5"]
 
@@ -82,8 +83,9 @@ def test_what_can_not_be_looked_at_is_refused(tmp_path, capsys):
     assert "episodes have to be held out; give --replay.held_out 0.1" in capsys.readouterr().err
 
 
-def test_an_agent_without_a_simulator_has_no_world_to_look_at(mixed):
-    config = presets.replace(Config(), {"assess.every": 10})
-    assessor.check_assessable(config, mixed.agent)
+def test_an_agent_without_a_simulator_has_no_world_to_look_at():
+    config = presets.replace(tiny_config(), {"assess.every": 10})
+    agent = pieces.build_agent(config, {"x": Space((3,), "float32")}, {"move": Space((), "int32", classes=2)})
+    assessor.check_assessable(config, agent)
     with pytest.raises(UserError, match="has no simulator, so there is no world to judge"):
-        assessor.check_assessable(config, mixed.agent._replace(simulator=None))
+        assessor.check_assessable(config, agent._replace(simulator=None))
