@@ -11,6 +11,7 @@ from dreamworld import early  # and what takes time only once a signal is answer
 COMMANDS = {
     "train": "train an agent, or continue a stopped run",
     "eval": "evaluate the agent of a run",
+    "assess": "judge the world models of runs: what they dream against what happens",
     "collect": "record episodes as a data set",
     "data": "import, export, describe and check data sets",
     "agents": "list agents, and what each can do",
@@ -22,7 +23,7 @@ COMMANDS = {
     "report": "compare runs: curves, scores, statistics",
     "benchmark": "measure updates, environments and replay on this machine",
 }
-COMPUTE = ("train", "eval", "collect", "benchmark")
+COMPUTE = ("train", "eval", "assess", "collect", "benchmark")
 TRAIN = ("train", "sweep")  # what these do must not end because nobody reads what they print
 
 

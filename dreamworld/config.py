@@ -185,6 +185,18 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AssessConfig:
+    every: Annotated[float, PERIOD] = 0
+    """Agent steps between looks at what the world model dreams of held-out segments; 0 for none."""
+    segments: Annotated[int, Range(2, 100_000)] = 64
+    """Segments, half of random actions and half of the agent as it is at the first look."""
+    context: Annotated[int, Range(1, 10_000)] = 5
+    """Rows of a segment that the model sees."""
+    horizon: Annotated[int, Range(1, 100_000)] = 50
+    """Rows that it imagines."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ParallelConfig:
     """Mesh of devices; at most one axis may be -1, which takes the rest."""
 
@@ -237,6 +249,7 @@ class Config:
     replay: ReplayConfig = ReplayConfig()
     run: RunConfig = RunConfig()
     eval: Annotated[EvalConfig, SILENT] = EvalConfig()
+    assess: Annotated[AssessConfig, SILENT] = AssessConfig()
     parallel: Annotated[ParallelConfig, SILENT] = ParallelConfig()
     logger: Annotated[LoggerConfig, SILENT] = LoggerConfig()
 

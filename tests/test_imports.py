@@ -80,11 +80,12 @@ ALLOWED = {
     "envs": BASE,
     "datasets": SHELL | {"envs"},
     "stats": SHELL,
+    "assess": MODEL | SHELL | {"dream", "dream_env", "datasets", "stats"},
     "training": MODEL | SHELL | {"training", "flops", "dream", "datasets"},
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL
     | SHELL
-    | {"agents", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
+    | {"agents", "assess", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "limits", "options", "probe", "types", "words"},

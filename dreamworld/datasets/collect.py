@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dreamworld.datasets.episodes import Episode, Schema, return_of
-from dreamworld.datasets.writer import DataWriter
 from dreamworld.types import Space, Spaces, TimeStep, VectorEnv
 
 MAX_STEPS = 30_000  # of an episode; Atari's own limit is 27,000
@@ -19,6 +18,17 @@ FLUSH_S = 60.0  # what a killed process loses at most
 Act = Callable[[TimeStep], dict[str, np.ndarray]]
 Truth = Callable[[], dict[str, np.ndarray]]  # {name: [N, ...]} of the newest rows
 Tell = Callable[[int, float], None]  # steps so far, return of the newest episode
+
+
+class Keeper(Protocol):
+    """Who takes the episodes: a `DataWriter`, or a list in memory."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    def add(self, episode: Episode, policy: str = "") -> None: ...
+
+    def flush(self) -> None: ...
 
 
 @dataclasses.dataclass
@@ -59,7 +69,7 @@ def make_schema(env: VectorEnv, truth: Truth | None) -> Schema:
 def collect(
     env: VectorEnv,
     act: Act,
-    writer: DataWriter,
+    writer: Keeper,
     policy: str,
     *,
     steps: int,
@@ -140,7 +150,7 @@ def _full(tapes: list[_Tape | None], max_steps: int) -> np.ndarray:
     return np.array([tape is not None and len(tape.rows) > max_steps for tape in tapes])
 
 
-def _add(done: Collected, writer: DataWriter, episode: Episode, policy: str) -> None:
+def _add(done: Collected, writer: Keeper, episode: Episode, policy: str) -> None:
     lost = any(
         key.startswith("extra/") and value.dtype.kind == "f" and not np.isfinite(value).all()
         for key, value in episode.items()

@@ -6,7 +6,7 @@ metrics.jsonl      one line per log step      eval.jsonl         one line per ev
 status.json        heartbeat                  learning_curve.png
 checkpoints/<step> snapshots                  replay/            chunk files
 tensorboard/       event files                report/<step>/     open-loop pictures
-eval/<step>.mp4    video of an evaluation episode
+eval/<step>.mp4    video of an evaluation episode   assess/    how good its world model is
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dreamworld.spaces import DATA_SET
 PARTS = (
     *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
     *("checkpoints", "replay", "tensorboard", "report", "eval", "failures", "learning_curve.png", "log.txt"),
-    *("wandb_id", "wandb", "set_aside"),
+    *("wandb_id", "wandb", "set_aside", "assess"),
 )
 """What a run reads, writes and deletes in its directory."""
 
@@ -57,6 +57,7 @@ class RunDir:
         self.tensorboard = self.path / "tensorboard"
         self.report = self.path / "report"
         self.eval = self.path / "eval"
+        self.assess = self.path / "assess"
         self.learning_curve = self.path / "learning_curve.png"
         self._started = time.time()
         self._hold: Hold | None = None  # while the lock is held

@@ -14,6 +14,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.sessions import beginning, pieces, preflight
+from dreamworld.sessions.assessor import check_assessable, make_assessor
 from dreamworld.sessions.evaluator import make_evaluator, make_player
 from dreamworld.sessions.fused import Fused
 from dreamworld.sessions.host import Host
@@ -78,6 +79,7 @@ def opened(job: Job, progress: Progress | None = None) -> Iterator[Session]:
         preflight.check_phases(agent, layout)
         memory = kind.fit(agent)
         preflight.check(config, agent)
+        check_assessable(config, agent)
         kind.learn(agent, layout)
         notes = claim(job, (obs_space, act_space), meeting, stack)
         show, frames = config.run.progress and job.team.leads, config.frames_per_step
@@ -92,6 +94,7 @@ def opened(job: Job, progress: Progress | None = None) -> Iterator[Session]:
         else:
             start(job, kind, loops, progress)
         add_evaluations(job, loops, stack)
+        add_assessments(job, loops)
         yield Session(job, loops, kind.runner(loops, stack), progress, devices, memory)
 
 
@@ -172,3 +175,10 @@ def add_evaluations(job: Job, loops: list[Any], stack: contextlib.ExitStack) -> 
         player = make_player(loops[0])
         for loop in loops:
             loop.evaluate = make_evaluator(loop, job.source, stack, player)
+
+
+def add_assessments(job: Job, loops: list[Any]) -> None:
+    """Gives the loops what looks at their world models."""
+    if job.config.assess.every and job.team.leads:
+        for loop in loops:
+            loop.assess = make_assessor(loop, job.source)

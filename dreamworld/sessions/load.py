@@ -45,6 +45,11 @@ def make_player(config: Config, agent: Agent, params: Params, *, mode: Mode, see
 
 def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Params:
     """What acting needs of a checkpoint."""
+    return restore_step(rundir, agent, step)[1]
+
+
+def restore_step(rundir: RunDir, agent: Agent, step: int | None = None) -> tuple[int, Params]:
+    """The step of a checkpoint, the newest by default, and what acting needs of it."""
     import jax
 
     from dreamworld.training.checkpoint import Checkpointer
@@ -52,4 +57,4 @@ def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Par
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     with Checkpointer(rundir.checkpoints) as checkpointer:
         restored = checkpointer.restore(step, {"train": like._replace(opt_state=None)}, subset=True)
-    return agent.acting(restored.agent["train"])
+    return restored.meta["step"], agent.acting(restored.agent["train"])

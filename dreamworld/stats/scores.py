@@ -22,7 +22,7 @@ PAUSE_S = 600.0  # a longer silence in the log is a pause between sittings, not 
 UNSTATED = re.compile(  # settings that change no result, or that the report states in words of its own
     r"(task|seeds?|logdir|resume|env\.(seed|workers|engine|timeout_s|max_failures)|replay\.(storage|chunk|hot_chunks)"
     r"|run\.(steps|prefetch|log_every|report_every|save_every|keep_.*|grace_s|platform|compile_cache|progress)"
-    r"|(logger|parallel|eval)\..*)"
+    r"|(logger|parallel|eval|assess)\..*)"
 )
 
 
@@ -43,6 +43,7 @@ class Run:
     total_hours: float
     updates: float
     device: str
+    assess: dict[str, float] = dataclasses.field(default_factory=dict)  # of its world model, newest values
     unreadable: int = 0  # lines that are not JSON (a crash cuts a line)
     label: str = ""
 
@@ -160,6 +161,7 @@ def read_run(path: str | Path, source: str = "train") -> Run:
         total_hours=float(hours[-1]) if len(hours) else 0.0,
         updates=float(updates) if is_sane(updates) else 0.0,  # type: ignore[arg-type]
         device=str(status.get("device", "")),
+        assess=_assessed(metrics),
         unreadable=bad_metrics + bad_rows + len(found) - len(rows),
     )
 
@@ -182,6 +184,15 @@ def _achievements(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     names = {key: printable(match[1]) for row in rows for key in row if (match := ACHIEVEMENT.fullmatch(key))}
     unlocked = lambda key: np.array([is_sane(row.get(key)) and row[key] > 0 for row in rows])
     return {name: unlocked(key) for key, name in sorted(names.items())}
+
+
+def _assessed(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The newest number of each that `assess.every` logs."""
+    found: dict[str, float] = {}
+    for row in rows:
+        named = {printable(key)[7:]: value for key, value in row.items() if key.startswith("assess/")}
+        found |= {key: float(value) for key, value in named.items() if is_sane(value)}
+    return found
 
 
 def _reach(status: dict[str, Any], metrics: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:

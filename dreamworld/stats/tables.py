@@ -139,9 +139,38 @@ def compute_table(analysis: Analysis) -> Table:
     return Table("Wall-clock and compute", head, rows, "Hours of work of the counted runs.")
 
 
+def world_table(analysis: Analysis) -> Table | None:
+    """What runs last logged of their world models, beside returns; None where no run did."""
+    rows, names = [], []
+    for task in analysis.tasks:
+        for result in task.results.values():
+            names += [name for run in result.runs for name in run.assess if name not in names]
+    for task in analysis.tasks:
+        for label, result in task.results.items():
+            found = [run for run in result.runs if run.assess]
+            if not found:
+                continue
+            cells = [_over_runs([run.assess[name] for run in found if name in run.assess]) for name in names]
+            rows.append([task.task, label, with_interval(result.at_return), *cells])
+    caption = "Newest values of `assess.every`, the mean over runs (min–max); PSNR in dB at imagined steps."
+    return Table("World models", ["task", "method", "return", *names], rows, caption) if rows else None
+
+
+def _over_runs(values: list[float]) -> str:
+    if not values:
+        return NONE
+    mean = number(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ({number(min(values))}–{number(max(values))})"
+
+
 def tables(analysis: Analysis) -> list[Table]:
     """Every table of the report, in order."""
-    optional = [improvement_table(analysis), compute_table(analysis), efficiency_table(analysis)]
+    optional = [
+        world_table(analysis),
+        improvement_table(analysis),
+        compute_table(analysis),
+        efficiency_table(analysis),
+    ]
     found = [*aggregate_tables(analysis), score_table(analysis), *optional]
     return [table for table in found if table and table.rows]
 

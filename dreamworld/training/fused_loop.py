@@ -79,9 +79,10 @@ class FusedLoop(Run):
         return error
 
     def needs_state(self, previous: int) -> bool:
-        """Whether the step reached since `previous` is one of a report, evaluation, checkpoint or the end."""
+        """Whether the step reached since `previous` is one of a report, an evaluation and the like, or the end."""
         run = self.config.run
         periods = [run.report_every, run.save_every, self.config.eval.every if self.evaluate else 0]
+        periods += [self.config.assess.every if self.assess else 0]
         return self.finished or any(self.passed_multiple(previous, every) for every in periods)
 
     def check(self) -> None:

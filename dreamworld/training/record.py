@@ -23,6 +23,8 @@ from dreamworld.training.stops import Stop
 from dreamworld.training.timing import Moment, Phases, UpdateWatch, describe_compiling, rates
 from dreamworld.types import VectorEnv
 
+ASSESSMENTS = "assessments of the world model"
+
 
 @dataclasses.dataclass(kw_only=True)
 class Record:
@@ -36,6 +38,7 @@ class Record:
     checkpointer: Checkpointer
     progress: Progress
     evaluate: Callable[[int], float | None] | None = None  # step -> mean return, logged; None: stopped
+    assess: Callable[[int], dict[str, float]] | None = None  # step -> what to log of its world model
     team: Team = dataclasses.field(default_factory=Team)  # processes that train this agent together
     counters: Counters = dataclasses.field(default_factory=Counters)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
@@ -125,6 +128,13 @@ class Record:
             score = self.evaluate(self.counters.step)
         self.counters.evaluation_due = int(score is None)
         self.score = self.score if score is None else score
+
+    def run_assessment(self) -> None:
+        """Judges the world model on held-out segments, for the next log row; training goes on where that fails."""
+        if self.assess is None or not self.logger.problems.goes(ASSESSMENTS):
+            return
+        with self.pause("assess", "assessment"), self.logger.problems.attempt(ASSESSMENTS):
+            self.metrics.add(self.assess(self.counters.step))
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
         """The heartbeat that `dreamworld status` reads."""

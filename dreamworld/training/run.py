@@ -75,7 +75,10 @@ class Run(Record):
         self._began = time.monotonic() - counters.seconds
         self._mark = self._now()
         run, every = self.config.run, self.config.eval.every if self.evaluate else 0
-        self.progress.speed.expect({"evaluation": every, "report": run.report_every, "save": run.save_every})
+        look = self.config.assess.every if self.assess else 0
+        self.progress.speed.expect(
+            {"evaluation": every, "assessment": look, "report": run.report_every, "save": run.save_every}
+        )
         if counters.evaluation_due:
             counters.evaluation_due = 0
             self.run_evaluation()
@@ -105,6 +108,8 @@ class Run(Record):
         self.counters.seconds = time.monotonic() - self._began
         due = lambda every: self.passed_multiple(previous, every)
         self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
+        if self.assess and due(self.config.assess.every):
+            self.run_assessment()
         if due(run.log_every):
             with self.phases("log"):
                 self.log()

@@ -131,6 +131,31 @@ class Balls:
         energy = 0.5 * jnp.sum(state.velocity**2)
         return {"position": state.position, "velocity": state.velocity, "energy": energy}
 
+    @property
+    def can_locate(self) -> bool:
+        """Whether balls are told apart by their colours."""
+        return self.obs == "image" and self.n <= len(COLORS)
+
+    def locate(self, obs: dict[str, Array]) -> dict[str, Array]:
+        """Reads from a picture in 0..1, a dreamt one too, where each ball is: `place` [n, 2], and `share` [n] of it.
+
+        A pixel is a mixture of black and of the one colour that explains it best; mixtures with less than a quarter of
+        it count as black. The share is that of a whole ball's area; a ball without any is in the middle of the box.
+        """
+        picture = obs["image"]
+        colors = jnp.array([COLORS[i % len(COLORS)] for i in range(self.n)], jnp.float32)
+        along = jnp.tensordot(picture, colors.T, 1) / jnp.sum(colors**2, 1)[None, None]
+        part = jnp.clip(along, 0, 1)  # [size, size, n]
+        left = jnp.sum((picture[:, :, None] - part[..., None] * colors[None, None]) ** 2, -1)
+        own = part * jax.nn.one_hot(jnp.argmin(left, -1), self.n) * (part >= 0.25)
+        if self.occluder:
+            own *= (draw.box(self.size, OCCLUDER[0], 0.0, OCCLUDER[1], 1.0) == 0)[..., None]
+        pixel = (jnp.arange(self.size) + 0.5) / self.size
+        pixels = jnp.sum(own, (0, 1))
+        middle = lambda axis: jnp.tensordot(pixel, jnp.sum(own, axis), 1) / jnp.maximum(pixels, 1e-6)
+        place = jnp.where((pixels > 0)[:, None], jnp.stack([middle(0), middle(1)], 1), 0.5)
+        return {"place": place, "share": pixels / (np.pi * (self.radius * self.size) ** 2)}
+
     def heuristic(self, state: BallsState, key: Array) -> dict[str, Array]:
         """Steers ball 0 to the middle by a damped spring; ignores the other balls."""
         wish = (0.1 * (0.5 - state.position[0]) - 0.6 * state.velocity[0]) / max(self.force, 1e-6)

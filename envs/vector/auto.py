@@ -68,7 +68,7 @@ def build(target: EnvSource, config: EnvConfig, *, seed: int, num: int) -> Vecto
 def choose(target: EnvSource, config: EnvConfig, num: int) -> tuple[str, str]:
     """The engine for an environment, and why."""
     wrapped = wrapper_options(config)
-    if _is_jax(target):
+    if is_jax(target):
         if set(wrapped) <= {"time_limit"}:
             return "jax", "a JAX environment"
         return "inprocess", f"a JAX environment with {_list(wrapped)}, which wraps single environments"
@@ -230,7 +230,7 @@ def as_jax_env(target: EnvSource, config: EnvConfig) -> JaxEnv:
     return cast(JaxEnv, value)
 
 
-def _is_jax(target: EnvSource) -> bool:
+def is_jax(target: EnvSource) -> bool:
     """Whether a name or an object is a JAX environment: it steps with (state, action, key)."""
     if is_a(target, str):
         if ":" not in target or target.startswith("gym_"):
@@ -249,7 +249,7 @@ def _is_atari(target: EnvSource) -> bool:
 
 def is_single(target: EnvSource) -> bool:
     """Whether `target` is one environment object, of which there can be no second; a JAX environment is pure."""
-    return is_object(target) and not _is_jax(target)
+    return is_object(target) and not is_jax(target)
 
 
 def _refuse_many(target: EnvSource, engine: str, num: int) -> None:

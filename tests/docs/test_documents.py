@@ -162,6 +162,9 @@ def run_command(words):
         rest = [word for word in rest if word != "--watch"]
     if name == "collect" and "--help" not in rest:
         rest += ["--steps", "60", "--env.num", "2", "--run.progress", "False"]
+    if name == "assess" and "--help" not in rest:
+        few = {"--segments": "8", "--horizon": "5", "--samples": "1"}
+        rest += [word for option, value in few.items() if option not in rest for word in (option, value)]
     if name == "eval":
         rest += ["--episodes", "1"] if "--episodes" not in rest else []
     try:

@@ -61,6 +61,15 @@ def open_source(path: Path) -> NpzSource:
 
 
 def read_columns(path: Path) -> Columns:
+    """The arrays of an npz file, which have equally many rows."""
+    columns = read_arrays(path)
+    rows = {len(value) if value.ndim else 0 for value in columns.values()}
+    if len(rows) != 1:
+        raise BadFile(path, "has columns of different lengths" if rows else "has no columns")
+    return columns
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file. Nothing in it is unpickled, and none may claim more than it holds."""
     with open_file(path) as file, understood(path), zipfile.ZipFile(file) as archive:
         columns = {}
@@ -72,9 +81,6 @@ def read_columns(path: Path) -> Columns:
             if info.file_size > min(MAX_MEMBER, MAX_RATIO * (info.compress_size + 64)):
                 raise BadFile(path, f"claims {words.size(info.file_size)} for {info.filename!r:.80}")
             columns[info.filename.removesuffix(".npy")] = _read_array(path, info.filename, archive.read(info))
-    rows = {len(value) if value.ndim else 0 for value in columns.values()}
-    if len(rows) != 1:
-        raise BadFile(path, "has columns of different lengths" if rows else "has no columns")
     return columns
 
 

@@ -1,0 +1,142 @@
+"""Judging the worlds of stored runs on the same segments: numbers in each run, and a table for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from dreamworld import writing
+from dreamworld.errors import UserError
+from dreamworld.limits import SEED, STEPS, Range
+from dreamworld.reading import require_inside
+
+if TYPE_CHECKING:
+    from dreamworld.assess.judge import Judged
+    from dreamworld.assess.strips import Strip
+    from dreamworld.sessions.held import Held
+    from dreamworld.sessions.stored import Stored
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    data: str = ""
+    """Segments of this data set, or of a file that an earlier assess wrote; by default the environment is played."""
+    segments: Annotated[int, Range(2, 100_000)] = 256
+    """Segments to judge on."""
+    context: Annotated[int, Range(1, 10_000)] = 5
+    """Rows of a segment that the model sees."""
+    horizon: Annotated[int, Range(1, 100_000)] = 50
+    """Rows that it imagines after them."""
+    samples: Annotated[int, Range(1, 1024)] = 8
+    """Dreams of each segment."""
+    step: Annotated[int, Range(-1, STEPS.high)] = -1
+    """Checkpoint to load; -1 for the newest."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the environments, of the choice of segments, and of the dreams."""
+    fresh: bool = False
+    """Play the environment anew, also where segments were made before."""
+    trust: bool = False
+    """Import the code that the configs of somebody else's runs name."""
+    json: bool = False
+    """JSON lines instead of text, one for each run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assessed:
+    """The worlds of some runs, and where it is written."""
+
+    held: Held
+    judged: list[Judged]
+    files: list[Path]
+    page: Path
+
+
+def assess(folders: list[str], flags: Flags) -> Assessed:
+    """Judges the newest checkpoint, or that of `flags.step`, of each run.
+
+    Writes `assess/step-N.json` in each, and the page of all of them in the first one.
+    """
+    from dreamworld.sessions import folders as known
+    from dreamworld.sessions import held, pieces, stored
+
+    for folder in folders:
+        known.require_run(folder)
+    runs = [stored.open_run(folder, trusted=flags.trust) for folder in folders]
+    names = _names(runs)
+    for run in runs:
+        _require_simulator(run)
+    pieces.setup_jax(runs[0].config)
+    wanted = held.Wanted(flags.data, flags.segments, flags.context, flags.horizon, flags.seed, flags.fresh)
+    found = held.find(runs, wanted)
+    done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
+    judged = [one for one, _ in done]
+    written = [_write(run, one) for run, one in zip(runs, judged)]
+    return Assessed(found, judged, written, _write_page(runs[0], judged, found, [own for _, own in done]))
+
+
+def _names(runs: list[Stored]) -> list[str]:
+    """The names of the folders; the whole paths where two are alike."""
+    short = [run.rundir.path.name for run in runs]
+    if len(set(short)) == len(short):
+        return short
+    paths = [str(run.rundir) for run in runs]
+    if len(set(paths)) < len(paths):
+        raise UserError(f"{max(paths, key=paths.count)}: given twice; name each run once")
+    return paths
+
+
+def _require_simulator(run: Stored) -> None:
+    from dreamworld.sessions import stored
+
+    if stored.build_agent(run).simulator is None:
+        raise UserError(
+            f"{run.rundir}: the agent {run.config.agent.name} has no simulator, so there is no world to judge"
+        )
+
+
+def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, list[Strip]]:
+    from dreamworld.assess.judge import World, judge
+    from dreamworld.assess.strips import strips
+    from dreamworld.sessions import load, stored
+
+    agent = stored.build_agent(run)
+    assert agent.simulator is not None
+    held.segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
+    step, params = load.restore_step(run.rundir, agent, flags.step if flags.step >= 0 else None)
+    about: dict[str, Any] = {
+        "run": str(run.rundir),
+        "task": run.name,
+        "agent": run.config.agent.name,
+        "step": step,
+    }
+    world = World(name, agent.simulator, params, agent, about)
+    judged = judge(world, held.segments, samples=flags.samples, ground=held.ground, seed=flags.seed)
+    return judged, strips(judged, agent.simulator, params["world"], held.segments)
+
+
+def _write(run: Stored, judged: Judged) -> Path:
+    path = run.rundir.assess / f"step-{judged.about['step']}.json"
+    require_inside(run.rundir.path, path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing.replace(path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def _write_page(first: Stored, judged: list[Judged], held: Held, strips: list[list[Strip]]) -> Path:
+    """`assess/assess.html` of the first run, in place of an older one."""
+    from dreamworld.assess.page import page
+
+    path = first.rundir.assess / "assess.html"
+    require_inside(first.rundir.path, path.parent)
+    title = f"World models of {held.segments.task or first.name}"
+    writing.replace(path, page(judged, held.segments, strips, title))
+    return path
+
+
+def describe_source(held: Held) -> str:
+    """Who acted in the segments, and how often: `128 random, 128 agent of demo`."""
+    counts = [int((held.segments.label == index).sum()) for index in range(len(held.segments.labels))]
+    named = ", ".join(f"{count:,} {label}" for count, label in zip(counts, held.segments.labels))
+    return named

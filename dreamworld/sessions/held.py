@@ -1,0 +1,229 @@
+"""Segments for judging worlds: played anew in the environment of the runs, taken of a data set, or of a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dreamworld import words
+from dreamworld.config import Config
+from dreamworld.datasets import DataSet, open_dataset
+from dreamworld.errors import UserError
+from dreamworld.lists import split_list
+from dreamworld.sessions import pieces, policies, stored
+from dreamworld.sessions.stored import Stored
+
+if TYPE_CHECKING:
+    from dreamworld.assess.ground import Ground
+    from dreamworld.assess.segments import Segments
+    from dreamworld.datasets.collect import Act
+    from dreamworld.types import JaxEnv, Spaces
+
+SEED = 2_000_003  # of environments, apart from those of training and evaluation
+ENVIRONMENTS = 16  # that are played together
+SECONDS = 60.0  # that an agent may act
+EPISODES_STEPS = 0.5  # that are played, of the rows of all segments: an episode gives more than one
+
+
+class Wanted(NamedTuple):
+    """How segments are asked for."""
+
+    data: str
+    count: int
+    context: int
+    horizon: int
+    seed: int
+    fresh: bool
+
+
+class Held(NamedTuple):
+    """Segments, and where they are."""
+
+    segments: Segments
+    path: Path
+    notes: list[str]
+    ground: Ground | None = None  # of the environment of the first run, where it is one in JAX
+
+
+def find(runs: list[Stored], wanted: Wanted) -> Held:
+    """The segments that are there already and were asked for in the same way, or new ones, which are kept."""
+    from dreamworld.assess import files
+    from dreamworld.assess.branches import with_branches
+    from dreamworld.assess.ground import make_ground
+
+    env, limit = _jax_env(runs[0])
+    path = Path(wanted.data).expanduser()
+    if wanted.data and path.is_file():
+        segments, _ = files.load(path)
+        segments = segments.cut(wanted.context, wanted.horizon)
+        return Held(segments, path, [], make_ground(env, segments, limit))
+    folder = runs[0].rundir.assess
+    request = wanted._asdict() | {"runs": [str(run.rundir) for run in runs]}
+    del request["fresh"]
+    if not wanted.data and not wanted.fresh and (before := files.find(folder, request)):
+        notes = ["these segments were made before; --fresh True makes others"]
+        return Held(*before, notes, make_ground(env, before[0], limit))
+    if wanted.data:
+        segments, notes = _of_data(runs, open_dataset(path), wanted)
+    else:
+        segments, notes = _played(runs, wanted)
+    ground = make_ground(env, segments, limit)
+    segments = with_branches(segments, ground, wanted.seed)
+    return Held(segments, files.save(segments, folder, request), notes, ground)
+
+
+def _jax_env(run: Stored) -> tuple[JaxEnv | None, int]:
+    """The environment of a run where it is one in JAX, as it was trained on, and the limit of its episodes; or None."""
+    from dreamworld.envs.vector import auto
+
+    try:
+        played = stored.choose_env(run)
+    except UserError:
+        return None, 0
+    target = played.name if played.source is None else played.source
+    if not set(auto.wrapper_options(played.config.env)) <= {"time_limit"} or not auto.is_jax(target):
+        return None, 0
+    return auto.as_jax_env(target, played.config.env), played.config.env.time_limit
+
+
+def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segments, list[str]]:
+    from dreamworld.assess import segments
+
+    if not data.has_action:
+        raise UserError(f"{data.path}: the actions are not known, so no model can be asked what they lead to")
+    shares = {_held_out(run.config, data) for run in runs}
+    share, notes = max(shares), []
+    chosen = list(range(data.episodes))
+    if share > 0:
+        chosen = data.split(share)[1]
+    if 0.0 in shares:
+        notes.append(
+            f"{data.path}: a run was trained on this data and held nothing out (replay.held_out 0): what is judged "
+            "was seen in training"
+        )
+    if not data.has_reward:
+        notes.append(f"{data.path} knows no rewards: they count as 0")
+    episodes = [data.episode(index) for index in chosen]
+    drawn = segments.draw(
+        episodes,
+        [data.labels[index] for index in chosen],
+        (data.obs_space, data.act_space),
+        count=wanted.count,
+        context=wanted.context,
+        horizon=wanted.horizon,
+        task=data.task,
+        seed=wanted.seed,
+    )
+    return drawn, notes
+
+
+def _held_out(config: Config, data: DataSet) -> float:
+    """The share of this data that a run has held out; -1 where it was not trained on it."""
+    own = {Path(name).expanduser().absolute() for name in split_list(config.data)} if config.data else set()
+    return config.replay.held_out if data.path in own else -1.0
+
+
+class Actor(NamedTuple):
+    """Who acts, in how many environments, and for how many steps."""
+
+    name: str
+    run: Stored | None  # None: uniformly random actions
+    num_envs: int
+    steps: int
+
+
+def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
+    """Half of the segments of random actions, the other half of the agents of the runs, in equal shares."""
+    from dreamworld.assess import gather, segments
+
+    first = runs[0]
+    if first.config.data and not first.env:
+        raise UserError(f"{first.rundir}: its environment is not known; give a data set: --data DIR")
+    played = stored.choose_env(first)
+    pieces.setup_jax(played.config)
+    names = [f"agent of {run.rundir.path.name}" for run in runs]
+    names = [name if names.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(names)]
+    shares = {"random": 0.5} | {name: 0.5 / len(runs) for name in names}
+    rows = wanted.count * (wanted.context + wanted.horizon)
+    steps = {name: max(1, round(EPISODES_STEPS * share * rows)) for name, share in shares.items()}
+    actors = [Actor("random", None, ENVIRONMENTS, steps["random"])]
+    notes: list[str] = []
+    for name, run in zip(names, runs):
+        actor, told = _pace(name, run, steps[name], wanted)
+        actors += [actor] if actor else []
+        notes += told
+    episodes, labels = [], []
+    spaces = None
+    for actor in actors:
+        env = pieces.make_eval_env(played.config, played.source, episodes=actor.num_envs)
+        try:
+            spaces = (env.obs_space, env.act_space)
+            act = _act(actor, played.name, spaces, env.num_envs, wanted.seed)
+            most = gather.MAX_STEPS if actor.num_envs == ENVIRONMENTS else wanted.context + wanted.horizon
+            seed = SEED + wanted.seed + 7919 * len(labels)
+            found = gather.gather(
+                env, {actor.name: act}, steps={actor.name: actor.steps}, seed=seed, max_steps=most
+            )
+        finally:
+            env.close()
+        episodes, labels = [*episodes, *found.episodes], [*labels, *found.labels]
+        notes += [event for done in found.told for event in done.events]
+    assert spaces is not None
+    whole = sum(shares[actor.name] for actor in actors)
+    drawn = segments.draw(
+        episodes,
+        labels,
+        spaces,
+        count=wanted.count,
+        context=wanted.context,
+        horizon=wanted.horizon,
+        task=played.name,
+        shares={actor.name: shares[actor.name] / whole for actor in actors},
+        seed=wanted.seed,
+    )
+    if len(drawn) < wanted.count:
+        notes.append(
+            f"these episodes hold {words.count(len(drawn), 'segment')} of the {wanted.count:,} asked for"
+        )
+    return drawn, notes
+
+
+def _act(actor: Actor, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, seed: int) -> Act:
+    if actor.run is None:
+        return policies.random_policy(spaces[1], num_envs, seed)
+    options: dict[str, Any] = {"mode": "sample", "step": -1, "seed": seed}
+    return policies.run_policy(actor.run, task, spaces, num_envs, **options)
+
+
+def _pace(name: str, run: Stored, steps: int, wanted: Wanted) -> tuple[Actor | None, list[str]]:
+    """How an agent acts within `SECONDS`: in fewer environments, or not at all, with a note."""
+    took = _act_seconds(run)
+    rows = wanted.context + wanted.horizon + 1
+    num = int(SECONDS / took / rows)
+    if num >= ENVIRONMENTS and steps * took <= SECONDS:
+        return Actor(name, run, ENVIRONMENTS, steps), []
+    if num < 1:
+        return None, [
+            f"{name}: acts too slowly to be played ({took:.2g} s for one state); no segment is of it"
+        ]
+    fewer = min(num, ENVIRONMENTS - 1)
+    told = f"{name}: acts slowly; it is played for {words.count(fewer * rows, 'row')}"
+    return Actor(name, run, fewer, 1), [told]
+
+
+def _act_seconds(run: Stored) -> float:
+    """Seconds in which the agent of a run acts once in one environment."""
+    from dreamworld.sessions import load
+
+    agent = stored.build_agent(run)
+    player = load.make_player(
+        run.config, agent, load.restore_params(run.rundir, agent), mode="sample", seed=0
+    )
+    state, took = player.initial(1), []
+    obs = {key: space.zeros(1) for key, space in agent.obs_space.items()}
+    for _ in range(5):  # the first ones compile
+        began = time.perf_counter()
+        state, _ = player.act(state, obs, normalised=True)
+        took.append(time.perf_counter() - began)
+    return min(took)

@@ -1,0 +1,56 @@
+"""`dreamworld assess DIR…`: how good the world models of runs are, on the same held-out segments."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from dreamworld import cli, text
+from dreamworld.errors import UserError
+from dreamworld.sessions.assess import Assessed, Flags, assess, describe_source
+
+DESCRIPTION = """Judge the world models of runs: dreamworld assess DIR…
+
+All are judged on the same segments, which are kept in the first run: what they dream against what happened."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Judges, writes, prints."""
+    folders, options = cli.leading_words(argv)
+    flags = cli.parse_flags(options, Flags(), prog="dreamworld assess DIR…", description=DESCRIPTION)
+    for folder in folders:
+        text.check_path("assess DIR", folder)
+    text.check("DIR", folders)
+    if not folders:
+        raise UserError("assess: which runs? Give their folders: dreamworld assess DIR…")
+    done = assess(folders, flags)
+    if flags.json:
+        for judged in done.judged:
+            print(json.dumps(judged.plain(), allow_nan=False))
+    else:
+        tell(done)
+    return 0
+
+
+def tell(done: Assessed) -> None:
+    """What a person reads."""
+    from dreamworld.assess import files
+    from dreamworld.assess.levels import summary
+    from dreamworld.assess.table import print_table
+    from dreamworld.text import printable
+
+    for note in done.held.notes:
+        print(note, file=sys.stderr)
+    print(f"{files.describe(done.held.segments)}: {describe_source(done.held)}")
+    print_table(done.judged)
+    for one in done.judged:
+        print(f"{printable(one.name)}: {summary(one.card)}")
+    for path in (done.held.path, *done.files, done.page):
+        print(printable(path))
+
+
+if __name__ == "__main__":
+    from dreamworld import early
+
+    sys.exit(early.run_script("assess", main))

@@ -1,0 +1,160 @@
+"""`dreamworld assess`: worlds of several runs on the same segments, what it writes, and what it refuses."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dreamworld.__main__ import main
+from dreamworld.assess import files
+from dreamworld.errors import UserError
+from dreamworld.sessions.assess import Flags, assess
+
+FEW = ["--segments", "12", "--horizon", "6", "--samples", "2"]
+
+
+def make_run(folder, agent, *options):
+    """A run whose world has learnt nothing: it is saved before its first update."""
+    planner = [f"--agent.planner.{name}" for name in ("candidates", "elites", "iterations", "horizon")]
+    planner = [word for name, value in zip(planner, ("8", "2", "1", "2")) for word in (name, value)]
+    presets = ["--configs", "debug"] if agent == "dreamerv3" else planner
+    common = ["--task", "jax_catch", "--env.options", "obs=image", "--env.num", "2", "--run.train_ratio", "0"]
+    quick = ["--run.steps", "8", "--run.report_every", "0", "--run.save_every", "0", "--eval.every", "0"]
+    quiet = ["--logger.tensorboard", "False", "--run.progress", "False", "--logdir", str(folder)]
+    assert main(["train", "--agent", agent, *presets, *common, *quick, *quiet, *options]) == 0
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of each agent."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [make_run(folder / agent, agent) for agent in ("dreamerv3", "planet")]
+
+
+@pytest.fixture(scope="module")
+def done(runs):
+    flags = Flags(segments=12, horizon=6, samples=2)
+    return assess(runs, flags)
+
+
+def test_several_agents_are_judged_on_the_same_segments(done, runs):
+    sheets = [json.loads(path.read_text()) for path in done.files]
+    assert [sheet["agent"] for sheet in sheets] == ["dreamerv3", "planet"]
+    assert {sheet["segments"]["hash"] for sheet in sheets} == {done.held.segments.hash}
+    assert [path.parent.parent.as_posix() for path in done.files] == runs
+    assert done.held.path.name == f"segments-{done.held.segments.hash}.npz"
+    assert sheets[0]["segments"]["policies"] == {
+        "random": 6, "agent of dreamerv3": 3, "agent of planet": 3,
+    }  # fmt: skip
+
+
+def test_every_number_has_its_interval_and_its_n(done):
+    for path in done.files:
+        sheet = json.loads(path.read_text())
+        assert sheet["metrics"].keys() >= {
+            "drift/image/psnr",
+            "reward/mae",
+            "cont/ece",
+            "actions/image/psnr_gain",
+        }
+        for found in sheet["metrics"].values():
+            assert found.keys() == {"value", "low", "high", "n"} and found["n"] > 0
+            if found["low"] is not None:
+                assert found["low"] <= found["high"]
+        for curve in sheet["curves"].values():
+            assert {len(values) for values in curve.values()} == {6}
+        assert sheet["step_s"]["imagine"].keys() == {"1", "16", "1024"}
+
+
+def test_segments_are_made_once(done, runs):
+    again = assess(runs, Flags(segments=12, horizon=6, samples=2))
+    assert again.held.segments.hash == done.held.segments.hash and again.held.notes
+    numbers = [json.loads(path.read_text())["metrics"] for path in again.files]
+    assert numbers == [
+        {name: found._asdict() for name, found in one.sheet.metrics.items()} for one in done.judged
+    ]
+
+
+def test_segments_come_back_from_their_file(done, tmp_path):
+    found, request = files.load(done.held.path)
+    assert found.hash == done.held.segments.hash and request["count"] == 12
+    np.testing.assert_array_equal(found.columns["obs/image"], done.held.segments.columns["obs/image"])
+    other = dataclasses.replace(found, row=found.row + 1)
+    assert other.hash != found.hash
+    broken = tmp_path / "segments.npz"
+    with np.load(done.held.path, allow_pickle=False) as arrays:
+        changed = dict(arrays)
+    changed["column/reward"] = changed["column/reward"] + 1
+    np.savez(broken, **changed)
+    with pytest.raises(UserError, match="is damaged: its content has the hash"):
+        files.load(broken)
+
+
+def test_ends_are_judged(done):
+    segments = done.held.segments
+    ends = segments.columns["is_terminal"][:, segments.context :]
+    assert ends.any() and (segments.valid.sum(1) >= segments.context + 1).all()
+    assert done.judged[0].sheet.metrics["cont/recall"].n == ends.sum()
+
+
+def test_it_prints_a_table(runs, done, capsys):
+    assert main(["assess", *runs, *FEW]) == 0
+    out = capsys.readouterr().out
+    assert "12 segments of" in out and done.held.segments.hash in out
+    assert "PSNR, dB at 1, 5" in out and "planet, step" in out and "step-8.json" in out
+
+
+def test_it_prints_json_lines(runs, done, capsys):
+    assert main(["assess", *runs, *FEW, "--json", "True"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == ["dreamerv3", "planet"]
+    assert rows[0]["version"] == 1
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert main(["assess", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_bad_input_is_one_line(runs, done, tmp_path, capsys):
+    assert "which runs? Give their folders" in refused(capsys)
+    assert "there is no such folder" in refused(capsys, str(tmp_path / "nothing"))
+    assert "given twice" in refused(capsys, runs[0], runs[0])
+    saved = ["--data", str(done.held.path)]
+    assert "use --horizon 6 or less" in refused(capsys, runs[0], *saved)
+    assert "use --context 5" in refused(capsys, runs[0], *saved, "--context", "4")
+    assert "no episode has a row after so many; the longest has 10 rows" in refused(
+        capsys, runs[0], "--context", "10"
+    )
+    (tmp_path / "none.npz").write_bytes(b"nothing")
+    assert "none.npz" in refused(capsys, runs[0], "--data", str(tmp_path / "none.npz"))
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    assert "holds no segments" in refused(capsys, runs[0], "--data", str(tmp_path / "other.npz"))
+
+
+def test_other_spaces_are_refused(done, tmp_path, capsys):
+    other = make_run(tmp_path / "vector", "dreamerv3", "--env.options", "obs=vector")
+    line = refused(capsys, other, "--data", str(done.held.path), *FEW)
+    assert "these segments have other spaces: observation 'image'" in line
+
+
+def test_a_data_set_is_judged_by_what_was_held_out(runs, tmp_path, capsys):
+    data = str(tmp_path / "data")
+    options = [
+        "--task",
+        "jax_catch",
+        "--env.options",
+        "obs=image",
+        "--env.num",
+        "2",
+        "--run.progress",
+        "False",
+    ]
+    assert main(["collect", *options, "--steps", "100", "--data", data]) == 0
+    found = assess([runs[0]], Flags(data=data, segments=12, horizon=6, samples=1))
+    assert found.held.segments.episodes > 5 and found.held.segments.labels == ("random",)
+    assert "drift/image/psnr" in found.judged[0].sheet.metrics

@@ -1,0 +1,91 @@
+"""`--assess.every`: what a training logs of its world model, beside which it stays the same."""
+
+import json
+
+import pytest
+
+from dreamworld import presets
+from dreamworld.__main__ import main
+from dreamworld.errors import UserError
+from dreamworld.sessions import assessor, pieces
+from dreamworld.testing import tiny_config
+from dreamworld.types import Space
+
+LOOKS = ["--assess.every", "32", "--assess.segments", "8", "--assess.horizon", "5"]
+
+
+def train(folder, *options):
+    """Nothing is learnt, so that nothing has to be compiled for it."""
+    task = ["--configs", "debug", "--task", "jax_catch", "--env.options", "obs=image", "--env.num", "2"]
+    periods = [
+        "--run.train_ratio",
+        "0",
+        "--run.log_every",
+        "32",
+        "--run.report_every",
+        "0",
+        "--eval.every",
+        "0",
+    ]
+    quiet = ["--logger.tensorboard", "False", "--run.progress", "False", "--logdir", str(folder)]
+    return main(["train", *task, *periods, *quiet, *options])
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that was stopped after one look, and went on to another."""
+    folder = tmp_path_factory.mktemp("runs") / "looks"
+    assert train(folder, *LOOKS, "--run.steps", "40") == 0
+    assert train(folder, *LOOKS, "--run.steps", "64") == 0
+    return folder
+
+
+def test_the_log_has_what_the_world_model_dreams(run):
+    looks = [row for row in rows(run / "metrics.jsonl") if "assess/reward_mae" in row]
+    assert [row["step"] for row in looks] == [32, 64]
+    names = {"image_psnr_1", "image_psnr_5", "image_psnr_gain", "reward_mae", "cont_ece"}
+    assert {key for key in looks[0] if key.startswith("assess/")} == {f"assess/{name}" for name in names}
+    # nothing was learnt in between, and the segments are the same
+    assert {key: looks[0][key] for key in looks[0] if key.startswith("assess/")} == pytest.approx(
+        {key: looks[1][key] for key in looks[1] if key.startswith("assess/")}
+    )
+
+
+def test_segments_are_made_once_and_kept(run):
+    assert len(list((run / "assess").glob("segments-*.npz"))) == 1
+
+
+def test_training_is_the_same_with_and_without(run, tmp_path):
+    assert train(tmp_path / "plain", "--run.steps", "40") == 0
+    assert train(tmp_path / "plain", "--run.steps", "64") == 0
+    returns = lambda folder: [(row["step"], row["return"]) for row in rows(folder / "episodes.jsonl")]
+    assert returns(run) == returns(tmp_path / "plain")
+
+
+def test_the_report_shows_it_beside_returns(run, tmp_path, capsys):
+    assert main(["report", str(run), "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "World models" in page and "image_psnr_5" in page
+    assert "| reward_mae |" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_what_can_not_be_looked_at_is_refused(tmp_path, capsys):
+    data = str(tmp_path / "data")
+    few = ["--steps", "60", "--env.num", "2", "--run.progress", "False", "--data", data]
+    assert main(["collect", "--task", "jax_catch", "--env.options", "obs=image", *few]) == 0
+    capsys.readouterr()
+    words = ["--data", data, "--run.train_ratio", "1", *LOOKS]
+    assert train(tmp_path / "run", *words) == 2
+    assert "episodes have to be held out; give --replay.held_out 0.1" in capsys.readouterr().err
+
+
+def test_an_agent_without_a_simulator_has_no_world_to_look_at():
+    config = presets.replace(tiny_config(), {"assess.every": 10})
+    agent = pieces.build_agent(config, {"x": Space((3,), "float32")}, {"move": Space((), "int32", classes=2)})
+    assessor.check_assessable(config, agent)
+    with pytest.raises(UserError, match="has no simulator, so there is no world to judge"):
+        assessor.check_assessable(config, agent._replace(simulator=None))
