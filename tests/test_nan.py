@@ -37,8 +37,10 @@ def stopped(tmp_path_factory):
 def test_the_guard_stops_with_a_checkpoint_and_names_loss_tensor_and_rows(stopped):
     rundir, ended = stopped
     assert ended.returncode == 76, ended.stderr
+    # Norms overflow far from the decoder, too: of the 39 tensors five are named.
+    named = r"(\w+/[\w/]+(, | and )){5}\d+ more"
     assert re.search(
-        r"update \d+ was not applied.*losses: obs/vector, total; gradients: .*decoder/", ended.stderr
+        rf"update \d+ was not applied.*losses: obs/vector, total; gradients: {named}", ended.stderr
     )
     assert re.search(r"replay rows \d+\.\.\d+, ", ended.stderr) and "its batch is finite" in ended.stderr
     (step,) = snapshot.snapshot_steps(rundir.checkpoints)

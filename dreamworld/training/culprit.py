@@ -61,6 +61,8 @@ def find(function: Callable[..., Any], args: dict[str, Any], limit: int = 5) -> 
     ten times as long as the compiled function.
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, tuple(args.values())))
+    if isinstance(function, jax.stages.Wrapped):  # jitted: what it inlines no longer knows its own lines
+        function = function.__wrapped__
 
     def flat(*leaves: Any) -> Any:
         return function(*jax.tree.unflatten(structure, leaves))

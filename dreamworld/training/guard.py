@@ -157,7 +157,7 @@ class Failure:
 
     step: int  # updates applied before it
     losses: tuple[str, ...]  # whose value was not finite
-    tensors: tuple[str, ...]  # parameters whose gradient was not finite
+    tensors: tuple[str, ...]  # parameters the norm of whose gradient was not finite
     inputs: tuple[str, ...]  # what in the batch or the carry was not finite to begin with
     rows: np.ndarray | None  # [B, L] replay rows of the batch
     skipped: int
