@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dreamworld.assess.ground import Ground
     from dreamworld.assess.segments import Segments
     from dreamworld.datasets.collect import Act
+    from dreamworld.logging.problems import Problems
     from dreamworld.types import JaxEnv, Spaces
 
 SEED = 2_000_003  # of environments, apart from those of training and evaluation
@@ -41,13 +42,16 @@ class Held(NamedTuple):
     """Segments, and where they are."""
 
     segments: Segments
-    path: Path
+    path: Path | None  # None: they could not be written
     notes: list[str]
     ground: Ground | None = None  # of the environment of the first run, where it is one in JAX
 
 
-def find(runs: list[Stored], wanted: Wanted) -> Held:
-    """The segments that are there already and were asked for in the same way, or new ones, which are kept."""
+def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
+    """The segments that are there already and were asked for in the same way, or new ones, which are kept.
+
+    UserError for segments of other spaces than those of a run. That new ones can't be written is told.
+    """
     from dreamworld.assess import files
     from dreamworld.assess.branches import with_branches
     from dreamworld.assess.ground import make_ground
@@ -56,21 +60,33 @@ def find(runs: list[Stored], wanted: Wanted) -> Held:
     path = Path(wanted.data).expanduser()
     if wanted.data and path.is_file():
         segments, _ = files.load(path)
+        _require_fitting(runs, segments)
         segments = segments.cut(wanted.context, wanted.horizon)
         return Held(segments, path, [], make_ground(env, segments, limit))
     folder = runs[0].rundir.assess
     request = wanted._asdict() | {"runs": [str(run.rundir) for run in runs]}
     del request["fresh"]
     if not wanted.data and not wanted.fresh and (before := files.find(folder, request)):
+        _require_fitting(runs, before[0])
         notes = ["these segments were made before; --fresh True makes others"]
         return Held(*before, notes, make_ground(env, before[0], limit))
     if wanted.data:
         segments, notes = _of_data(runs, open_dataset(path), wanted)
     else:
         segments, notes = _played(runs, wanted)
+    _require_fitting(runs, segments)
     ground = make_ground(env, segments, limit)
     segments = with_branches(segments, ground, wanted.seed)
-    return Held(segments, files.save(segments, folder, request), notes, ground)
+    kept = None
+    with problems.told(str(folder)):
+        kept = files.save(segments, folder, request)
+    return Held(segments, kept, notes, ground)
+
+
+def _require_fitting(runs: list[Stored], segments: Segments) -> None:
+    for run in runs:
+        agent = stored.build_agent(run)
+        segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
 
 
 def _jax_env(run: Stored) -> tuple[JaxEnv | None, int]:
