@@ -113,7 +113,7 @@ def _shape(arrays: dict[str, np.ndarray], name: str) -> tuple[int, ...]:
 def _wanted(segments: Segments) -> dict[str, tuple[tuple[int, ...], Space]]:
     """Which arrays there must be: name -> (axes before those of the space, space)."""
     count, rows = segments.valid.shape, segments.branches
-    own = {name: (count[:1], NUMBER) for name in ("episode", "row")}
+    own = dict.fromkeys(("episode", "row"), (count[:1], NUMBER))
     own["label"] = (count[:1], Space((), "int32", classes=max(len(segments.labels), 1)))
     own |= {f"column/{name}": (count, FLAG) for name in ENDS} | {"column/reward": (count, REWARD)}
     kinds = {"obs": segments.obs_space, "action": segments.act_space}

@@ -90,8 +90,11 @@ def _of_data(config: Config) -> Segments:
 def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
     """Half of random actions, the other half of the agent as it is now."""
     from dreamworld.assess import gather, segments
+    from dreamworld.assess.room import require_room
 
-    config = loop.config
+    config, agent = loop.config, loop.learner.agent
+    shape = (config.assess.segments, config.assess.context, config.assess.horizon)
+    require_room(*shape, (agent.obs_space, agent.act_space))
     with contextlib.closing(make_env_beside(loop, source)) as env:
         player = make_player(loop).renewed(params, config.seed)
         acts = {

@@ -152,11 +152,14 @@ class Actor(NamedTuple):
 def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
     """Half of the segments of random actions, the other half of the agents of the runs, in equal shares."""
     from dreamworld.assess import gather, segments
+    from dreamworld.assess.room import require_room
 
     first = runs[0]
     if first.config.data and not first.env:
         raise UserError(f"{first.rundir}: its environment is not known; give a data set: --data DIR")
     played = stored.choose_env(first)
+    agent = stored.build_agent(first)
+    require_room(wanted.count, wanted.context, wanted.horizon, (agent.obs_space, agent.act_space))
     pieces.setup_jax(played.config)
     names = [f"agent of {run.rundir.path.name}" for run in runs]
     names = [name if names.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(names)]
