@@ -210,6 +210,14 @@ def known_options(spec: Spec) -> dict[str, Any]:
 
 
 def _check(spec: Spec, source: str) -> None:
+    text.check_path(f"{source}: logdir", spec.logdir)
+    if not spec.name.strip():
+        raise UserError(f"{source}: name: is empty; expects the name of the sweep")
+    if wrong := [part for part in ("{task}", "{seed}") if part in str(spec.folder)]:
+        raise UserError(
+            f"{source}: logdir {spec.folder}: {wrong[0]} is filled in for single runs; give the folder of the sweep, "
+            "below which each run lies in METHOD/TASK/seedN"
+        )
     for key, value in {**spec.options, **spec.axes, "slurm": spec.slurm, "logdir": str(spec.folder)}.items():
         text.check(f"{source}: {key}", key)
         text.check(f"{source}: {key}", value)
