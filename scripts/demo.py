@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         argv, Flags(), prog="scripts/demo.py", description="Train a small agent and show it."
     )
     text.check_path("--logdir", flags.logdir)
-    logdir = Path(flags.logdir).expanduser()
+    logdir = text.expand_path(flags.logdir)
     outcome = run(logdir, flags.seed)
     strip = sorted(logdir.glob("report/*/*.png"), key=lambda path: int(path.parent.name))
     print(f"\nrandom policy   mean return {outcome.random_return:7.1f}  ({EPISODES} episodes)")

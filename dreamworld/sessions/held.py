@@ -13,6 +13,7 @@ from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.sessions import pieces, policies, stored
 from dreamworld.sessions.stored import Stored
+from dreamworld.text import expand_path
 
 if TYPE_CHECKING:
     from dreamworld.assess.ground import Ground
@@ -57,7 +58,7 @@ def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
     from dreamworld.assess.ground import make_ground
 
     env, limit = _jax_env(runs[0])
-    path = Path(wanted.data).expanduser()
+    path = expand_path(wanted.data)
     if wanted.data and path.is_file():
         segments, _ = files.load(path)
         _require_fitting(runs, segments)
@@ -136,7 +137,7 @@ def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segment
 
 def _held_out(config: Config, data: DataSet) -> float:
     """The share of this data that a run has held out; -1 where it was not trained on it."""
-    own = {Path(name).expanduser().absolute() for name in split_list(config.data)} if config.data else set()
+    own = {expand_path(name).absolute() for name in split_list(config.data)} if config.data else set()
     return config.replay.held_out if data.path in own else -1.0
 
 
