@@ -31,7 +31,6 @@ from dreamworld.logging.rows import write_json
 from dreamworld.reading import BadFile, read_json, require_inside
 from dreamworld.runenv import RunEnv, read_run_env, same_name, write_run_env
 from dreamworld.spaces import DATA_SET
-from dreamworld.text import expand_path
 
 PARTS = (
     *("config.yaml", "spaces.json", "status.json", "metrics.jsonl", "episodes.jsonl", "eval.jsonl", ".lock"),
@@ -46,7 +45,7 @@ class RunDir:
 
     def __init__(self, path: str | os.PathLike[str]):
         text.check_path("--logdir", path)
-        self.path = expand_path(path).absolute()
+        self.path = text.expand_path(path).absolute()
         self.config = self.path / "config.yaml"
         self.spaces = self.path / "spaces.json"
         self.metrics = self.path / "metrics.jsonl"
