@@ -113,8 +113,8 @@ def _shape(arrays: dict[str, np.ndarray], name: str) -> tuple[int, ...]:
 def _wanted(segments: Segments) -> dict[str, tuple[tuple[int, ...], Space]]:
     """Which arrays there must be: name -> (axes before those of the space, space)."""
     count, rows = segments.valid.shape, segments.branches
-    own = dict.fromkeys(("episode", "row"), (count[:1], NUMBER))
-    own["label"] = (count[:1], Space((), "int32", classes=max(len(segments.labels), 1)))
+    label = Space((), "int32", classes=max(len(segments.labels), 1))
+    own = {"episode": (count[:1], NUMBER), "row": (count[:1], NUMBER), "label": (count[:1], label)}
     own |= {f"column/{name}": (count, FLAG) for name in ENDS} | {"column/reward": (count, REWARD)}
     kinds = {"obs": segments.obs_space, "action": segments.act_space}
     for kind, spaces in kinds.items():
