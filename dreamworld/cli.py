@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from dreamworld import agents, presets, schema, streams, words
@@ -22,7 +21,7 @@ from dreamworld.exits import Exit
 from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
-from dreamworld.text import printable, printable_lines
+from dreamworld.text import expand_path, printable, printable_lines
 
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
@@ -92,7 +91,7 @@ def _refuse_strangers(names: Sequence[str], config: Config, given: set[str]) -> 
     for name in names:
         if not presets.is_strangers(name):
             continue
-        stranger = presets.load_yaml(Path(name).expanduser())
+        stranger = presets.load_yaml(expand_path(name))
         values = presets.flat(stranger)
         acting = [key for key in schema.marked(stranger, ACTING) if values[key] not in ("", known.get(key))]
         if re.search(r"[:./\\]", values["task"]):

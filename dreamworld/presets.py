@@ -24,6 +24,7 @@ from dreamworld.errors import UserError
 from dreamworld.limits import show
 from dreamworld.options import AgentConfig
 from dreamworld.schema import coerce, options, ranges
+from dreamworld.text import expand_path
 
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ def _lay(config: T, layer: Layer, trusted: bool) -> T:
 
 def is_strangers(path: str | os.PathLike[str]) -> bool:
     """Whether a file is the config of a run that is not signed as this user's."""
-    path = Path(path).expanduser()
+    path = expand_path(path)
     return path.name == "config.yaml" and trust.is_run(path.parent) and not trust.is_own(path.parent)
 
 
@@ -218,7 +219,7 @@ def apply(
 
 def _find_layer(name: str) -> Layer:
     """The layer that a name or a path means."""
-    path, names = Path(name).expanduser(), preset_names()
+    path, names = expand_path(name), preset_names()
     stem = path.stem if path.suffix in (".yaml", ".yml") else ""
     if stem and not path.exists() and stem in names:
         raise UserError(f"--configs {name}: there is no such file; the preset is --configs {stem}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 from dreamworld import words
@@ -67,6 +68,22 @@ def check_path(name: str, value: object) -> None:
         raise UserError(f"{printable(name)}: got {words.type_of(value)}; expects the path of a folder")
     if not str(value).strip():
         raise UserError(f"{printable(name)}: is empty; expects the path of a folder (. is the current one)")
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder in place of `~`; UserError for the home of a user who is not there."""
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        user, _, below = found[1:].partition("/")
+        if not user:
+            raise UserError(
+                f"{printable(path)}: this machine knows no home folder of yours; set HOME, or give another path"
+            )
+        own = f"~/{user}/{below}".rstrip("/")
+        raise UserError(
+            f"{printable(path)}: there is no user {printable(user)!r} here; {printable(own)} is in your home folder"
+        )
+    return Path(found)
 
 
 def cell(value: object) -> Any:

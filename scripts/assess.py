@@ -30,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps(judged.plain(), allow_nan=False))
     else:
         tell(done)
+    for problem in done.problems:
+        print(problem, file=sys.stderr)
     return 0
 
 
@@ -47,7 +49,8 @@ def tell(done: Assessed) -> None:
     for one in done.judged:
         print(f"{printable(one.name)}: {summary(one.card)}")
     for path in (done.held.path, *done.files, done.page):
-        print(printable(path))
+        if path:
+            print(printable(path))
 
 
 if __name__ == "__main__":

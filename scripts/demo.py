@@ -25,7 +25,7 @@ MARK = "Written by scripts/demo.py, which replaces this folder when it runs agai
 # All that a run leaves. Whoever put something else there wants to keep it.
 LEFT = {MARKER, ".lock", "config.yaml", "config.sig", "spaces.json", "status.json", "learning_curve.png"}
 LEFT |= {"metrics.jsonl", "episodes.jsonl", "eval.jsonl"}
-LEFT |= {"checkpoints", "replay", "tensorboard", "report", "eval"}
+LEFT |= {"checkpoints", "replay", "tensorboard", "report", "eval", "assess"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +47,14 @@ class Outcome:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the demo and prints what it leaves."""
-    from dreamworld import cli, streams
+    from dreamworld import cli, streams, text
 
     streams.guard_process("stdout", "stderr")
     flags = cli.parse_flags(
         argv, Flags(), prog="scripts/demo.py", description="Train a small agent and show it."
     )
-    logdir = Path(flags.logdir)
+    text.check_path("--logdir", flags.logdir)
+    logdir = text.expand_path(flags.logdir)
     outcome = run(logdir, flags.seed)
     strip = sorted(logdir.glob("report/*/*.png"), key=lambda path: int(path.parent.name))
     print(f"\nrandom policy   mean return {outcome.random_return:7.1f}  ({EPISODES} episodes)")

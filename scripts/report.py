@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from dreamworld import cli, text
 from dreamworld.errors import UserError
 from dreamworld.limits import SEED, Range
+from dreamworld.text import expand_path
 
 DESCRIPTION = """Compare runs: dreamworld report DIR… or LABEL=DIR…
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         resamples=flags.resamples,
         seed=flags.seed,
     )
-    out = Path(flags.out).expanduser() if flags.out else None
+    out = expand_path(flags.out) if flags.out else None
     analysis, page = report(sources, out=out, title=flags.title, group_by=flags.group_by, options=options)
     print_report(analysis, page)
     return 0

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("status: give one directory: dreamworld status DIR")
     text.check_path("status DIR", given[0])
     text.check("DIR", given[0])
-    root = Path(given[0]).expanduser()
+    root = text.expand_path(given[0])
     if flags.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows(root, flags.stale_s)], indent=1))
     elif flags.watch:

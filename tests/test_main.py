@@ -67,6 +67,36 @@ def test_other_errors_keep_their_traceback():
         cli.run(raises(ZeroDivisionError()), [])
 
 
+HOMELESS = "~nobody-here/x"  # a slash was forgotten: ~/nobody-here/x was meant
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"{command} {HOMELESS}"
+            for command in ("report", "status", "eval", "assess", "train", "sweep", "debug")
+        ),
+        *(f"data {command} {HOMELESS}" for command in ("info", "check")),
+        f"data import {HOMELESS} new",
+        f"data export {HOMELESS} new --format npz",
+        f"report L={HOMELESS}",
+        f"report . --out {HOMELESS}",
+        f"train --configs {HOMELESS}",
+        f"train --configs debug --task jax_catch --logdir {HOMELESS}",
+        f"train --configs debug --task jax_catch --data {HOMELESS} --logdir new",
+        f"collect --task jax_catch --data {HOMELESS} --steps 5",
+        f"collect --task jax_catch --policy {HOMELESS} --data new --steps 5",
+        f"sweep --tasks jax_catch --logdir {HOMELESS} --dry_run",
+    ],
+)
+def test_the_home_of_a_user_who_is_not_there_is_one_line(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert console.main(line.split()) == 2
+    said = f"error: {HOMELESS}: there is no user 'nobody-here' here; ~/nobody-here/x is in your home folder\n"
+    assert capsys.readouterr().err == said and not os.listdir(tmp_path)
+
+
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -m dreamworld train --help | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)

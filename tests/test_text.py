@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 
 from dreamworld import text
@@ -43,3 +45,23 @@ def test_no_text_becomes_a_formula(word):
 @pytest.mark.parametrize("value", [-1.5, 3, True, None, "", "plain", "a=b", "1e5"])
 def test_numbers_and_plain_text_stay(value):
     assert text.cell(value) is value or text.cell(value) == value
+
+
+def test_a_home_folder_is_filled_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert text.expand_path("~/a") == pathlib.Path("/home/me/a")
+    assert text.expand_path("a/~b") == pathlib.Path("a/~b") and text.expand_path("~") == pathlib.Path(
+        "/home/me"
+    )
+    with pytest.raises(UserError, match="there is no user 'nobody-here' here; ~/nobody-here is in your home"):
+        text.expand_path(pathlib.Path("~nobody-here"))
+
+
+def test_no_home_folder_is_filled_in_elsewhere():
+    """`Path.expanduser` raises RuntimeError."""
+    root = pathlib.Path(text.__file__).parent
+    sources = [
+        path for part in ("", "agents", "envs", "scripts") for path in (root / part).resolve().rglob("*.py")
+    ]
+    assert len(sources) > 200
+    assert not [path for path in sources if ".expanduser()" in path.read_text()]

@@ -78,6 +78,9 @@ def add_realism(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
     mask = segments.imagined[:, 1:] & segments.imagined[:, :-1]
     names = np.unique(segments.episode)
     tested = np.isin(segments.episode, names[1::2])
+    if not (mask & ~tested[:, None]).any():
+        sheet.left_out["realism"] = "needs segments with two imagined rows or more"
+        return
     right = classify(real, dreamt, mask, ~tested, key)
     used = mask & tested[:, None]
     sheet.mean_number("realism/c2st", right, used)

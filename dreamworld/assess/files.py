@@ -11,15 +11,19 @@ import numpy as np
 
 from dreamworld import words, writing
 from dreamworld.assess.segments import Segments
+from dreamworld.datasets.episodes import ENDS, FLAG, REWARD
 from dreamworld.datasets.formats.npz import read_arrays
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.reading import BadFile, parse_json, require_inside
+from dreamworld.replay.layout import as_dtype, finite, is_float
 from dreamworld.spaces import from_fields
+from dreamworld.types import Space
 
 FORMAT, VERSION = "dreamworld segments", 1
 META = "meta"
 OWN = ("valid", "episode", "row", "label")
+NUMBER = Space((), "int32")
 
 
 def save(segments: Segments, folder: Path, request: dict[str, Any]) -> Path:
@@ -71,7 +75,62 @@ def load(path: Path) -> tuple[Segments, Any]:
     )
     if segments.hash != row.text("hash"):
         raise BadFile(path, f"is damaged: its content has the hash {segments.hash}, not {row.text('hash')}")
+    if wrong := _misfit(segments):
+        raise BadFile(path, wrong)
     return segments, row.get("request")
+
+
+def _misfit(segments: Segments) -> str:
+    """The first array that does not fit the others or the spaces; empty for none. A right hash says nothing of it."""
+    valid = segments.valid
+    if valid.ndim != 2 or valid.dtype != bool or not valid.size:
+        return "holds 'valid', which must be true or false for each row of each segment"
+    if valid.shape[1] <= segments.context or not valid[:, : segments.context + 1].all():
+        return f"has segments without a row after the context of {words.count(segments.context, 'row')}"
+    arrays = segments.arrays()
+    for name, (lead, space) in _wanted(segments).items():
+        if name not in arrays:
+            return f"lacks the array {name!r:.80}"
+        array, shape, dtype = arrays[name], (*lead, *space.shape), as_dtype(space.dtype)
+        if array.shape != shape or array.dtype != dtype:
+            return f"holds {name!r:.80} as {array.dtype} {array.shape}, not {dtype} {shape}"
+        if is_float(dtype) and not finite(array, dtype.name == "bfloat16").all():
+            return f"holds {name!r:.80}, in which a number is not finite"
+        if space.classes is not None and ((array < 0) | (array >= space.classes)).any():
+            return f"holds {name!r:.80}, in which a number is not one of 0 to {space.classes - 1:,}"
+    like = {name: valid.shape for name in arrays if name.startswith("column/extra/")}
+    if "branch/fan/alive" in arrays:
+        lead = arrays["branch/fan/alive"].shape
+        like |= {f"branch/fan/obs/{key}": (*lead, *space.shape) for key, space in segments.obs_space.items()}
+    wrong = [name for name, shape in like.items() if _shape(arrays, name)[: len(shape)] != shape]
+    return f"holds {min(wrong)!r:.80} of other rows or of another shape than it should be" if wrong else ""
+
+
+def _shape(arrays: dict[str, np.ndarray], name: str) -> tuple[int, ...]:
+    return arrays[name].shape if name in arrays else ()
+
+
+def _wanted(segments: Segments) -> dict[str, tuple[tuple[int, ...], Space]]:
+    """Which arrays there must be: name -> (axes before those of the space, space)."""
+    count, rows = segments.valid.shape, segments.branches
+    label = Space((), "int32", classes=max(len(segments.labels), 1))
+    own = {"episode": (count[:1], NUMBER), "row": (count[:1], NUMBER), "label": (count[:1], label)}
+    own |= {f"column/{name}": (count, FLAG) for name in ENDS} | {"column/reward": (count, REWARD)}
+    kinds = {"obs": segments.obs_space, "action": segments.act_space}
+    for kind, spaces in kinds.items():
+        own |= {f"column/{kind}/{key}": (count, space) for key, space in spaces.items()}
+    for name in ("fan", "plan"):
+        if not any(key.startswith(f"{name}/") for key in rows):
+            continue
+        alive = rows.get(f"{name}/alive", np.zeros((1, 1, 1))).shape  # [M, A, K] or [M, P, K]
+        lead = alive if len(alive) == 3 and min(alive) > 0 else (1, 1, 1)
+        branch = {"segment": (lead[:1], Space((), "int32", classes=count[0])), "alive": (lead, FLAG)}
+        held = lead[1:2] if name == "fan" else lead
+        branch |= {f"action/{key}": (held, space) for key, space in segments.act_space.items()}
+        if name == "plan":
+            branch["reward"] = (lead, REWARD)
+        own |= {f"branch/{name}/{key}": value for key, value in branch.items()}
+    return own
 
 
 def find(folder: Path, request: dict[str, Any]) -> tuple[Segments, Path] | None:

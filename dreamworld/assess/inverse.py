@@ -28,6 +28,9 @@ def add_inverse(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
     mask = segments.imagined[:, 2:]
     tested = np.isin(segments.episode, np.unique(segments.episode)[1::2])[:, None]
     used = mask & ~tested
+    if not used.any():
+        sheet.left_out["inverse"] = "needs segments with three imagined rows or more"
+        return
     tell = small_net.fit(real[used], action[used], segments.act_space[name].classes or 1, key)
     score(sheet, tell(real) == action, tell(dreamt) == action, action, mask & tested)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import words
+from dreamworld.assess.room import require_room
 from dreamworld.datasets.episodes import ENDS, Episode
 from dreamworld.errors import UserError
 from dreamworld.spaces import difference, to_plain
@@ -143,7 +144,7 @@ def draw(
 
     A segment may begin at each row from which `context + horizon` rows are left; in an episode that ends truly, also
     at each from which one imagined row is left, so that ends are judged; in a shorter one, at its first row. UserError
-    where no episode has a row after the context.
+    where no episode has a row after the context, or where they don't fit into memory.
     """
     random = np.random.default_rng(seed)
     kinds = tuple(dict.fromkeys(labels))
@@ -163,6 +164,7 @@ def draw(
         raise UserError(
             f"--context {context}: no episode has a row after so many; the longest has {words.count(longest, 'row')}"
         )
+    require_room(len(chosen), context, horizon, spaces)
     return _cut_out(episodes, labels, kinds, spaces, chosen, context, horizon, task)
 
 

@@ -15,6 +15,7 @@ from dreamworld.datasets.formats import Source
 from dreamworld.datasets.store import DataSet, open_dataset
 from dreamworld.datasets.writer import DataWriter, require_free
 from dreamworld.errors import UserError
+from dreamworld.text import expand_path
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ def import_data(
     Stopped once `stop()` is true.
     """
     text.check("SOURCE", str(source))
-    path = Path(folder).expanduser().absolute()
+    path = expand_path(folder).absolute()
     require_free(path)
     found = open_source(source, format)
     for note in found.notes:
@@ -92,7 +93,7 @@ def unknown(format: str) -> UserError:
 def recognise(source: Path | str) -> tuple[str, Path]:
     """The format of a source and where it lies, by what is there."""
     minari = importlib.import_module("dreamworld.datasets.formats.minari")
-    path = Path(source).expanduser()
+    path = expand_path(source)
     if found := minari.find(str(source)):
         return "minari", found
     if path.is_file():
@@ -116,7 +117,7 @@ def recognise(source: Path | str) -> tuple[str, Path]:
 
 
 def _place(source: Path | str, format: str) -> Path:
-    path = Path(source).expanduser()
+    path = expand_path(source)
     if format == "minari":
         found = _module(format).find(str(source))
         if found is None:
@@ -141,7 +142,7 @@ def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = 
     if format == "minari":
         _module(format).export(data, str(target), episodes)
         return str(_module(format).root() / str(target))
-    path = Path(target).expanduser().absolute()
+    path = expand_path(target).absolute()
     if os.path.lexists(path):
         raise UserError(f"{target}: is there already, and nothing is overwritten; give a new name")
     with _prepared(path) as part:
@@ -153,7 +154,7 @@ def _require_space(data: DataSet, target: Path | str, format: str) -> None:
     """UserError where the disk is too full. The HDF5 library may crash a process whose files can't be written."""
     row_bytes = sum(space.zeros(1).nbytes for space in data.schema.row_spaces().values())
     need = data.rows * row_bytes if format == "minari" else 2 * data.packed_bytes  # Minari does not compress
-    place = _module(format).root() if format == "minari" else Path(target).expanduser().absolute().parent
+    place = _module(format).root() if format == "minari" else expand_path(target).absolute().parent
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free

@@ -24,6 +24,7 @@ from dreamworld.replay.files import Damaged, read_section, read_table
 from dreamworld.replay.layout import make_columns, unpack
 from dreamworld.replay.manifest import read_records
 from dreamworld.spaces import difference
+from dreamworld.text import expand_path
 from dreamworld.types import Spaces
 
 Records = dict[int, list[Fields]]  # by number of the episode, which is its stream
@@ -186,7 +187,7 @@ class DataSet:
 def open_dataset(folder: Path | str) -> DataSet:
     """The data set in a folder; UserError that says what is there instead. Reads the header only."""
     text.check_path("data set", folder)
-    path = Path(folder).expanduser()
+    path = expand_path(folder)
     if not path.is_dir():
         what = "is a file" if path.exists() else "there is no such folder"
         raise UserError(f"{folder}: {what}; give the folder of a data set")

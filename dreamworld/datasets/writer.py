@@ -32,6 +32,7 @@ from dreamworld.replay.files import FileWriter
 from dreamworld.replay.layout import make_columns, pack
 from dreamworld.replay.persist import VERSION
 from dreamworld.spaces import difference
+from dreamworld.text import expand_path
 
 RECORD_BYTES = 16 << 20  # read and decoded at once
 FILE_BYTES = 64 << 20  # of rows as they are; a file is written when so much has come together
@@ -50,7 +51,7 @@ class DataWriter:
     ):
         for name, value in (("source", source), ("task", task)):
             text.check(name, value)
-        self.path, self.schema = Path(folder).expanduser().absolute(), schema
+        self.path, self.schema = expand_path(folder).absolute(), schema
         self._new = empty_header(source, task)
         self._append = append
         self.header = self._find()

@@ -45,7 +45,7 @@ class RunDir:
 
     def __init__(self, path: str | os.PathLike[str]):
         text.check_path("--logdir", path)
-        self.path = Path(os.path.expanduser(path)).absolute()
+        self.path = text.expand_path(path).absolute()
         self.config = self.path / "config.yaml"
         self.spaces = self.path / "spaces.json"
         self.metrics = self.path / "metrics.jsonl"

@@ -15,6 +15,7 @@ from dreamworld.reading import require_inside
 if TYPE_CHECKING:
     from dreamworld.assess.judge import Judged
     from dreamworld.assess.strips import Strip
+    from dreamworld.logging.problems import Problems
     from dreamworld.sessions.held import Held
     from dreamworld.sessions.stored import Stored
 
@@ -50,14 +51,16 @@ class Assessed:
     held: Held
     judged: list[Judged]
     files: list[Path]
-    page: Path
+    page: Path | None
+    problems: list[str]  # what could not be written
 
 
 def assess(folders: list[str], flags: Flags) -> Assessed:
     """Judges the newest checkpoint, or that of `flags.step`, of each run.
 
-    Writes `assess/step-N.json` in each, and the page of all of them in the first one.
+    Writes `assess/step-N.json` in each, and the page of all of them in the first one; what can't be written is told.
     """
+    from dreamworld.logging.problems import Problems
     from dreamworld.sessions import folders as known
     from dreamworld.sessions import held, pieces, stored
 
@@ -69,11 +72,13 @@ def assess(folders: list[str], flags: Flags) -> Assessed:
         _require_simulator(run)
     pieces.setup_jax(runs[0].config)
     wanted = held.Wanted(flags.data, flags.segments, flags.context, flags.horizon, flags.seed, flags.fresh)
-    found = held.find(runs, wanted)
+    problems = Problems(then="")
+    found = held.find(runs, wanted, problems)
     done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
     judged = [one for one, _ in done]
-    written = [_write(run, one) for run, one in zip(runs, judged)]
-    return Assessed(found, judged, written, _write_page(runs[0], judged, found, [own for _, own in done]))
+    written = [_write(run, one, problems) for run, one in zip(runs, judged)]
+    page = _write_page(runs[0], judged, found, [own for _, own in done], problems)
+    return Assessed(found, judged, [path for path in written if path], page, problems.take())
 
 
 def _names(runs: list[Stored]) -> list[str]:
@@ -103,7 +108,6 @@ def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, li
 
     agent = stored.build_agent(run)
     assert agent.simulator is not None
-    held.segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
     step, params = load.restore_step(run.rundir, agent, flags.step if flags.step >= 0 else None)
     about: dict[str, Any] = {
         "run": str(run.rundir),
@@ -116,23 +120,30 @@ def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, li
     return judged, strips(judged, agent.simulator, params["world"], held.segments)
 
 
-def _write(run: Stored, judged: Judged) -> Path:
+def _write(run: Stored, judged: Judged, problems: Problems) -> Path | None:
     path = run.rundir.assess / f"step-{judged.about['step']}.json"
-    require_inside(run.rundir.path, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing.replace(path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n")
-    return path
+    return _replace(run, path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n", problems)
 
 
-def _write_page(first: Stored, judged: list[Judged], held: Held, strips: list[list[Strip]]) -> Path:
+def _write_page(
+    first: Stored, judged: list[Judged], held: Held, strips: list[list[Strip]], problems: Problems
+) -> Path | None:
     """`assess/assess.html` of the first run, in place of an older one."""
     from dreamworld.assess.page import page
 
-    path = first.rundir.assess / "assess.html"
-    require_inside(first.rundir.path, path.parent)
     title = f"World models of {held.segments.task or first.name}"
-    writing.replace(path, page(judged, held.segments, strips, title))
-    return path
+    html = page(judged, held.segments, strips, title)
+    return _replace(first, first.rundir.assess / "assess.html", html, problems)
+
+
+def _replace(run: Stored, path: Path, content: str, problems: Problems) -> Path | None:
+    """Writes a file of a run; None where that can't be done, which is told."""
+    require_inside(run.rundir.path, path.parent)
+    with problems.told(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writing.replace(path, content)
+        return path
+    return None
 
 
 def describe_source(held: Held) -> str:

@@ -56,7 +56,7 @@ def make_assessor(loop: Run, source: EnvSource) -> Callable[[int], dict[str, flo
 
 
 def find_segments(loop: Run, source: EnvSource, params: Params) -> Segments:
-    """Those that an earlier session of this run made, or new ones."""
+    """Those that an earlier session of this run made, or new ones; that these can't be written is told."""
     from dreamworld.assess import files
 
     config = loop.config
@@ -66,7 +66,8 @@ def find_segments(loop: Run, source: EnvSource, params: Params) -> Segments:
     if found := files.find(loop.rundir.assess, request):
         return found[0]
     segments = _of_data(config) if config.data else _played(loop, source, params)
-    files.save(segments, loop.rundir.assess, request)
+    with loop.logger.problems.told(str(loop.rundir.assess)):
+        files.save(segments, loop.rundir.assess, request)
     return segments
 
 
@@ -90,8 +91,11 @@ def _of_data(config: Config) -> Segments:
 def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
     """Half of random actions, the other half of the agent as it is now."""
     from dreamworld.assess import gather, segments
+    from dreamworld.assess.room import require_room
 
-    config = loop.config
+    config, agent = loop.config, loop.learner.agent
+    shape = (config.assess.segments, config.assess.context, config.assess.horizon)
+    require_room(*shape, (agent.obs_space, agent.act_space))
     with contextlib.closing(make_env_beside(loop, source)) as env:
         player = make_player(loop).renewed(params, config.seed)
         acts = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dreamworld import presets, trust, words
@@ -21,6 +20,7 @@ from dreamworld.lists import split_list
 from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
+from dreamworld.text import expand_path
 from dreamworld.training.group import seed_configs
 from dreamworld.training.offline import open_all
 from dreamworld.types import EnvSource, Spaces
@@ -50,7 +50,7 @@ def name_data(config: Config) -> Config:
     """The config with the data set's name as the task, where neither it was recorded there nor is it played."""
     if not config.data:
         return config
-    folders = [str(Path(folder).expanduser().absolute()) for folder in split_list(config.data)]
+    folders = [str(expand_path(folder).absolute()) for folder in split_list(config.data)]
     if not folders:  # a comma alone; without folders it would be a training in the environment
         open_all(config.data, (), config.agent.name)
     config = presets.replace(config, {"data": ",".join(folders)})

@@ -15,6 +15,7 @@ from dreamworld.lists import parse_seeds
 from dreamworld.logging.rundir import RunDir
 from dreamworld.sessions import stored
 from dreamworld.stats.finding import find_runs
+from dreamworld.text import expand_path
 from dreamworld.training import snapshot
 
 SEED = re.compile(r"seed([0-9]{1,10})")
@@ -46,7 +47,7 @@ def agreed(folder: str, logdir: str, command: str) -> str:
 
 
 def _path(folder: str | os.PathLike[str]) -> Path:
-    return Path(os.path.normpath(Path(folder).expanduser().absolute()))
+    return Path(os.path.normpath(expand_path(folder).absolute()))
 
 
 def require_run(folder: str | os.PathLike[str]) -> RunDir:

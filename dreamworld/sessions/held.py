@@ -13,11 +13,13 @@ from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.sessions import pieces, policies, stored
 from dreamworld.sessions.stored import Stored
+from dreamworld.text import expand_path
 
 if TYPE_CHECKING:
     from dreamworld.assess.ground import Ground
     from dreamworld.assess.segments import Segments
     from dreamworld.datasets.collect import Act
+    from dreamworld.logging.problems import Problems
     from dreamworld.types import JaxEnv, Spaces
 
 SEED = 2_000_003  # of environments, apart from those of training and evaluation
@@ -41,36 +43,51 @@ class Held(NamedTuple):
     """Segments, and where they are."""
 
     segments: Segments
-    path: Path
+    path: Path | None  # None: they could not be written
     notes: list[str]
     ground: Ground | None = None  # of the environment of the first run, where it is one in JAX
 
 
-def find(runs: list[Stored], wanted: Wanted) -> Held:
-    """The segments that are there already and were asked for in the same way, or new ones, which are kept."""
+def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
+    """The segments that are there already and were asked for in the same way, or new ones, which are kept.
+
+    UserError for segments of other spaces than those of a run. That new ones can't be written is told.
+    """
     from dreamworld.assess import files
     from dreamworld.assess.branches import with_branches
     from dreamworld.assess.ground import make_ground
 
     env, limit = _jax_env(runs[0])
-    path = Path(wanted.data).expanduser()
+    path = expand_path(wanted.data)
     if wanted.data and path.is_file():
         segments, _ = files.load(path)
+        _require_fitting(runs, segments)
         segments = segments.cut(wanted.context, wanted.horizon)
         return Held(segments, path, [], make_ground(env, segments, limit))
     folder = runs[0].rundir.assess
     request = wanted._asdict() | {"runs": [str(run.rundir) for run in runs]}
     del request["fresh"]
     if not wanted.data and not wanted.fresh and (before := files.find(folder, request)):
+        _require_fitting(runs, before[0])
         notes = ["these segments were made before; --fresh True makes others"]
         return Held(*before, notes, make_ground(env, before[0], limit))
     if wanted.data:
         segments, notes = _of_data(runs, open_dataset(path), wanted)
     else:
         segments, notes = _played(runs, wanted)
+    _require_fitting(runs, segments)
     ground = make_ground(env, segments, limit)
     segments = with_branches(segments, ground, wanted.seed)
-    return Held(segments, files.save(segments, folder, request), notes, ground)
+    kept = None
+    with problems.told(str(folder)):
+        kept = files.save(segments, folder, request)
+    return Held(segments, kept, notes, ground)
+
+
+def _require_fitting(runs: list[Stored], segments: Segments) -> None:
+    for run in runs:
+        agent = stored.build_agent(run)
+        segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
 
 
 def _jax_env(run: Stored) -> tuple[JaxEnv | None, int]:
@@ -120,7 +137,7 @@ def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segment
 
 def _held_out(config: Config, data: DataSet) -> float:
     """The share of this data that a run has held out; -1 where it was not trained on it."""
-    own = {Path(name).expanduser().absolute() for name in split_list(config.data)} if config.data else set()
+    own = {expand_path(name).absolute() for name in split_list(config.data)} if config.data else set()
     return config.replay.held_out if data.path in own else -1.0
 
 
@@ -136,11 +153,14 @@ class Actor(NamedTuple):
 def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
     """Half of the segments of random actions, the other half of the agents of the runs, in equal shares."""
     from dreamworld.assess import gather, segments
+    from dreamworld.assess.room import require_room
 
     first = runs[0]
     if first.config.data and not first.env:
         raise UserError(f"{first.rundir}: its environment is not known; give a data set: --data DIR")
     played = stored.choose_env(first)
+    agent = stored.build_agent(first)
+    require_room(wanted.count, wanted.context, wanted.horizon, (agent.obs_space, agent.act_space))
     pieces.setup_jax(played.config)
     names = [f"agent of {run.rundir.path.name}" for run in runs]
     names = [name if names.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(names)]

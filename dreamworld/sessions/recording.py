@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from dreamworld.datasets.collect import Act, Collected, collect, make_schema
 from dreamworld.datasets.writer import require_free, require_writable
 from dreamworld.sessions import pieces, policies
 from dreamworld.sessions.stored import Stored
+from dreamworld.text import expand_path
 from dreamworld.training.stops import Stop
 from dreamworld.types import EnvSource, Mode, VectorEnv
 
@@ -46,7 +46,7 @@ class Recorded(NamedTuple):
 
 def record(plan: Plan, tell: Tell) -> Recorded:
     """Plays all policies and writes their episodes; UserError, writing nothing, where the folder is not free."""
-    config, path = plan.config, Path(plan.folder).expanduser().absolute()
+    config, path = plan.config, expand_path(plan.folder).absolute()
     if not plan.append or not path.exists():
         require_free(path)
     require_writable(path)

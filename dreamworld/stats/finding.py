@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from dreamworld.errors import UserError
 from dreamworld.reading import BadFile
 from dreamworld.stats.files import read_config, read_status
+from dreamworld.text import expand_path
 
 Kind = Literal["run", "unreadable", "other", ""]
 CONFIG, STATUS = "config.yaml", "status.json"
@@ -42,7 +43,7 @@ def find_folders(root: str | Path) -> Found:
 
     UserError where `root` is no directory.
     """
-    root = Path(root).expanduser()
+    root = expand_path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a directory; give the directory of a run or one that holds runs")
     kinds: dict[Path, Kind] = {}

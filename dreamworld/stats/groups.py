@@ -15,7 +15,7 @@ from dreamworld.runenv import read_run_env, same_name
 from dreamworld.stats.files import read_plan
 from dreamworld.stats.finding import find_folders
 from dreamworld.stats.scores import NOT_OURS, Run, differences, flatten, read_run, setting, settings
-from dreamworld.text import printable
+from dreamworld.text import expand_path, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +98,8 @@ def _read_plan(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _split(argument: str) -> tuple[str, Path]:
     label, equals, path = argument.partition("=")
     if equals and not Path(argument).exists():
-        return label, Path(path).expanduser()
-    folder = Path(argument).expanduser()
+        return label, expand_path(path)
+    folder = expand_path(argument)
     return folder.resolve().name, folder
 
 

@@ -32,6 +32,7 @@ from dreamworld.sweep.table import print_plan, show
 
 POLL_S = 0.2
 SHOWN = 40  # runs of a table at the end
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL)  # of a process's own making
 Say = Callable[[str], None]
 
 
@@ -136,7 +137,7 @@ class Driver:
         if steps > self._furthest[job.name]:
             self._furthest[job.name], self._failures[job.name] = steps, 0
         self._failures[job.name] = self._failures.get(job.name, 0) + 1
-        error = last_error(job) if code != Exit.PREEMPTED else ""
+        error = last_error(job) if speaks(code) else ""
         why = process.describe_exit(code) + (f": {error}" if error else "")
         final = code == Exit.USAGE or self._failures[job.name] > self.spec.retries
         self._record("failed" if final else "broke", job, code=code, step=steps, error=error)
@@ -150,6 +151,11 @@ class Driver:
     def _stop(self, grace_s: float) -> None:
         self.say("stopping: runs save and end" if grace_s else "stopping at once")
         self.launcher.stop(grace_s)
+
+
+def speaks(code: int) -> bool:
+    """Whether a run that ended so has said why: not one that was stopped, killed or lost in the middle of its work."""
+    return (code > 0 and code != Exit.PREEMPTED) or -code in CRASHES
 
 
 def sweep(spec: Spec, *, command: Sequence[str] = (), say: Say = print) -> int:

@@ -102,4 +102,7 @@ def _text(value: object) -> str:
     """A value as the command line takes it."""
     if isinstance(value, tuple):
         return ",".join(_text(item) for item in value)
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:.12g}"
+    return short if float(short) == value else repr(value)

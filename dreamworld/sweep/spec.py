@@ -13,6 +13,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
 from dreamworld.lists import parse_seeds, split_items, split_list, split_names, split_pairs
+from dreamworld.text import expand_path
 from dreamworld.values import Syntax, options_text
 from dreamworld.words import nearest
 
@@ -79,7 +80,7 @@ class Spec(Flags):
     @property
     def folder(self) -> Path:
         """The sweep's directory."""
-        return Path(self.logdir.replace("{name}", self.name)).expanduser().absolute()
+        return expand_path(self.logdir.replace("{name}", self.name)).absolute()
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -137,8 +138,8 @@ def sweep_names() -> list[str]:
 
 def _find(path: str | Path) -> Any:
     """A file by path, or one of the package's by name."""
-    if Path(path).expanduser().is_file():
-        return Path(path).expanduser()
+    if expand_path(path).is_file():
+        return expand_path(path)
     name = Path(path).name.removesuffix(".yaml")
     if name in sweep_names() and (str(path) == name or "configs" in Path(path).parts):
         return importlib.resources.files("dreamworld") / "configs" / "sweeps" / f"{name}.yaml"
@@ -210,6 +211,14 @@ def known_options(spec: Spec) -> dict[str, Any]:
 
 
 def _check(spec: Spec, source: str) -> None:
+    text.check_path(f"{source}: logdir", spec.logdir)
+    if not spec.name.strip():
+        raise UserError(f"{source}: name: is empty; expects the name of the sweep")
+    if wrong := [part for part in ("{task}", "{seed}") if part in str(spec.folder)]:
+        raise UserError(
+            f"{source}: logdir {spec.folder}: {wrong[0]} is filled in for single runs; give the folder of the sweep, "
+            "below which each run lies in METHOD/TASK/seedN"
+        )
     for key, value in {**spec.options, **spec.axes, "slurm": spec.slurm, "logdir": str(spec.folder)}.items():
         text.check(f"{source}: {key}", key)
         text.check(f"{source}: {key}", value)

@@ -133,7 +133,8 @@ class Record:
         """Judges the world model on held-out segments, for the next log row; training goes on where that fails."""
         if self.assess is None or not self.logger.problems.goes(ASSESSMENTS):
             return
-        with self.pause("assess", "assessment"), self.logger.problems.attempt(ASSESSMENTS):
+        text = f"judging the world model ({words.count(self.config.assess.segments, 'segment')})"
+        with self.pause("assess", "assessment", text), self.logger.problems.attempt(ASSESSMENTS):
             self.metrics.add(self.assess(self.counters.step))
 
     def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:

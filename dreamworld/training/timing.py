@@ -79,7 +79,7 @@ class UpdateWatch:
 
 
 # Phases in which nothing is trained: they are no part of a speed.
-PAUSES = ("compile", "report", "eval", "save")
+PAUSES = ("compile", "report", "eval", "assess", "save")
 # Seconds that an update of up to so many recurrent units takes to compile on two CPU cores (docs/performance.md).
 COMPILE_S = ((64, 8), (512, 15), (2048, 25))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -140,6 +141,19 @@ def test_other_spaces_are_refused(done, tmp_path, capsys):
     other = make_run(tmp_path / "vector", "dreamerv3", "--env.options", "obs=vector")
     line = refused(capsys, other, "--data", str(done.held.path), *FEW)
     assert "these segments have other spaces: observation 'image'" in line
+
+
+def test_a_run_that_can_not_be_written_is_judged_all_the_same(runs, tmp_path, capsys):
+    copy = shutil.copytree(runs[0], tmp_path / "copy", ignore=shutil.ignore_patterns("assess"))
+    (copy / "assess").write_text("no folder")  # as root, a folder that can't be written is hard to have
+    capsys.readouterr()
+    assert main(["assess", str(copy), *FEW[:2], "--horizon", "1", "--samples", "1"]) == 0
+    said = capsys.readouterr()
+    assert "12 segments of" in said.out and "copy: reaches" in said.out and "step-8.json" not in said.out
+    told = [line for line in said.err.splitlines() if line.startswith("NOT WRITTEN: ")]
+    assert [line.split(": ")[1].removeprefix(f"{copy}/") for line in told] == [
+        "assess", "assess/step-8.json", "assess/assess.html",
+    ]  # fmt: skip
 
 
 def test_a_data_set_is_judged_by_what_was_held_out(runs, tmp_path, capsys):

@@ -59,6 +59,17 @@ def test_segments_are_made_once_and_kept(run):
     assert len(list((run / "assess").glob("segments-*.npz"))) == 1
 
 
+def test_segments_that_can_not_be_kept_are_looked_at_all_the_same(tmp_path, capsys):
+    assert train(tmp_path / "run", "--run.steps", "40") == 0
+    (tmp_path / "run" / "assess").write_text("no folder")
+    assert train(tmp_path / "run", *LOOKS, "--run.steps", "96", "--run.progress", "True") == 0
+    looks = [row["step"] for row in rows(tmp_path / "run" / "metrics.jsonl") if "assess/reward_mae" in row]
+    assert looks == [64, 96]
+    said = capsys.readouterr().err
+    assert said.count(f"NOT WRITTEN: {tmp_path / 'run' / 'assess'}: File exists") == 1
+    assert said.count("judging the world model (8 segments)") == 2
+
+
 def test_training_is_the_same_with_and_without(run, tmp_path):
     assert train(tmp_path / "plain", "--run.steps", "40") == 0
     assert train(tmp_path / "plain", "--run.steps", "64") == 0

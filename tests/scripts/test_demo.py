@@ -38,6 +38,28 @@ def test_what_an_earlier_demo_left_is_replaced(tmp_path):
     assert os.listdir(tmp_path / "demo") == [demo.MARKER]
 
 
+def test_what_assess_left_there_is_replaced_too(tmp_path):
+    leave(tmp_path / "demo")
+    (tmp_path / "demo" / "assess").mkdir()
+    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+    assert os.listdir(tmp_path / "demo") == [demo.MARKER]
+
+
+def test_an_empty_folder_name_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(demo.main, ["--logdir", ""]) == 2
+    assert "error: --logdir: is empty" in capsys.readouterr().err and tmp_path.exists()
+
+
+def test_a_home_that_no_shell_filled_in_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").write_text("mine")
+    assert cli.run(demo.main, ["--logdir", "~/notes"]) == 2
+    assert f"--logdir {tmp_path / 'notes'} is no folder" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["notes"]
+
+
 def a_run(logdir):
     leave(logdir)
     (logdir / demo.MARKER).unlink()

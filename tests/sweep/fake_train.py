@@ -54,6 +54,7 @@ def main() -> int:
                 rundir.write_status("failed", step=step, error="RuntimeError: planned crash", **fields)
                 raise RuntimeError("planned crash")
             if fault == "kill":
+                print(f"{step}/{steps} steps", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "hang":
                 while not stopped:

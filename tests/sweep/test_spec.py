@@ -96,6 +96,13 @@ def test_lists_are_values_in_a_file_grid(tmp_path):
         ("tasks: [a]\noptions: 3", "expects options such as"),
         ("tasks: [a]\ngpus: 1.5", "gpus: got 1.5"),
         ("tasks: [a]\nslurm: [gpu]", "expects KEY=VALUE"),
+        ("tasks: [a]\nlogdir: ''", "logdir: is empty; expects the path of a folder"),
+        ("tasks: [a]\nname: ' '", "name: is empty; expects the name of the sweep"),
+        (
+            "tasks: [a]\nlogdir: x/{seed}",
+            r"x/\{seed\}: \{seed\} is filled in for single runs; give the folder of",
+        ),
+        ("tasks: [a]\nname: '{task}'", r"dreamworld/\{task\}: \{task\} is filled in for single runs"),
         ("tasks: [a", "not valid YAML"),
         ("- a", "expects keys"),
     ],
@@ -140,6 +147,17 @@ def test_command_line_of_a_run_parses_to_its_config():
     parsed = cli.parse(list(job.args))
     assert parsed.env.size == job.config.env.size and not parsed.logger.tensorboard
     assert parsed.run.steps == job.config.run.steps and parsed.logdir == str(job.logdir)
+
+
+def test_numbers_of_many_digits_reach_a_run_as_they_are():
+    from dreamworld import cli
+
+    (job,) = expand(
+        parse("--tasks gym_A --configs debug --agent.optim.lr 1.2345678901234567e-4 --run.steps 3e4")
+    )
+    parsed = cli.parse(list(job.args))
+    assert parsed.agent.optim.lr == job.config.agent.optim.lr == 1.2345678901234567e-4
+    assert parsed.run.steps == job.config.run.steps
 
 
 @pytest.mark.parametrize("dry", ["--dry_run", "--retries=0"])

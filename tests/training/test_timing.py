@@ -1,12 +1,15 @@
 """What counts as waiting: only time in which the device had nothing to do."""
 
+import inspect
+import re
 import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from dreamworld.training.timing import Moment, Phases, UpdateWatch, describe_compiling, rates
+from dreamworld.training import record, run
+from dreamworld.training.timing import PAUSES, Moment, Phases, UpdateWatch, describe_compiling, rates
 
 
 @jax.jit
@@ -89,11 +92,17 @@ def test_phases_add_up_also_through_exceptions():
 
 def test_rates_are_those_of_training_and_shares_those_of_all_time():
     before = Moment(0.0, 0, 0, 0, 0.0, 0.0, {})
-    phases = {"compile": 40.0, "eval": 30.0, "report": 5.0, "save": 5.0, "update": 10.0}
+    phases = {"compile": 40.0, "eval": 20.0, "assess": 10.0, "report": 5.0, "save": 5.0, "update": 10.0}
     values = rates(before, Moment(100.0, 200, 100, 100, 0.0, 0.0, phases), 4, 1e12, 1e13)
     assert values["fps/env"] == pytest.approx(200 * 4 / 20) and values["fps/updates"] == pytest.approx(5)
     assert values["fps/tflops"] == pytest.approx(5) and values["fps/mfu"] == pytest.approx(0.5)
-    assert values["time/eval_fraction"] == pytest.approx(0.3)
+    assert values["time/eval_fraction"] == pytest.approx(0.2)
+
+
+def test_every_pause_is_left_out_of_speeds():
+    """What a loop tells as a pause, so that the time left does without it, is none of the time of training either."""
+    paused = re.findall(r'self\.pause\("(\w+)"', inspect.getsource(record) + inspect.getsource(run))
+    assert len(paused) >= 5 and set(paused) == set(PAUSES)
 
 
 @pytest.mark.parametrize(

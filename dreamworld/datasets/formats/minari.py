@@ -29,6 +29,7 @@ from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
 from dreamworld.reading import BadFile, inside
+from dreamworld.text import expand_path
 from dreamworld.types import Spaces
 
 ID = re.compile(r"(\w[-\w]+/)*\w[-\w]+-v[0-9]{1,9}")  # Minari takes no name of one letter
@@ -39,12 +40,12 @@ Tree = Any  # nested mappings and tuples of arrays
 
 def root() -> Path:
     """Where Minari keeps data sets: MINARI_DATASETS_PATH, or ~/.minari/datasets."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+    return expand_path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets")
 
 
 def find(source: str) -> Path | None:
     """The `data` folder of an id or of a folder; None where there is no such data set."""
-    places = [Path(source).expanduser()]
+    places = [expand_path(source)]
     if ID.fullmatch(source):
         places.append(root() / source)
     for place in places:
