@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import linecache
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -62,7 +63,7 @@ def find(function: Callable[..., Any], args: dict[str, Any], limit: int = 5) -> 
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, tuple(args.values())))
     if isinstance(function, jax.stages.Wrapped):  # jitted: what it inlines no longer knows its own lines
-        function = function.__wrapped__
+        function = inspect.unwrap(function)
 
     def flat(*leaves: Any) -> Any:
         return function(*jax.tree.unflatten(structure, leaves))
