@@ -21,7 +21,7 @@ from dreamworld.exits import Exit
 from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
 from dreamworld.presets import diff, load_yaml, override, save_yaml
-from dreamworld.text import expand_path, printable, printable_lines
+from dreamworld.text import check, check_path, expand_path, printable, printable_lines
 
 __all__ = ["diff", "load_yaml", "override", "parse", "parse_flags", "parse_with", "run", "save_yaml"]
 
@@ -117,6 +117,15 @@ def leading_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a command line before its first option, and the rest."""
     first = next((index for index, word in enumerate(argv) if word.startswith("-")), len(argv))
     return list(argv[:first]), list(argv[first:])
+
+
+def require_folders(command: str, folders: Sequence[str], which: str) -> None:
+    """UserError unless words are folders, at least one; `which` asks for them."""
+    for folder in folders:
+        check_path(f"{command} DIR", folder)
+    check("DIR", list(folders))
+    if not folders:
+        raise UserError(f"{command}: {which}")
 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:

@@ -84,7 +84,7 @@ class DreamEnv:
         """Imagines one step; the reward is the one expected with the new state. Continuous actions are clipped."""
         assert self.simulator.predict is not None
         world_key, end_key = jax.random.split(key)
-        taken = {name: self._clip(self.act_space[name], value) for name, value in action.items()}
+        taken = clip_actions(self.act_space, action)
         model = self.simulator.imagine(
             self.params, _lead(state.model), _lead(taken), world_key, self.temperature
         )
@@ -122,9 +122,6 @@ class DreamEnv:
             raise UserError(f"a state of this world has the arrays {wanted}, not {given}")
         return state._replace(model=jax.tree.map(jnp.asarray, model))
 
-    def _clip(self, space: Space, value: Array) -> Array:
-        return value if nets.class_count(space) else jnp.clip(value, -1, 1)
-
     def _first(self) -> DreamState:
         return DreamState(jax.tree.map(lambda x: jnp.asarray(x)[0], self.starts), jnp.int32(0))
 
@@ -147,6 +144,14 @@ def _kinds(state: State) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     kind = lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}"
     return {jax.tree_util.keystr(path): kind(leaf) for path, leaf in leaves}
+
+
+def clip_actions(spaces: Spaces, action: dict[str, Array]) -> dict[str, Array]:
+    """Continuous actions within -1 and 1, the others as they are."""
+    return {
+        name: value if nets.class_count(spaces[name]) else jnp.clip(value, -1, 1)
+        for name, value in action.items()
+    }
 
 
 def as_shown(space: Space, value: Array) -> Array:

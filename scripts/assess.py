@@ -6,9 +6,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from dreamworld import cli, text
-from dreamworld.errors import UserError
-from dreamworld.sessions.assess import Assessed, Flags, assess, describe_source
+from dreamworld import cli
+from dreamworld.sessions.assess import Assessed, Flags, assess
 
 DESCRIPTION = """Judge the world models of runs: dreamworld assess DIR…
 
@@ -19,11 +18,7 @@ def main(argv: Sequence[str]) -> int:
     """Judges, writes, prints."""
     folders, options = cli.leading_words(argv)
     flags = cli.parse_flags(options, Flags(), prog="dreamworld assess DIR…", description=DESCRIPTION)
-    for folder in folders:
-        text.check_path("assess DIR", folder)
-    text.check("DIR", folders)
-    if not folders:
-        raise UserError("assess: which runs? Give their folders: dreamworld assess DIR…")
+    cli.require_folders("assess", folders, "which runs? Give their folders: dreamworld assess DIR…")
     done = assess(folders, flags)
     if flags.json:
         for judged in done.judged:
@@ -44,7 +39,7 @@ def tell(done: Assessed) -> None:
 
     for note in done.held.notes:
         print(note, file=sys.stderr)
-    print(f"{files.describe(done.held.segments)}: {describe_source(done.held)}")
+    print(files.describe(done.held.segments))
     print_table(done.judged)
     for one in done.judged:
         print(f"{printable(one.name)}: {summary(one.card)}")

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from dreamworld import cli, text
-from dreamworld.errors import UserError
+from dreamworld import cli
 from dreamworld.limits import SEED, Range
 from dreamworld.text import expand_path
 
@@ -41,11 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Writes the report and prints its tables; returns the exit code."""
     sources, options = cli.leading_words(argv)
     flags = cli.parse_flags(options, Flags(), prog="dreamworld report DIR…", description=DESCRIPTION)
-    for source in sources:
-        text.check_path("report DIR", source)
-    text.check("DIR", sources)
-    if not sources:
-        raise UserError("report: which runs? Give directories: dreamworld report DIR…")
+    cli.require_folders("report", sources, "which runs? Give directories: dreamworld report DIR…")
 
     from dreamworld.stats.analysis import Options
     from dreamworld.stats.report import print_report, report

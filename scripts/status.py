@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 from dreamworld import cli, text
-from dreamworld.errors import UserError
 from dreamworld.limits import Range
 from dreamworld.sweep.status import STALE_S, is_over, rows
 from dreamworld.sweep.table import render, show
@@ -37,10 +36,9 @@ def main(argv: Sequence[str]) -> int:
     """Prints the table; returns the exit code."""
     given, options = cli.leading_words(argv)
     flags = cli.parse_flags(options, Flags(), prog="dreamworld status DIR", description=DESCRIPTION)
-    if len(given) != 1:
-        raise UserError("status: give one directory: dreamworld status DIR")
-    text.check_path("status DIR", given[0])
-    text.check("DIR", given[0])
+    cli.require_folders(
+        "status", given if len(given) == 1 else [], "give one directory: dreamworld status DIR"
+    )
     root = text.expand_path(given[0])
     if flags.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows(root, flags.stale_s)], indent=1))

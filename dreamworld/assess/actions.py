@@ -6,7 +6,7 @@ import numpy as np
 
 from dreamworld.assess import intervals
 from dreamworld.assess.drift import FLOOR, LEAST_MSE, psnr
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 
 
@@ -15,7 +15,7 @@ def add_shuffle(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
 
     Of vectors, the ratio alone. Rows are left out where the other segment has ended.
     """
-    keys = sorted(name.removeprefix("mse_pair/") for name in found if name.startswith("mse_pair/"))
+    keys = sorted(below("mse_pair", found))
     if not keys:
         sheet.left_out["actions"] = FLOOR
     mask = segments.imagined & segments.imagined[donors]

@@ -11,7 +11,7 @@ import numpy as np
 
 from dreamworld.assess import small_net
 from dreamworld.assess.dreams import thumbs
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 from dreamworld.types import Key
 
@@ -21,7 +21,7 @@ NEEDS = "needs pictures that are decoded"
 
 def add_coherence(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> None:
     """Writes down, of pictures, dreamt by real foreground, change and variance, and the share of frozen rows."""
-    keys = sorted(name.removeprefix("moved/") for name in found if name.startswith("moved/"))
+    keys = sorted(below("moved", found))
     if not keys:
         sheet.left_out["coherence"] = NEEDS
     mask = segments.imagined
@@ -31,8 +31,7 @@ def add_coherence(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]
         for name, (dreamt, real) in ratios.items():
             values = [np.where(mask, x, 0) for x in (_mean(found[f"{dreamt}/{key}"]), found[f"{real}/{key}"])]
             sheet.ratio_curve(f"{topic}/{name}", *values)
-            sheet.ratio_number(f"{topic}/{name}", *values)
-            sheet.metrics[f"{topic}/{name}"] = sheet.metrics[f"{topic}/{name}"]._replace(n=int(mask.sum()))
+            sheet.ratio_number(f"{topic}/{name}", *values, n=int(mask.sum()))
         moved = found[f"moved/{key}"]
         usual = moved[mask].mean() if mask.any() else 0.0
         lively = mask & (moved > STILL * usual)
@@ -41,9 +40,7 @@ def add_coherence(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]
         sheet.mean_number(f"{topic}/frozen", frozen, lively)
         real = real_thumbs(segments, key)[:, segments.context :]
         spread = [_variance(x, mask) for x in (found[f"thumb/{key}"], real)]
-        sheet.ratio_number(f"{topic}/variance_ratio", *spread)
-        name = f"{topic}/variance_ratio"
-        sheet.metrics[name] = sheet.metrics[name]._replace(n=len(segments))
+        sheet.ratio_number(f"{topic}/variance_ratio", *spread, n=len(segments))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -68,7 +65,7 @@ def real_thumbs(segments: Segments, key: str) -> np.ndarray:
 
 def add_realism(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], key: Key) -> None:
     """Writes down the accuracy of the classifier on episodes that it was not trained on."""
-    images = sorted(name.removeprefix("thumb/") for name in found if name.startswith("thumb/"))
+    images = sorted(below("thumb", found))
     if not images or segments.episodes < 4:
         sheet.left_out["realism"] = NEEDS if not images else "needs four episodes"
         return
@@ -76,8 +73,7 @@ def add_realism(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
     real = real_thumbs(segments, first)[:, segments.context :]
     dreamt = found[f"thumb/{first}"]
     mask = segments.imagined[:, 1:] & segments.imagined[:, :-1]
-    names = np.unique(segments.episode)
-    tested = np.isin(segments.episode, names[1::2])
+    tested = segments.tested
     if not (mask & ~tested[:, None]).any():
         sheet.left_out["realism"] = "needs segments with two imagined rows or more"
         return

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import dream
+from dreamworld import dream, nets
 from dreamworld.assess import intervals
 from dreamworld.assess.dreams import Dreaming, Locate
 from dreamworld.assess.ground import NEEDS
 from dreamworld.assess.scene import DIFFERENT, lead
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 from dreamworld.contract import State
 from dreamworld.types import Array, Key, Params
@@ -21,22 +21,6 @@ from dreamworld.types import Array, Key, Params
 LEAST_SHARE = 0.25  # of an object's area
 HALF_PIXEL = 0.5
 SAME = 1e-6  # effects below are none
-
-
-def branch(segments: Segments, kind: str) -> dict[str, np.ndarray]:
-    """The arrays of one kind of branches, without its name; empty where there are none."""
-    return {
-        name.removeprefix(f"{kind}/"): value
-        for name, value in segments.branches.items()
-        if name.startswith(f"{kind}/")
-    }
-
-
-def actions_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The actions among the arrays of a branch."""
-    return {
-        name.removeprefix("action/"): value for name, value in arrays.items() if name.startswith("action/")
-    }
 
 
 def seen_state(dreaming: Dreaming, params: Params, segments: Segments, index: np.ndarray, key: Key) -> State:
@@ -58,7 +42,7 @@ def add_counterfactuals(
 
     Returns what is dreamt of the fan, `<key>` [M, A, K, *shape], for the page.
     """
-    fan = branch(segments, "fan")
+    fan = below("fan", segments.branches)
     if not fan or dreaming.simulator.decode is None:
         sheet.left_out["actions/counterfactual"] = NEEDS if not fan else "needs a decoder"
         return {}
@@ -69,7 +53,7 @@ def add_counterfactuals(
         space = segments.obs_space[name]
         if space.discrete:
             continue
-        real = fan[f"obs/{name}"].astype(np.float32) / (255 if space.is_image else 1)
+        real = nets.target(space, fan[f"obs/{name}"]).astype(np.float32)
         scale = lead(dreaming.scenes[name].scale, real.ndim)
         effects = [(x - x[:, :1])[:, 1:] / scale for x in (real, shown)]
         real_effect, dreamt_effect = (x.reshape(*x.shape[:3], -1) for x in effects)
@@ -153,7 +137,7 @@ def dream_fan(
         return jax.lax.scan(step, start, jax.random.split(key, steps))[1]
 
     run = jax.jit(one)
-    held = {name: jnp.asarray(value) for name, value in actions_of(fan).items()}
+    held = {name: jnp.asarray(value) for name, value in below("action", fan).items()}
     found = []
     for number in range(fan["alive"].shape[1]):
         action = {name: value[number] for name, value in held.items()}
@@ -176,7 +160,7 @@ def add_decisions(sheet: Sheet, dreaming: Dreaming, params: Params, segments: Se
 
     Starts at which all plans earn the same are left out.
     """
-    plans = branch(segments, "plan")
+    plans = below("plan", segments.branches)
     if not plans or dreaming.simulator.predict is None:
         sheet.left_out["decisions"] = NEEDS if not plans else "needs a model that predicts rewards"
         return
@@ -242,7 +226,7 @@ def expected_returns(
 
     found = []
     for number in range(plans["reward"].shape[1]):
-        actions = {name: jnp.asarray(value[:, number]) for name, value in actions_of(plans).items()}
+        actions = {name: jnp.asarray(value[:, number]) for name, value in below("action", plans).items()}
         dreams = [
             one(params, start, actions, jax.random.fold_in(dream_key, sample))
             for sample in range(dreaming.samples)

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import dream, rollout
+from dreamworld import dream, nets, rollout
 from dreamworld.assess.scene import DIFFERENT, Scene, lead, squared_error
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.contract import Simulator, State
 from dreamworld.types import Array, Batch, Key, Params, Space, Spaces, Tree
 
@@ -57,14 +57,10 @@ def measure(
     parts = []
     for number, start in enumerate(range(0, len(segments), size)):
         index = np.arange(start, start + size) % len(segments)
-        other = {
-            name: jnp.asarray(value[donors[index]])
-            for name, value in segments.columns.items()
-            if name.startswith("action/")
-        }
-        batch = segments.batch(index)
-        donated = {name.removeprefix("action/"): value for name, value in other.items()}
-        parts.append(jax.device_get(run(params, batch, donated, jax.random.fold_in(key, number))))
+        others = below("action", segments.columns).items()
+        donated = {name: jnp.asarray(value[donors[index]]) for name, value in others}
+        measured = run(params, segments.batch(index), donated, jax.random.fold_in(key, number))
+        parts.append(jax.device_get(measured))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: value[: len(segments)] for name, value in joined.items()}
 
@@ -213,7 +209,7 @@ def thumbs(pictures: Array) -> Array:
 def _targets(spaces: Spaces, obs: dict[str, Array]) -> dict[str, Array]:
     """Observations as they are decoded."""
     return {
-        name: value.astype(jnp.float32) / 255 if spaces[name].is_image else value.astype(jnp.float32)
+        name: nets.target(spaces[name], value).astype(jnp.float32)
         for name, value in obs.items()
         if name in spaces
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dreamworld.assess.scene import Scene, copy_last, mean_frame
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 from dreamworld.types import Array
 
@@ -30,10 +30,10 @@ def add_drift(
     sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], scenes: dict[str, Scene]
 ) -> None:
     """Writes down the drift of every decoded observation key, and of the latents."""
-    keys = [name.removeprefix("mse/") for name in found if name.startswith("mse/")]
+    keys = sorted(below("mse", found))
     if not keys:
         sheet.left_out["drift"] = FLOOR
-    for key in sorted(keys):
+    for key in keys:
         _add_key(sheet, segments, found, key, scenes[key])
     if "surprise" in found:
         sheet.mean_curve("latent/surprise", found["surprise"], segments.imagined)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from dreamworld.assess.judge import Judged
 from dreamworld.assess.segments import Segments
-from dreamworld.stats.plots import COLOURS, GREY
+from dreamworld.stats.plots import COLOURS, GREY, Draw
 
-Draw = Callable[[], Figure]
 Titled = tuple[str, str, Draw]  # name, caption, how to draw it
 BASELINES = {"_copy": ("copying the last row", "--"), "_mean": ("mean frame", "-.")}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld import words, writing
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.datasets.episodes import ENDS, FLAG, REWARD
 from dreamworld.datasets.formats.npz import read_arrays
 from dreamworld.errors import UserError
@@ -54,10 +54,7 @@ def load(path: Path) -> tuple[Segments, Any]:
     if row.get("format", None) != FORMAT or row.get("version", None) != VERSION:
         raise BadFile(path, f"holds no segments of version {VERSION}; make them again")
     missing = [name for name in OWN if name not in arrays]
-    part = lambda kind: {
-        name.removeprefix(f"{kind}/"): value for name, value in arrays.items() if name.startswith(f"{kind}/")
-    }
-    columns = part("column")
+    columns = below("column", arrays)
     if missing or "reward" not in columns:
         raise BadFile(path, f"lacks the array {(missing or ['reward'])[0]!r}")
     segments = Segments(
@@ -71,7 +68,7 @@ def load(path: Path) -> tuple[Segments, Any]:
         row.text("task"),
         from_fields(row, "obs_space"),
         from_fields(row, "act_space"),
-        part("branch"),
+        below("branch", arrays),
     )
     if segments.hash != row.text("hash"):
         raise BadFile(path, f"is damaged: its content has the hash {segments.hash}, not {row.text('hash')}")
@@ -120,7 +117,7 @@ def _wanted(segments: Segments) -> dict[str, tuple[tuple[int, ...], Space]]:
     for kind, spaces in kinds.items():
         own |= {f"column/{kind}/{key}": (count, space) for key, space in spaces.items()}
     for name in ("fan", "plan"):
-        if not any(key.startswith(f"{name}/") for key in rows):
+        if not below(name, rows):
             continue
         alive = rows.get(f"{name}/alive", np.zeros((1, 1, 1))).shape  # [M, A, K] or [M, P, K]
         lead = alive if len(alive) == 3 and min(alive) > 0 else (1, 1, 1)
@@ -147,9 +144,10 @@ def find(folder: Path, request: dict[str, Any]) -> tuple[Segments, Path] | None:
 
 
 def describe(segments: Segments) -> str:
-    """`256 segments of 64 episodes (5 + 50 rows, 9a3f…)`."""
+    """`256 segments of 64 episodes (5 + 50 rows, hash 9a3f…): 128 random, 128 agent of demo`."""
     rows = f"{segments.context} + {words.count(segments.horizon, 'row')}"
     return (
         f"{words.count(len(segments), 'segment')} of {words.count(segments.episodes, 'episode')} "
-        f"({rows}, hash {segments.hash})"
+        f"({rows}, hash {segments.hash}): "
+        + ", ".join(f"{count:,} {label}" for label, count in segments.policies.items())
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from dreamworld.assess import intervals, small_net
 from dreamworld.assess.coherence import real_thumbs
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 from dreamworld.types import Key
 
@@ -16,7 +16,7 @@ def add_inverse(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
 
     It is trained on half of the episodes and tested on the others. Where real actions can't be read, there is no ratio.
     """
-    images = sorted(name.removeprefix("thumb/") for name in found if name.startswith("thumb/"))
+    images = sorted(below("thumb", found))
     single = [name for name, space in segments.act_space.items() if space.discrete and not space.shape]
     if not images or len(single) != 1 or segments.episodes < 4 or segments.horizon < 3:
         sheet.left_out["inverse"] = "needs pictures that are decoded, one discrete action and four episodes"
@@ -26,7 +26,7 @@ def add_inverse(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray], 
     dreamt = triples(found[f"thumb/{images[0]}"])
     action = segments.columns[f"action/{name}"][:, context + 1 : -1]
     mask = segments.imagined[:, 2:]
-    tested = np.isin(segments.episode, np.unique(segments.episode)[1::2])[:, None]
+    tested = segments.tested[:, None]
     used = mask & ~tested
     if not used.any():
         sheet.left_out["inverse"] = "needs segments with three imagined rows or more"

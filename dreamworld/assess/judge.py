@@ -103,7 +103,5 @@ def describe_segments(segments: Segments, samples: int) -> dict[str, Any]:
         "horizon": segments.horizon,
         "samples": samples,
         "task": segments.task,
-        "policies": {
-            label: int((segments.label == index).sum()) for index, label in enumerate(segments.labels)
-        },
+        "policies": segments.policies,
     }

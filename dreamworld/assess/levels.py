@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import NamedTuple
 
 from dreamworld.assess.sheet import Sheet
@@ -16,13 +17,16 @@ class Level(NamedTuple):
     shown: str  # the number, or what it needs
 
 
+HOLDS = {">": operator.gt, "≥": operator.ge, "<": operator.lt}
+
+
 class Ask(NamedTuple):
     """A number and its bound."""
 
     name: str  # in the sheet
     text: str
     bound: float
-    above: bool  # more is better
+    sign: str  # of HOLDS, between the number and its bound
 
 
 def levels(sheet: Sheet) -> list[Level]:
@@ -30,17 +34,17 @@ def levels(sheet: Sheet) -> list[Level]:
     key = _key(sheet)
     useful = f"drift/{key}/useful_horizon"
     asks = {
-        "L0": [Ask(f"drift/{key}/skill_1", "skill after one step", 0, True)],
-        "L1": [Ask("realism/c2st", "accuracy of a classifier of real and dreamt", 0.75, False)],
+        "L0": [Ask(f"drift/{key}/skill_1", "skill after one step", 0, ">")],
+        "L1": [Ask("realism/c2st", "accuracy of a classifier of real and dreamt", 0.75, "<")],
         "L2": [
-            Ask("surprise/auroc", "AUROC of surprise at the impossible", 0.8, True),
-            Ask("objects/bounce_sign", "right directions after a bounce", 0.9, True),
+            Ask("surprise/auroc", "AUROC of surprise at the impossible", 0.8, ">"),
+            Ask("objects/bounce_sign", "right directions after a bounce", 0.9, ">"),
         ],
         "L3": [
-            Ask(f"actions/{key}/cfc", "cosine of effects of actions", 0.9, True),
-            Ask(useful, "useful horizon", 50 - 1e-9, True),
+            Ask(f"actions/{key}/cfc", "cosine of effects of actions", 0.9, ">"),
+            Ask(useful, "useful horizon", 50, "≥"),
         ],
-        "L4": [Ask("objects/centroid_error@100", "centroid error after 100 steps, pixels", 0.5, False)],
+        "L4": [Ask("objects/centroid_error@100", "centroid error after 100 steps, pixels", 0.5, "<")],
     }
     return [_level(sheet, name, wanted) for name, wanted in asks.items()]
 
@@ -60,12 +64,11 @@ def _level(sheet: Sheet, name: str, wanted: list[Ask]) -> Level:
             shown.append(f"{ask.text}: not measured")
             reached.append(None)
             continue
-        holds = value > ask.bound if ask.above else value < ask.bound
-        reached.append(holds)
+        reached.append(HOLDS[ask.sign](value, ask.bound))
         shown.append(f"{ask.text}: {value:.3g}")
-    asks = " and ".join(f"{ask.text} {'>' if ask.above else '<'} {ask.bound:.3g}" for ask in wanted)
+    asks = " and ".join(f"{ask.text} {ask.sign} {ask.bound:g}" for ask in wanted)
     all_hold = False if False in reached else None if None in reached else True
-    return Level(name, asks.replace("useful horizon > 50", "useful horizon ≥ 50"), all_hold, "; ".join(shown))
+    return Level(name, asks, all_hold, "; ".join(shown))
 
 
 def _value(sheet: Sheet, name: str) -> float | None:

@@ -201,10 +201,8 @@ def _add_speed(
     dreamt = np.linalg.norm(place[:, 1:] - place[:, :-1], axis=-1)
     moved = np.broadcast_to(np.linalg.norm(real[:, 1:] - real[:, :-1], axis=-1)[:, :, None], dreamt.shape)
     for name, power in (("speed_ratio", 1), ("energy_ratio", 2)):
-        kept = [np.where(both, x**power, 0) for x in (dreamt, moved)]
-        sheet.ratio_number(f"objects/{name}", *kept)
-        last = sheet.metrics[f"objects/{name}"]
-        sheet.metrics[f"objects/{name}"] = last._replace(n=int(both.sum()))
+        dream, truth = (np.where(both, x**power, 0) for x in (dreamt, moved))
+        sheet.ratio_number(f"objects/{name}", dream, truth, int(both.sum()))
 
 
 def reappearing(share: np.ndarray, valid: np.ndarray) -> np.ndarray:

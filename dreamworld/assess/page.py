@@ -12,8 +12,7 @@ from dreamworld.assess.judge import Judged
 from dreamworld.assess.levels import summary
 from dreamworld.assess.segments import Segments
 from dreamworld.assess.strips import Strip, fan_picture, picture
-from dreamworld.stats.html import STYLE
-from dreamworld.stats.plots import inline_svg
+from dreamworld.stats.html import captioned, document, figure
 
 MORE = """
 .strip img { image-rendering: pixelated; width: 100%; min-width: 640px; display: block; }
@@ -27,13 +26,7 @@ def page(judged: Sequence[Judged], segments: Segments, strips: Sequence[list[Str
     """The whole page as HTML; `strips` are those of each world."""
     body = [_head(segments, title), _cards(judged), _drift(judged, segments), _strips(judged, strips)]
     body += [_calibration(judged), _fans(judged, segments), _table(judged), _left_out(judged), _method()]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{MORE}</style></head>\n<body><main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main></body></html>\n"
-    )
+    return document(title, body, MORE)
 
 
 def _head(segments: Segments, title: str) -> str:
@@ -69,13 +62,13 @@ def _cards(judged: Sequence[Judged]) -> str:
     return "\n".join(parts)
 
 
-def _figure(name: str, caption: str, draw: figures.Draw) -> str:
-    svg = inline_svg(name, draw, escape(caption, quote=True))
-    return f'<figure class="card">{svg}<figcaption class="soft">{escape(caption)}</figcaption></figure>'
+def _pictures(url: str, caption: str) -> str:
+    content = f'<img alt="{escape(caption, quote=True)}" src="{url}">'
+    return captioned(content, caption, "card wide strip")
 
 
 def _drift(judged: Sequence[Judged], segments: Segments) -> str:
-    cards = [_figure(name, caption, draw) for name, caption, draw in figures.curves(judged, segments)]
+    cards = [figure(name, draw, caption) for name, caption, draw in figures.curves(judged, segments)]
     if not cards:
         return ""
     about = (
@@ -93,22 +86,19 @@ def _strips(judged: Sequence[Judged], strips: Sequence[list[Strip]]) -> str:
                 f"{one.name}, {strip.name} segment ({strip.number}): what happened, what was dreamt, their difference. "
                 f"Rows {strip.rows}; the first {words.count(strip.seen, 'picture')} are seen."
             )
-            parts.append(
-                f'<figure class="card wide strip"><img alt="{escape(caption, quote=True)}" src="{picture(strip)}">'
-                f'<figcaption class="soft">{escape(caption)}</figcaption></figure>'
-            )
+            parts.append(_pictures(picture(strip), caption))
     return "<h2>Dreams</h2>" + "\n".join(parts) if parts else ""
 
 
 def _calibration(judged: Sequence[Judged]) -> str:
     if not any("cont" in one.sheet.diagrams for one in judged):
         return ""
-    card = _figure(
+    card = figure(
         "reliability",
-        "Probability that the episode goes on: said, and how often it did.",
         lambda: figures.reliability(judged),
+        "Probability that the episode goes on: said, and how often it did.",
     )
-    more = [_figure(name, caption, draw) for name, caption, draw in figures.rewards(judged)]
+    more = [figure(name, draw, caption) for name, caption, draw in figures.rewards(judged)]
     return '<h2>Rewards and ends</h2><div class="pair">' + "\n".join([card, *more]) + "</div>"
 
 
@@ -123,10 +113,7 @@ def _fans(judged: Sequence[Judged], segments: Segments) -> str:
             f"{one.name}: one start, {words.count(actions, 'action')} held, a row each: what happens on the left, "
             "what is dreamt on the right."
         )
-        parts.append(
-            f'<figure class="card wide strip"><img alt="{escape(caption, quote=True)}" src="{url}">'
-            f'<figcaption class="soft">{escape(caption)}</figcaption></figure>'
-        )
+        parts.append(_pictures(url, caption))
     return "<h2>Counterfactuals</h2>" + "\n".join(parts) if parts else ""
 
 

@@ -6,8 +6,8 @@ function, so returns are sums of rewards over the horizon, without a bootstrap.
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,10 @@ from dreamworld.assess.dreams import Dreaming
 from dreamworld.assess.ground import NEEDS, Ground, start_states
 from dreamworld.assess.segments import Segments
 from dreamworld.assess.sheet import Sheet
-from dreamworld.contract import Agent
-from dreamworld.dream_env import as_shown
-from dreamworld.types import Array, Key, Params, Spaces, Tree
+from dreamworld.assess.timing import act_seconds
+from dreamworld.contract import Agent, State
+from dreamworld.dream_env import as_shown, clip_actions
+from dreamworld.types import Array, Key, Params, Tree
 
 STARTS, LEAST = 64, 8  # at most; with fewer there is nothing to correlate
 SECONDS = 60.0  # that acting may take
@@ -50,7 +51,7 @@ def add_returns(
         sheet.left_out["returns"] = reason or "needs segments that go on"
         return
     assert agent is not None and ground is not None
-    took = _act_seconds(agent, params, segments)
+    took = act_seconds(agent, params)
     index = fit[: min(STARTS, int(SECONDS / (2 * segments.horizon * took)))]
     if len(index) < min(LEAST, len(fit)):
         sheet.left_out["returns"] = f"needs an agent that acts faster: {took:.2g} s for one state"
@@ -59,9 +60,10 @@ def add_returns(
     states, age = start_states(ground, segments, index)
     first = segments.batch(index)
     seen = {name: value[:, segments.context - 1] for name, value in first.obs.items()}
-    real = _real(agent, params, ground, states, age, seen, segments.horizon, real_key)
+    rows = lambda key: (jnp.arange(segments.horizon), jax.random.split(key, segments.horizon))
+    real = _real(agent, params, ground, states, age, seen, rows(real_key))
     start = seen_state(dreaming, params["world"], segments, index, see_key)
-    dreamt = _dreamt(agent, params, dreaming, start, seen, segments.horizon, dream_key)
+    dreamt = _dreamt(agent, params, dreaming, start, seen, rows(dream_key))
     score(sheet, np.asarray(real), np.asarray(dreamt), index)
 
 
@@ -89,21 +91,41 @@ def _decodes_all(dreaming: Dreaming, params: Params) -> bool:
     return set(jax.eval_shape(show)) >= {key for key, space in dreaming.spaces.items() if space.size}
 
 
-def _act_seconds(agent: Agent, params: Params, segments: Segments) -> float:
-    """Seconds in which the agent acts once on one state, compiled; of several, as many times of it at most."""
-    batch = segments.batch(np.arange(1))
-    seen = {name: value[:, 0] for name, value in batch.obs.items()} | {"is_first": jnp.ones(1, bool)}
-    act = jax.jit(lambda params, obs, key: agent.act(params, agent.initial(params, 1), obs, key)[1])
-    took = []
-    for number in range(4):  # the first one compiles
-        began = time.perf_counter()
-        jax.block_until_ready(act(params, seen, jax.random.PRNGKey(number)))
-        took.append(time.perf_counter() - began)
-    return min(took)
+class Moment(NamedTuple):
+    """What an action led to, of M states."""
+
+    state: Tree
+    obs: dict[str, Array]
+    reward: Array  # [M]
+    goes_on: Array  # [M], the probability that the episode goes on after it
 
 
-def _clipped(spaces: Spaces, action: dict[str, Array]) -> dict[str, Array]:
-    return {key: value if spaces[key].discrete else jnp.clip(value, -1, 1) for key, value in action.items()}
+def _earned(
+    agent: Agent,
+    params: Params,
+    start: Tree,
+    seen: dict[str, Array],
+    rows: tuple[Array, Array],
+    advance: Callable[[Tree, dict[str, Array], Array, Key], Moment],
+) -> Array:
+    """Sums of rewards [M] where the agent acts on `seen`, and then on what `advance(state, action, number, key)` shows.
+
+    Rewards are weighted by the probability that the episode has not ended before; `rows` number the steps, with keys.
+    """
+    count = len(jax.tree.leaves(seen)[0])
+
+    def step(carry: Any, row: Any) -> tuple[Any, None]:
+        state, memory, obs, alive, total = carry
+        number, key = row
+        act_key, key = jax.random.split(key)
+        obs = obs | {"is_first": jnp.full(count, number == 0)}
+        memory, action, _ = agent.act(params, memory, obs, act_key)
+        state, obs, reward, goes_on = advance(state, clip_actions(agent.act_space, action), number, key)
+        total += jnp.where(alive > 0, alive * reward, 0)
+        return (state, memory, obs, alive * goes_on, total), None
+
+    carry = (start, agent.initial(params, count), seen, jnp.ones(count), jnp.zeros(count))
+    return jax.jit(lambda carry: jax.lax.scan(step, carry, rows)[0][4])(carry)
 
 
 def _real(
@@ -113,58 +135,39 @@ def _real(
     states: Tree,
     age: np.ndarray,
     seen: dict[str, Array],
-    horizon: int,
-    key: Key,
+    rows: tuple[Array, Array],
 ) -> Array:
     """Sums of the rewards [M] that the agent earns in the environment."""
-    count, spaces = len(age), agent.act_space
+    count = len(age)
 
-    def step(carry: Any, row: Any) -> tuple[Any, None]:
-        states, memory, obs, alive, total = carry
-        number, key = row
-        act_key, env_key = jax.random.split(key)
-        obs = obs | {"is_first": jnp.full(count, number == 0)}
-        memory, action, _ = agent.act(params, memory, obs, act_key)
-        keys = jax.random.split(env_key, count)
-        states, told = jax.vmap(ground.env.step)(states, _clipped(spaces, action), keys)
-        total += jnp.where(alive, told.reward.reshape(count), 0)
+    def advance(states: Tree, action: dict[str, Array], number: Array, key: Key) -> Moment:
+        states, told = jax.vmap(ground.env.step)(states, action, jax.random.split(key, count))
         last = told.is_last.reshape(count)
         if ground.limit:
             last |= jnp.asarray(age) + number + 1 >= ground.limit
-        return (states, memory, told.obs, alive & ~last, total), None
+        return Moment(states, told.obs, told.reward.reshape(count), 1.0 - last)
 
-    rows = (jnp.arange(horizon), jax.random.split(key, horizon))
-    carry = (states, agent.initial(params, count), seen, jnp.ones(count, bool), jnp.zeros(count))
-    return jax.jit(lambda carry: jax.lax.scan(step, carry, rows)[0][4])(carry)
+    return _earned(agent, params, states, seen, rows, advance)
 
 
 def _dreamt(
     agent: Agent,
     params: Params,
     dreaming: Dreaming,
-    start: Any,
+    start: State,
     seen: dict[str, Array],
-    horizon: int,
-    key: Key,
+    rows: tuple[Array, Array],
 ) -> Array:
-    """Sums of the rewards [M] that the agent expects where it acts in its dream, weighted by being alive."""
-    simulator, spaces = dreaming.simulator, dreaming.spaces
-    decode, predict, count = simulator.decode, simulator.predict, len(jax.tree.leaves(seen)[0])
+    """Sums of the rewards [M] that the agent expects where it acts in its dream."""
+    simulator, spaces, world = dreaming.simulator, dreaming.spaces, params["world"]
+    decode, predict = simulator.decode, simulator.predict
     assert decode is not None and predict is not None
 
-    def step(carry: Any, row: Any) -> tuple[Any, None]:
-        state, memory, obs, alive, total = carry
-        number, key = row
-        act_key, dream_key = jax.random.split(key)
-        obs = obs | {"is_first": jnp.full(count, number == 0)}
-        memory, action, _ = agent.act(params, memory, obs, act_key)
-        state = simulator.imagine(params["world"], state, _clipped(agent.act_space, action), dream_key)
-        feature = simulator.feature(params["world"], state)
-        reward, cont = predict(params["world"], feature)
-        shown = decode(params["world"], feature)
-        obs = {name: as_shown(spaces[name], shown[name]) for name in seen if name in shown}
-        return (state, memory, seen | obs, alive * cont, total + alive * reward), None
+    def advance(state: State, action: dict[str, Array], number: Array, key: Key) -> Moment:
+        state = simulator.imagine(world, state, action, key)
+        feature = simulator.feature(world, state)
+        shown = decode(world, feature)
+        obs = {name: as_shown(spaces[name], shown[name]) if name in shown else seen[name] for name in seen}
+        return Moment(state, obs, *predict(world, feature))
 
-    rows = (jnp.arange(horizon), jax.random.split(key, horizon))
-    carry = (start, agent.initial(params, count), seen, jnp.ones(count), jnp.zeros(count))
-    return jax.jit(lambda carry: jax.lax.scan(step, carry, rows)[0][4])(carry)
+    return _earned(agent, params, start, seen, rows, advance)

@@ -16,9 +16,7 @@ FRAMES = 512  # from which the background is taken, at most
 class Scene(NamedTuple):
     """Of one observation key, from the rows that models are shown."""
 
-    scale: (
-        np.ndarray
-    )  # [*shape], by which errors are divided: 1 of images, of vectors their standard deviation
+    scale: np.ndarray  # [*shape], by which errors are divided: of vectors their standard deviation, else 1
     mean: np.ndarray  # [*shape], the mean observation; of classes the likeliest
     background: np.ndarray | None  # [*shape], of images the median
 

@@ -10,13 +10,13 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import words
+from dreamworld import nets, words
 from dreamworld.assess.room import require_room
 from dreamworld.datasets.episodes import ENDS, Episode
 from dreamworld.errors import UserError
@@ -24,6 +24,13 @@ from dreamworld.spaces import difference, to_plain
 from dreamworld.types import Batch, Spaces
 
 DIGITS = 12  # of a hash, as it is shown and in names of files
+T = TypeVar("T")
+
+
+def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """What has a name `prefix/…`, by the rest of it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in named.items() if name.startswith(start)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +62,16 @@ class Segments:
     def episodes(self) -> int:
         """Different episodes."""
         return len(np.unique(self.episode))
+
+    @property
+    def policies(self) -> dict[str, int]:
+        """How many segments each policy acted in."""
+        return {label: int((self.label == index).sum()) for index, label in enumerate(self.labels)}
+
+    @property
+    def tested(self) -> np.ndarray:
+        """The segments [N] bool of every second episode, kept apart from those that classifiers are trained on."""
+        return np.isin(self.episode, np.unique(self.episode)[1::2])
 
     @property
     def imagined(self) -> np.ndarray:
@@ -89,17 +106,14 @@ class Segments:
     def batch(self, index: np.ndarray | slice = slice(None)) -> Batch:
         """Some segments as a batch; extras are left out."""
         take = lambda kind: {
-            key.removeprefix(f"{kind}/"): jnp.asarray(value[index])
-            for key, value in self.columns.items()
-            if key.startswith(f"{kind}/")
+            key: jnp.asarray(value[index]) for key, value in below(kind, self.columns).items()
         }
         flags = (jnp.asarray(self.columns[key][index]) for key in ("reward", *ENDS))
         return Batch(take("obs"), take("action"), *flags, extras={})
 
     def targets(self, key: str) -> np.ndarray:
         """An observation of all rows as models decode it, [N, L, ...] float32: images in 0..1."""
-        value = self.columns[f"obs/{key}"]
-        return value.astype(np.float32) / 255 if self.obs_space[key].is_image else value.astype(np.float32)
+        return nets.target(self.obs_space[key], self.columns[f"obs/{key}"]).astype(np.float32)
 
     def cut(self, context: int, horizon: int) -> Segments:
         """Segments of fewer rows: the first of each. UserError where they hold too few."""

@@ -52,12 +52,12 @@ class Sheet:
         self.curve(name, found, count.sum(0))
         return found
 
-    def ratio_number(self, name: str, total: np.ndarray, count: np.ndarray) -> None:
-        """Writes down sum / count over all rows, of totals and counts [N, ...] of items."""
+    def ratio_number(self, name: str, total: np.ndarray, count: np.ndarray, n: int | None = None) -> None:
+        """Writes down sum / count over all rows, of totals and counts [N, ...] of items; it rests on n, or on these."""
         flat = lambda x: np.reshape(x, (len(x), -1)).sum(1).astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
             found = (self.weights @ flat(total)) / (self.weights @ flat(count))
-        self.number(name, found, int(np.sum(count)))
+        self.number(name, found, int(np.sum(count)) if n is None else n)
 
     def value(self, name: str) -> float | None:
         """A number that was written down; None where it is not there or not defined."""

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dreamworld import nets
 from dreamworld.assess import dreams
-from dreamworld.assess.decisions import branch
 from dreamworld.assess.dreams import Dreaming
 from dreamworld.assess.judge import Judged
 from dreamworld.assess.scene import scenes
-from dreamworld.assess.segments import Segments
+from dreamworld.assess.segments import Segments, below
 from dreamworld.contract import Simulator
 from dreamworld.types import Params
 
@@ -78,14 +78,14 @@ def picture(strip: Strip) -> str:
 
 def fan_picture(judged: Judged, segments: Segments) -> tuple[str, int] | None:
     """What happens and what is dreamt from one start under each held action, and how many; None without pictures."""
-    fan = branch(segments, "fan")
+    fan = below("fan", segments.branches)
     keys = sorted(key for key in judged.fan if segments.obs_space[key].is_image)
     if not fan or not keys:
         return None
     key = keys[0]
     alive = np.flatnonzero(fan["alive"].all((1, 2)))
     start = int(alive[0]) if len(alive) else 0
-    real = fan[f"obs/{key}"][start].astype(np.float32) / 255
+    real = np.asarray(nets.target(segments.obs_space[key], fan[f"obs/{key}"][start]))
     shown = np.clip(judged.fan[key][start], 0, 1)
     steps = np.unique(np.linspace(0, real.shape[1] - 1, 5).astype(int))
     lines = [np.concatenate([_line(a[steps]), _white(a, 6), _line(b[steps])], 1) for a, b in zip(real, shown)]

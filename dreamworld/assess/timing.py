@@ -1,21 +1,30 @@
-"""What an imagined step costs: states advanced, rewards and ends predicted, at several sizes of the batch."""
+"""What acting once and an imagined step cost: states advanced, rewards and ends predicted, at several batch sizes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dreamworld import nets
-from dreamworld.contract import Simulator
+from dreamworld.contract import Agent, Simulator
 from dreamworld.types import Array, Key, Params, Spaces
 
 BATCHES = (1, 16, 1024)
 ROWS = 1024  # of a measured rollout: its steps times its batch, at most
 STEPS = 16  # of it, at most
 REPEATS = 2
+
+
+def act_seconds(agent: Agent, params: Params) -> float:
+    """Seconds in which the agent acts once on one state, compiled; of several, as many times of it at most."""
+    seen = {key: jnp.asarray(space.zeros(1)) for key, space in agent.obs_space.items()}
+    seen |= {"is_first": jnp.ones(1, bool)}
+    act = jax.jit(lambda params, obs, key: agent.act(params, agent.initial(params, 1), obs, key)[1])
+    return _fastest(lambda number: act(params, seen, jax.random.PRNGKey(number)), repeats=3)
 
 
 def step_times(simulator: Simulator, params: Params, act_space: Spaces) -> dict[str, dict[str, float]]:
@@ -47,9 +56,14 @@ def _measure(simulator: Simulator, params: Params, act_space: Spaces, batch: int
         return jax.lax.scan(step, state, jax.random.split(key, steps))[1]
 
     start, steps = simulator.initial(params, batch), max(1, min(STEPS, ROWS // batch))
+    return _fastest(lambda number: rollout(start, jax.random.PRNGKey(number)), REPEATS) / steps
+
+
+def _fastest(call: Callable[[int], Any], repeats: int) -> float:
+    """Seconds of the fastest of some calls, after a first one that compiles."""
     took = []
-    for repeat in range(REPEATS + 1):  # the first one compiles
+    for number in range(repeats + 1):
         began = time.perf_counter()
-        jax.block_until_ready(rollout(start, jax.random.PRNGKey(repeat)))
+        jax.block_until_ready(call(number))
         took.append(time.perf_counter() - began)
-    return min(took[1:]) / steps
+    return min(took[1:])

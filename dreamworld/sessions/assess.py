@@ -144,10 +144,3 @@ def _replace(run: Stored, path: Path, content: str, problems: Problems) -> Path 
         writing.replace(path, content)
         return path
     return None
-
-
-def describe_source(held: Held) -> str:
-    """Who acted in the segments, and how often: `128 random, 128 agent of demo`."""
-    counts = [int((held.segments.label == index).sum()) for index in range(len(held.segments.labels))]
-    named = ", ".join(f"{count:,} {label}" for count, label in zip(counts, held.segments.labels))
-    return named

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,11 @@ from dreamworld.contract import Agent
 from dreamworld.datasets import open_dataset
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list
-from dreamworld.player import Player
 from dreamworld.sessions import policies
 from dreamworld.sessions.evaluator import make_env_beside, make_player
-from dreamworld.sessions.held import EPISODES_STEPS, SEED
+from dreamworld.sessions.held import EPISODES_STEPS, SEED, cut_from_data
 from dreamworld.training.run import Run
-from dreamworld.types import EnvSource, Params, TimeStep
+from dreamworld.types import EnvSource, Params
 
 if TYPE_CHECKING:
     from dreamworld.assess.segments import Segments
@@ -65,27 +63,15 @@ def find_segments(loop: Run, source: EnvSource, params: Params) -> Segments:
     request |= {"horizon": wanted.horizon, "seed": config.seed}
     if found := files.find(loop.rundir.assess, request):
         return found[0]
-    segments = _of_data(config) if config.data else _played(loop, source, params)
+    if config.data:
+        sets = [open_dataset(name) for name in split_list(config.data)]
+        chosen = [(data, index) for data in sets for index in data.split(config.replay.held_out)[1]]
+        segments = cut_from_data(chosen, (wanted.segments, wanted.context, wanted.horizon), config.seed)
+    else:
+        segments = _played(loop, source, params)
     with loop.logger.problems.told(str(loop.rundir.assess)):
         files.save(segments, loop.rundir.assess, request)
     return segments
-
-
-def _of_data(config: Config) -> Segments:
-    from dreamworld.assess import segments
-
-    sets = [open_dataset(name) for name in split_list(config.data)]
-    chosen = [(data, index) for data in sets for index in data.split(config.replay.held_out)[1]]
-    return segments.draw(
-        [data.episode(index) for data, index in chosen],
-        [data.labels[index] for data, index in chosen],
-        (sets[0].obs_space, sets[0].act_space),
-        count=config.assess.segments,
-        context=config.assess.context,
-        horizon=config.assess.horizon,
-        task=sets[0].task,
-        seed=config.seed,
-    )
 
 
 def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
@@ -100,7 +86,7 @@ def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
         player = make_player(loop).renewed(params, config.seed)
         acts = {
             "random": policies.random_policy(env.act_space, env.num_envs, config.seed),
-            "agent": _policy(player, env.num_envs),
+            "agent": policies.player_policy(player, env.num_envs),
         }
         rows = config.assess.segments * (config.assess.context + config.assess.horizon)
         steps = dict.fromkeys(acts, max(1, round(EPISODES_STEPS * rows / 2)))
@@ -117,15 +103,3 @@ def _played(loop: Run, source: EnvSource, params: Params) -> Segments:
         shares={"random": 0.5, "agent": 0.5},
         seed=config.seed,
     )
-
-
-def _policy(player: Player, num_envs: int) -> Callable[[TimeStep], dict[str, Any]]:
-    act = functools.partial(player.act, normalised=True)
-    state = player.initial(num_envs)
-
-    def choose(step: TimeStep) -> dict[str, Any]:
-        nonlocal state
-        state, action = act(state, {**step.obs, "is_first": step.is_first})
-        return action
-
-    return choose

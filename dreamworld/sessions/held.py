@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,8 +104,6 @@ def _jax_env(run: Stored) -> tuple[JaxEnv | None, int]:
 
 
 def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segments, list[str]]:
-    from dreamworld.assess import segments
-
     if not data.has_action:
         raise UserError(f"{data.path}: the actions are not known, so no model can be asked what they lead to")
     shares = {_held_out(run.config, data) for run in runs}
@@ -121,18 +118,26 @@ def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segment
         )
     if not data.has_reward:
         notes.append(f"{data.path} knows no rewards: they count as 0")
-    episodes = [data.episode(index) for index in chosen]
-    drawn = segments.draw(
-        episodes,
-        [data.labels[index] for index in chosen],
-        (data.obs_space, data.act_space),
-        count=wanted.count,
-        context=wanted.context,
-        horizon=wanted.horizon,
-        task=data.task,
-        seed=wanted.seed,
+    shape = (wanted.count, wanted.context, wanted.horizon)
+    return cut_from_data([(data, index) for index in chosen], shape, wanted.seed), notes
+
+
+def cut_from_data(chosen: list[tuple[DataSet, int]], shape: tuple[int, int, int], seed: int) -> Segments:
+    """Segments of these episodes of data sets; `shape` is how many, the rows seen and the rows imagined."""
+    from dreamworld.assess import segments
+
+    count, context, horizon = shape
+    first = chosen[0][0]
+    return segments.draw(
+        [data.episode(index) for data, index in chosen],
+        [data.labels[index] for data, index in chosen],
+        (first.obs_space, first.act_space),
+        count=count,
+        context=context,
+        horizon=horizon,
+        task=first.task,
+        seed=seed,
     )
-    return drawn, notes
 
 
 def _held_out(config: Config, data: DataSet) -> float:
@@ -218,7 +223,11 @@ def _act(actor: Actor, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, 
 
 def _pace(name: str, run: Stored, steps: int, wanted: Wanted) -> tuple[Actor | None, list[str]]:
     """How an agent acts within `SECONDS`: in fewer environments, or not at all, with a note."""
-    took = _act_seconds(run)
+    from dreamworld.assess.timing import act_seconds
+    from dreamworld.sessions import load
+
+    agent = stored.build_agent(run)
+    took = act_seconds(agent, load.restore_params(run.rundir, agent))
     rows = wanted.context + wanted.horizon + 1
     num = int(SECONDS / took / rows)
     if num >= ENVIRONMENTS and steps * took <= SECONDS:
@@ -230,20 +239,3 @@ def _pace(name: str, run: Stored, steps: int, wanted: Wanted) -> tuple[Actor | N
     fewer = min(num, ENVIRONMENTS - 1)
     told = f"{name}: acts slowly; it is played for {words.count(fewer * rows, 'row')}"
     return Actor(name, run, fewer, 1), [told]
-
-
-def _act_seconds(run: Stored) -> float:
-    """Seconds in which the agent of a run acts once in one environment."""
-    from dreamworld.sessions import load
-
-    agent = stored.build_agent(run)
-    player = load.make_player(
-        run.config, agent, load.restore_params(run.rundir, agent), mode="sample", seed=0
-    )
-    state, took = player.initial(1), []
-    obs = {key: space.zeros(1) for key, space in agent.obs_space.items()}
-    for _ in range(5):  # the first ones compile
-        began = time.perf_counter()
-        state, _ = player.act(state, obs, normalised=True)
-        took.append(time.perf_counter() - began)
-    return min(took)

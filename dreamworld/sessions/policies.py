@@ -21,6 +21,7 @@ from dreamworld.types import Mode, Space, Spaces, TimeStep
 
 if TYPE_CHECKING:
     from dreamworld.datasets.collect import Act
+    from dreamworld.player import Player
     from dreamworld.sessions.stored import Stored
 
 RANDOM = "random"
@@ -51,7 +52,11 @@ def run_policy(
 
     agent = stored.fitting_agent(run, task, *spaces)
     params = load.restore_params(run.rundir, agent, step if step >= 0 else None)
-    player = load.make_player(run.config, agent, params, mode=mode, seed=seed)
+    return player_policy(load.make_player(run.config, agent, params, mode=mode, seed=seed), num_envs)
+
+
+def player_policy(player: Player, num_envs: int) -> Act:
+    """A player as a policy, which keeps what it remembers of so many environments."""
     state = player.initial(num_envs)
 
     def act(step: TimeStep) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from html import escape
 
 from dreamworld import words
@@ -54,13 +55,28 @@ def page(analysis: Analysis, title: str) -> str:
     body = [_head(analysis, title), _notes(analysis), _suites(analysis), _curves(analysis)]
     body += [_table(table) for table in tables(analysis) if not table.title.startswith("Aggregate")]
     body += [_settings(analysis), f'<h2>Method</h2><p class="soft">{escape(method(analysis))}</p>']
+    return document(title, body)
+
+
+def document(title: str, body: Sequence[str], style: str = "") -> str:
+    """A page of these parts, the empty ones left out, with `style` beside the usual one."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body><main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main></body></html>\n"
     )
+
+
+def figure(name: str, draw: plots.Draw, caption: str, kind: str = "card") -> str:
+    """A plot and what it shows."""
+    return captioned(plots.inline_svg(name, draw, escape(caption, quote=True)), caption, kind)
+
+
+def captioned(content: str, caption: str, kind: str) -> str:
+    """Content of CSS class `kind` and what it shows."""
+    return f'<figure class="{kind}">{content}<figcaption class="soft">{escape(caption)}</figcaption></figure>'
 
 
 def _head(analysis: Analysis, title: str) -> str:
@@ -88,9 +104,7 @@ def _figure(analysis: Analysis, name: str, caption: str, wide: bool = False) -> 
     draw = plots.figures(analysis).get(name)
     if draw is None:
         return ""
-    svg = plots.inline_svg(name, draw, escape(caption, quote=True))
-    kind = "card wide" if wide else "card"
-    return f'<figure class="{kind}">{svg}<figcaption class="soft">{escape(caption)}</figcaption></figure>'
+    return figure(name, draw, caption, "card wide" if wide else "card")
 
 
 def _suites(analysis: Analysis) -> str:

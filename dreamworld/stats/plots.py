@@ -45,6 +45,7 @@ STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
 }
 INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
+Draw = Callable[[], Figure]
 
 
 def style_of(analysis: Analysis) -> dict[str, tuple[str, Any]]:
@@ -198,9 +199,9 @@ def figure_improvement(analysis: Analysis, suite: SuiteResult) -> Figure:
     return figure
 
 
-def figures(analysis: Analysis) -> dict[str, Callable[[], Figure]]:
+def figures(analysis: Analysis) -> dict[str, Draw]:
     """File name -> how to draw it, for everything that this analysis can show."""
-    drawn: dict[str, Callable[[], Figure]] = {"curves": lambda: figure_curves(analysis)}
+    drawn: dict[str, Draw] = {"curves": lambda: figure_curves(analysis)}
     for suite in analysis.suites:
         drawn[f"aggregates_{suite.suite}"] = lambda suite=suite: figure_aggregates(analysis, suite)
         drawn[f"profiles_{suite.suite}"] = lambda suite=suite: figure_profiles(analysis, suite)
@@ -229,7 +230,7 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
     return written
 
 
-def inline_svg(name: str, draw: Callable[[], Figure], caption: str) -> str:
+def inline_svg(name: str, draw: Draw, caption: str) -> str:
     """A figure as an SVG element for a page: its text and axes take the page's colour and font."""
     with _style({**dict.fromkeys(INKED, INK), "svg.hashsalt": name}):
         buffer = io.StringIO()
