@@ -201,6 +201,9 @@ class VectorEnv(Protocol):
         ...
 
 
+BAD_FLAG = "is_last or is_terminal is nan, not True or False"
+
+
 class JaxStep(NamedTuple):
     """One row of a JAX environment; unbatched."""
 

@@ -40,6 +40,15 @@ def survivable(error: BaseException) -> Exception:
 
 
 @contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """For what nobody waits for any more, such as closing: what code of a user raises there is of no interest."""
+    try:
+        yield
+    except BaseException as error:
+        survivable(error)
+
+
+@contextlib.contextmanager
 def building(name: str) -> Iterator[None]:
     """For building the environment `name`: what it raises, or that it ends the process, becomes a NotBuilt."""
     try:

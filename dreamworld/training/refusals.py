@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld import words
-from dreamworld.types import Array, Spaces, Tree
+from dreamworld.types import BAD_FLAG, Array, Spaces, Tree
 
 TESTS = {"nan": jnp.isnan, "inf": jnp.isposinf, "-inf": jnp.isneginf}
 
@@ -22,8 +22,7 @@ def reasons(obs_space: Spaces) -> list[str]:
         f"{words.count(obs_space[key].classes or 0, 'class', 'classes')}, counted from 0"
         for key in _classed(obs_space)
     ]
-    flags = "is_last or is_terminal is nan, not True or False"
-    return [*(f"{what} is {kind}" for what in numbers for kind in TESTS), *classes, flags]
+    return [*(f"{what} is {kind}" for what in numbers for kind in TESTS), *classes, BAD_FLAG]
 
 
 def refuse(
@@ -63,8 +62,7 @@ def _look(rows: Tree, obs_space: Spaces) -> list[Array]:
     for key in _classed(obs_space):
         value = rows.obs[key]
         found.append((value < 0) | (value >= obs_space[key].classes))
-    # The mark that batched environments leave for a flag that is not a number.
-    return [*found, rows.is_terminal & ~rows.is_last]
+    return [*found, rows.bad_flags]
 
 
 def _floating(obs_space: Spaces) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import os
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamworld.envs.adapters.shown import may_take_mode, why_not
-from dreamworld.envs.attributes import ANY, is_a, parameters
+from dreamworld.envs.attributes import is_a, parameters
 from dreamworld.envs.base import Step, Unsaved
+from dreamworld.envs.building import quietly
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.pictures import AUTO, Reading
 from dreamworld.envs.render import choose_backend, prepare
@@ -113,8 +113,8 @@ def _length(result: object) -> int:
 
 
 def close_quietly(env: EnvObject) -> None:
-    """Calls `close()` where there is one: nothing that it raises is of interest any more."""
-    with contextlib.suppress(*ANY):
+    """Calls `close()` where there is one."""
+    with quietly():
         env.close()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step
 from dreamworld.envs.scalars import Misfit
-from dreamworld.types import JaxEnv
+from dreamworld.types import BAD_FLAG, JaxEnv
 
 
 class JaxHostEnv:
@@ -76,10 +76,8 @@ class JaxHostEnv:
         """Nothing to release."""
 
     def _row(self, rows: Any) -> Step:
-        from dreamworld.envs.jax.batched import BAD_FLAG, bad_flags
-
         rows = self._jax.device_get(rows)
-        if bad_flags(rows)[0]:
+        if rows.bad_flags[0]:
             raise Misfit(BAD_FLAG)
         self._rows = Step(
             {key: np.array(value[0]) for key, value in rows.obs.items()},

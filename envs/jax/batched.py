@@ -18,8 +18,6 @@ from dreamworld.envs.attributes import attribute, has
 from dreamworld.errors import UserError
 from dreamworld.types import Array, DType, JaxEnv, JaxStep, Spaces, Tree
 
-BAD_FLAG = "is_last or is_terminal is nan, not True or False"
-
 
 class Rows(NamedTuple):
     """One row of each environment."""
@@ -28,7 +26,12 @@ class Rows(NamedTuple):
     reward: Array  # [N] float32, 0 where is_first
     is_first: Array  # [N] bool
     is_last: Array  # [N] bool
-    is_terminal: Array  # [N] bool, implies is_last; without it, a flag was a NaN (`bad_flags`)
+    is_terminal: Array  # [N] bool, implies is_last; without it, a flag was a NaN
+
+    @property
+    def bad_flags(self) -> Array:
+        """Rows [N] whose `is_last` or `is_terminal` was a NaN: what is said of them is BAD_FLAG."""
+        return self.is_terminal & ~self.is_last
 
 
 class BatchedState(NamedTuple):
@@ -97,11 +100,6 @@ def batched(env: JaxEnv) -> BatchedEnv:
         return jax.vmap(reset_one)(keys)
 
     return BatchedEnv(reset, jax.vmap(step_one))
-
-
-def bad_flags(rows: Rows) -> Array:
-    """Rows [N] whose `is_last` or `is_terminal` was a NaN."""
-    return rows.is_terminal & ~rows.is_last
 
 
 def _pair(name: str, value: object, second: str) -> tuple[Tree, Tree]:

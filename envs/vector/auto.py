@@ -14,7 +14,7 @@ from dreamworld import system, words
 from dreamworld.config import EnvConfig
 from dreamworld.envs.adapters.kinds import makes_jax, recognise, why_foreign
 from dreamworld.envs.attributes import attribute, is_a
-from dreamworld.envs.building import survivable
+from dreamworld.envs.building import quietly, survivable
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.sources import check_factory, is_object, name_of
@@ -150,10 +150,8 @@ def measure_cost(target: EnvSource, config: EnvConfig) -> Measured:
                 raise
             problem = describe(survivable(error))[0]
         finally:
-            try:
+            with quietly():
                 env.close()
-            except BaseException as error:
-                survivable(error)
     if not stretches:
         return Measured(None, problem)
     clock, cpu = np.array(stretches).T / STRETCH

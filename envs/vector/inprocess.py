@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamworld.envs.adapters.shown import why_no_picture
-from dreamworld.envs.building import survivable
+from dreamworld.envs.building import quietly, survivable
 from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
@@ -157,10 +157,8 @@ class EnvGroup:
     def _close(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None
         if env is not None:
-            try:
+            with quietly():
                 env.close()
-            except BaseException as error:
-                survivable(error)
 
     def _name(self, index: int) -> str:
         return f"environment {self.first + index}"

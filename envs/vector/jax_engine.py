@@ -10,12 +10,12 @@ import numpy as np
 
 from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.finite import check_class, describe_bad
-from dreamworld.envs.jax.batched import BAD_FLAG, BatchedState, Rows, bad_flags, batched, scalar, take_step
+from dreamworld.envs.jax.batched import BatchedState, Rows, batched, scalar, take_step
 from dreamworld.envs.names import check_keys
 from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
-from dreamworld.types import JaxEnv, JaxStep, Spaces, TimeStep, Tree
+from dreamworld.types import BAD_FLAG, JaxEnv, JaxStep, Spaces, TimeStep, Tree
 
 
 class LimitedState(NamedTuple):
@@ -224,7 +224,7 @@ class JaxVector:
 
 def bad_rows(rows: Rows, spaces: Spaces) -> np.ndarray:
     """Which rows [N] can't be taken: a NaN or an infinity, or a class that its space has not; rows on the host."""
-    bad = ~np.isfinite(rows.reward) | bad_flags(rows)
+    bad = ~np.isfinite(rows.reward) | rows.bad_flags
     for key, value in rows.obs.items():
         classes, num = spaces[key].classes, len(bad)
         if jnp.issubdtype(value.dtype, jnp.floating):
