@@ -144,9 +144,8 @@ def measure(config: Config, agent: Agent, flags: Flags) -> dict[str, Any]:
     shape_carry = jax.eval_shape(lambda params: phase.initial(params, run.batch_size), shapes.params)
     host_batch = synthetic_batch(agent, run.batch_size, run.batch_length + run.replay_context)
     began = time.perf_counter()
-    gflop = (
-        flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
-    )  # traces it, of which compiling takes less
+    # Counting traces the update, and compiling takes that trace: a part of `compile_s`.
+    gflop = flops.count(phase.update, shapes, shape_carry, host_batch) / 1e9
     arguments = (shapes, shape_carry, host_batch)
     with names_kept() if flags.parts or flags.profile else contextlib.nullcontext():
         update = compile_update(agent, arguments, flags.target)
