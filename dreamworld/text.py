@@ -73,7 +73,9 @@ def check_path(name: str, value: object) -> None:
 def check_filled(name: str, value: str, expects: str) -> None:
     """Raises UserError where `value` is empty or blank: a shell makes that of a variable that is not set."""
     if not value.strip():
-        raise UserError(f"{printable(name)}: is empty, like a shell variable that is not set; expects {expects}")
+        raise UserError(
+            f"{printable(name)}: is empty, like a shell variable that is not set; expects {expects}"
+        )
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Counts, sizes, shares, rates, exceptions and near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
+"""Counts, sizes, shares, rates, exceptions, near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A word that is given but empty, as of a shell variable that is not set, is a mistake and not the same as leaving it out."""
+"""An empty word, as of a shell variable that is not set, is a mistake: it does not mean what leaving the option out means."""
 
 import importlib
 import pkgutil

@@ -22,7 +22,15 @@ def test_one_is_singular_and_all_else_plural(number, text):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(None, "-"), (float("nan"), "-"), (0, "0"), (0.4321, "0.43"), (9.9, "9.9"), (9.97, "10"), (1234.5, "1,234")],
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0, "0"),
+        (0.4321, "0.43"),
+        (9.9, "9.9"),
+        (9.97, "10"),
+        (1234.5, "1,234"),
+    ],
 )
 def test_rates_are_zero_only_where_nothing_moved(number, text):
     assert words.rate(number) == text

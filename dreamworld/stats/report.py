@@ -14,7 +14,7 @@ from dreamworld.stats.analysis import Analysis, Options, analyse
 from dreamworld.stats.export import write_csv
 from dreamworld.stats.notes import describe
 from dreamworld.stats.tables import aggregate_tables, markdown, score_table
-from dreamworld.text import expand_path, marked, printable
+from dreamworld.text import marked, printable
 
 PAGE = "report.html"
 

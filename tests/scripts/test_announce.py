@@ -26,8 +26,8 @@ def trained(logdir, words, capfd):
     """The row of the header, updates that it promises, and the updates that the run has at its end."""
     words = [*WORDS, *words]
     if "planet" in words:  # the preset is for another agent
-        words = words[2:] + ["--env.num", "2", "--run.batch_size", "2", "--run.batch_length", "8"]
-        words += ["--replay.min_starts", "8", "--run.train_ratio", "4"]
+        few = ["--env.num", "2", "--run.batch_size", "2", "--run.batch_length", "8"]
+        words = [*words[2:], *few, "--replay.min_starts", "8", "--run.train_ratio", "4"]
     capfd.readouterr()
     assert train(cli.parse([*words, "--logdir", str(logdir)])) == 0
     text = capfd.readouterr().err

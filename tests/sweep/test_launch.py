@@ -141,6 +141,11 @@ def test_slurm_times(text, minutes):
     ("pair", "message"),
     [
         ("partitio=gpu", "did you mean partition"),
+        ("nodes=-1", "slurm: nodes: got -1, expects at least 1"),
+        ("cpus_per_task=0", "slurm: cpus_per_task: got 0, expects at least 1"),
+        ("signal_delay_s=9999999999", "expects at most 1000000"),
+        ("time=99999999999999999999-0", "expects at most 5270400"),
+        ("time=0", "slurm: time 0, in minutes: got 0, expects at least 1"),
         ("time=soon", "time: got 'soon', expects minutes"),
         ("array_parallelism=many", "array_parallelism: got 'many', expects a whole number"),
         ("nodes=2.5", "nodes: got '2.5', expects a whole number"),
