@@ -1,4 +1,4 @@
-"""An empty word, as of a shell variable that is not set, is a mistake: it does not mean what leaving the option out means."""
+"""An empty word, as of a shell variable that is not set, is a mistake: it is not an option that was left out."""
 
 import importlib
 import pkgutil

@@ -37,7 +37,7 @@ MORE = "additional_parameters"  # those of sbatch that submitit has no name for
 FLAGS = ("stderr_to_stdout", "use_srun")
 NUMBERS = ("nodes", "ntasks_per_node", "cpus_per_task", "array_parallelism", "signal_delay_s")
 NUMBER = Range(1, 1e6)
-TIME = Range(1, 10 * 366 * 1440)
+TIME = Range(0, 10 * 366 * 1440)  # minutes; 0 is no limit
 log = logging.getLogger("dreamworld")
 
 
