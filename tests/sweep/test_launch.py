@@ -148,7 +148,6 @@ def test_slurm_times(text, minutes):
         ("time=soon", "time: got 'soon', expects minutes"),
         ("array_parallelism=many", "array_parallelism: got 'many', expects a whole number"),
         ("nodes=2.5", "nodes: got '2.5', expects a whole number"),
-        ("signal_delay_s=", "signal_delay_s: is empty"),
         ("stderr_to_stdout=perhaps", "stderr_to_stdout: got 'perhaps', expects True or False"),
         ("additional_parameters=abc", "got 'abc', expects KEY=VALUE"),
     ],
