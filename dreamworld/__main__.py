@@ -55,9 +55,10 @@ def _dispatch(argv: list[str]) -> int:
         print(f"dreamworld {version()}")
         return 0
     if name not in COMMANDS:
-        from dreamworld import words
+        from dreamworld import text, words
         from dreamworld.errors import UserError
 
+        text.check_filled("dreamworld COMMAND", name, f"one of {', '.join(COMMANDS)}")
         best = words.nearest(name, COMMANDS)
         raise UserError(f"{name}: no such command; did you mean {best}? There are: {', '.join(COMMANDS)}")
     return importlib.import_module(f"dreamworld.scripts.{name}").main(rest)

@@ -60,6 +60,7 @@ def parse_with(
     `base` may be a function `(*, trusted) -> Config`, which is not called for `--help`.
     """
     lines = _group(argv)
+    _require_filled(lines)
     names = tuple(name for key, values in lines if key == "configs" for name in split_names(values) or [""])
     if "" in names:
         raise UserError(
@@ -193,6 +194,13 @@ def _require_words(argv: object) -> None:
             )
 
 
+def _require_filled(lines: list[tuple[str, list[str]]]) -> None:
+    """UserError where one of the options that are read before all others is given an empty word."""
+    for key, values in lines:
+        if key == "configs" or key in AGENT:
+            schema.require_words(key, values, str)
+
+
 def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dict[str, Any]]:
     """The values given to the options of each config, by dotted key; UserError for a mistake."""
     given: list[dict[str, Any]] = [{} for _ in specs]
@@ -208,6 +216,8 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
             ]  # as `steps` for check_steps
             raise UserError(presets.unknown(key, " ".join(values), own or known, "--", specs[0]))
         index, hint = known[key]
+        if key in schema.never_empty(specs[index]):
+            schema.require_words(key, values, hint)
         if key == "data" and isinstance(specs[index], Config):  # given several times, it means all of them
             values = [value for other, found in lines if other == key for value in found]
         value = schema.coerce(f"--{key}", _joined(key, values, hint), hint)
@@ -218,7 +228,7 @@ def _check(lines: list[tuple[str, list[str]]], specs: Sequence[Any]) -> list[dic
 
 def _joined(key: str, values: list[str], hint: Any) -> Any:
     """One text per option, a list for tuples; an option without a value switches a bool on."""
-    if hasattr(hint, "__origin__") and hint.__origin__ is tuple:
+    if values and hasattr(hint, "__origin__") and hint.__origin__ is tuple:
         return split_list(values) if len(values) > 1 else "".join(values)
     if not values:
         if hint is bool:

@@ -15,6 +15,7 @@ from dreamworld.limits import (
     DEVICES,
     EPISODES,
     FIXED,
+    OPTIONAL,
     PERIOD,
     SCALE,
     SEED,
@@ -164,7 +165,7 @@ class RunConfig:
     """After a non-finite update (which is never applied): stop, or go on for at most nan_limit of them."""
     nan_limit: Annotated[int, Range(0, 1e9)] = 10
     """Non-finite updates that `skip` allows."""
-    compile_cache: Annotated[str, SILENT, ACTING] = "~/.cache/dreamworld/xla"
+    compile_cache: Annotated[str, SILENT, ACTING, OPTIONAL] = "~/.cache/dreamworld/xla"
     """Folder of compiled programs, shared by runs; empty for none."""
     progress: Annotated[bool, SILENT] = True
     """Show a progress line."""
@@ -208,7 +209,7 @@ class ParallelConfig:
     """Devices along which large parameters are split."""
     fsdp_threshold: Annotated[int, PERIOD] = 1 << 20
     """Parameters with fewer elements are replicated."""
-    coordinator: Annotated[str, ACTING] = ""
+    coordinator: Annotated[str, ACTING, OPTIONAL] = ""
     """host:port of the first process, `auto` for SLURM or TPU metadata, empty for one process."""
     processes: Annotated[int, COUNT] = 1
     """Processes (hosts) of the run."""
@@ -222,7 +223,7 @@ class ParallelConfig:
 class LoggerConfig:
     tensorboard: bool = True
     """Write TensorBoard event files."""
-    wandb: Annotated[str, ACTING] = ""
+    wandb: Annotated[str, ACTING, OPTIONAL] = ""
     """Weights & Biases project; empty for none. Needs the extra `wandb`."""
 
 

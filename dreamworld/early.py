@@ -6,6 +6,7 @@ be saved. This module is imported first, so it imports next to nothing itself.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -43,12 +44,19 @@ class Early:
         signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, self._handle)
+        atexit.register(self._ignore, numbers)
         threading.Thread(target=self._watch, name="early stop", daemon=True).start()
 
     def end(self, status: int) -> int:
         """Records the exit status of the command, which no later signal changes, and returns it."""
         self._over = status or 0
         return self._over
+
+    def _ignore(self, numbers: list[signal.Signals]) -> None:
+        """The last thing at exit: an interpreter that tidies up answers no signal, and would die of it."""
+        for number in numbers:
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: object) -> None:
         if not self.reason:

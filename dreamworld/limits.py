@@ -25,9 +25,10 @@ class Mark(enum.Enum):
     FIXED = "a stored run can't change it: parameters, replay or scores would not fit"
     SILENT = "a continued run may change it without a word; a change of any other one is reported"
     ACTING = "names a folder to write to, a service, or what a constructor is called with"
+    OPTIONAL = "empty text, given on a command line, is one of its values"
 
 
-FIXED, SILENT, ACTING = Mark
+FIXED, SILENT, ACTING, OPTIONAL = Mark
 
 
 @dataclasses.dataclass(frozen=True)

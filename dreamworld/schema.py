@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from dreamworld import text, words
 from dreamworld.errors import UserError
-from dreamworld.limits import Mark, Range, parse_float, parse_int, show
+from dreamworld.limits import OPTIONAL, Mark, Range, parse_float, parse_int, show
 from dreamworld.lists import split_list
 from dreamworld.values import Syntax
 
@@ -84,6 +84,25 @@ def check_range(spec: object, key: str, value: object, shown: str) -> None:
     known = ranges(spec)
     if key in known:
         known[key].check(value, shown)
+
+
+def never_empty(spec: object) -> dict[str, Any]:
+    """The options of a config (see `options`) that are text or a list, and take no empty word on a command line."""
+    is_text = lambda hint: hint is str or typing.get_origin(hint) is tuple
+    optional = marked(spec, OPTIONAL)
+    return {key: hint for key, hint in options(spec).items() if is_text(hint) and key not in optional}
+
+
+def require_words(key: str, values: Sequence[str], hint: Any) -> None:
+    """UserError where one of the words given to such an option is empty.
+
+    A shell makes such a word of a variable that is not set; it does not mean what leaving the option out means.
+    """
+    if not all(value.strip() for value in values):
+        which = "is empty" if len(values) == 1 else "one of the values is empty"
+        raise UserError(
+            f"--{key}: {which}, like a shell variable that is not set; give {expected(hint)}, or leave the option out"
+        )
 
 
 def coerce(key: str, value: object, hint: Any) -> Any:

@@ -70,6 +70,14 @@ def check_path(name: str, value: object) -> None:
         raise UserError(f"{printable(name)}: is empty; expects the path of a folder (. is the current one)")
 
 
+def check_filled(name: str, value: str, expects: str) -> None:
+    """Raises UserError where `value` is empty or blank: a shell makes that of a variable that is not set."""
+    if not value.strip():
+        raise UserError(
+            f"{printable(name)}: is empty, like a shell variable that is not set; expects {expects}"
+        )
+
+
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder in place of `~`; UserError for the home of a user who is not there."""
     found = os.path.expanduser(path)

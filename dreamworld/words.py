@@ -1,4 +1,4 @@
-"""Counts, sizes, shares, exceptions and near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
+"""Counts, sizes, shares, rates, exceptions, near names in words, for every message: `1 episode`, `22.5 GB`, `57%`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def percent(part: float, whole: float) -> str:
     if share >= 100:
         return "100%"
     return "<1%" if 0 < share < 1 else f"{math.floor(share)}%"
+
+
+def rate(number: float | None) -> str:
+    """Something per second: `1,234`, `12`, `0.43`; `-` where nothing was measured, and `0` only where nothing moved."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    return f"{number:,.0f}" if number == 0 or abs(number) >= 9.95 else f"{number:.2g}"
 
 
 def exception(error: BaseException, most: int = 200) -> str:

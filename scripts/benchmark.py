@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from dreamworld import words
+from dreamworld import text, words
 from dreamworld.errors import UserError
 
 BENCHMARKS = {
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     name, *rest = argv
     if name not in BENCHMARKS:
+        text.check_filled("benchmark NAME", name, f"one of {', '.join(BENCHMARKS)}")
         known = ", ".join(BENCHMARKS)
         raise UserError(
             f"{name}: no such benchmark; did you mean {words.nearest(name, BENCHMARKS)}? There are: {known}"

@@ -156,7 +156,7 @@ class _Shown(Progress):
         """The numbers as text."""
         total = max(round(step), round(self._total))
         return (
-            f"{round(step):,}/{words.count(total, 'step')}  {self.speed.fps:,.0f} steps/s  "
+            f"{round(step):,}/{words.count(total, 'step')}  {words.rate(self.speed.fps)} steps/s  "
             f"return {format_number(last_return)}  ETA {format_duration(self.speed.eta_s)}"
         )
 

@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     command, *rest = argv
     known = {"info": info, "check": check, "import": import_, "export": export}
     if command not in known:
+        text.check_filled("data COMMAND", command, f"one of {', '.join(known)}")
         best = words.nearest(command, known)
         raise UserError(
             f"data {command}: no such command; did you mean data {best}? See dreamworld data --help"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from dreamworld import cli, words
+from dreamworld import cli, text, words
 from dreamworld.errors import UserError
 from dreamworld.limits import Range
 
@@ -70,6 +70,7 @@ def names(family: str) -> list[str]:
     from dreamworld.envs.families import FAMILIES, family_names, missing_packages
     from dreamworld.envs.names import unknown
 
+    text.check_filled("envs list FAMILY", family, "the name of a family: dreamworld envs")
     found = [item for item in FAMILIES if item.prefix.rstrip("_") == family.rstrip("_")]
     if not found:
         raise unknown("family", family, [item.prefix.rstrip("_") for item in FAMILIES])
@@ -86,6 +87,7 @@ def check(argv: list[str]) -> int:
             "envs check: give the name of an environment, as in `dreamworld envs check crafter_reward`"
         )
     name, *rest = argv
+    text.check_filled("envs check NAME", name, "the name of an environment")
     config, flags = cli.parse_with(
         rest, Flags(), prog=f"dreamworld envs check {name}", description=__doc__ or ""
     )

@@ -40,6 +40,23 @@ def start(repo, words):
     return process
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_interpreter_tidies_up_does_not_change_the_exit_status(repo, number):
+    code = f"""
+import os, sys
+from dreamworld import early
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {int(number)})
+
+late = Late()
+sys.exit(early.run("debug", lambda: 2))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "")
+
+
 CASES = [
     (name, number, delay)
     for name in COMMANDS

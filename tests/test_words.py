@@ -20,6 +20,22 @@ def test_one_is_singular_and_all_else_plural(number, text):
     assert words.count(number, "step") == text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0, "0"),
+        (0.4321, "0.43"),
+        (9.9, "9.9"),
+        (9.97, "10"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_rates_are_zero_only_where_nothing_moved(number, text):
+    assert words.rate(number) == text
+
+
 def test_irregular_plurals_are_given():
     assert [words.count(n, "process", "processes") for n in (1, 3)] == ["1 process", "3 processes"]
 

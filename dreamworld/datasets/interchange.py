@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from dreamworld.errors import UserError
 from dreamworld.text import expand_path
 
 T = TypeVar("T")
+RESERVED_BYTES = 1 << 30  # a network disk writes what others only reserve
 
 FORMATS = ("minari", "npz", "hdf5")
 Tell = Callable[[str], None]
@@ -162,6 +164,16 @@ def _require_space(data: DataSet, target: Path | str, format: str) -> None:
         raise UserError(
             f"{target}: needs up to {words.size(need)}; the disk of {place} has {words.size(free)} left"
         )
+    if format != "npz" and need and hasattr(os, "posix_fallocate"):
+        try:
+            with tempfile.TemporaryFile(dir=place) as file:
+                os.truncate(file.fileno(), int(need))
+                os.posix_fallocate(file.fileno(), 0, int(min(need, RESERVED_BYTES)))
+        except OSError as error:  # a quota, or a limit on the size of files
+            why = error.strerror or error
+            raise UserError(
+                f"{target}: needs up to {words.size(need)}, which {place} can't hold: {why}"
+            ) from None
 
 
 def _module(format: str) -> Any:

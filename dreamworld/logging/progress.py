@@ -71,7 +71,7 @@ class Progress:
         total = max(round(step), round(self._total))  # the last iteration may go beyond
         return (
             f"{round(step):,}/{words.count(total, 'step')}  {words.count(updates, 'update')}  "
-            f"{fps:,.0f} fps  "
+            f"{words.rate(fps)} fps  "
             f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
             f"ETA {format_duration(self.speed.eta_s)}{self._without()}"
         )

@@ -52,9 +52,9 @@ class Speed:
 
     @property
     def fps(self) -> float:
-        """Steps per second; 0 before two marks."""
+        """Steps per second; NaN before two marks, when nothing is measured."""
         if len(self._marks) < 2:
-            return 0.0
+            return math.nan
         (start_s, start), (end_s, end) = self._marks[0], self._marks[-1]
         return (end - start) / max(1e-9, end_s - start_s)
 

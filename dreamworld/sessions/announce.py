@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import jax
 
 from dreamworld import words
-from dreamworld.config import Config
 from dreamworld.contract import modules
 from dreamworld.envs.pictures import Reading, notes_on
 from dreamworld.precision import precision_name
+from dreamworld.sessions.learning import planned_updates
 from dreamworld.spaces import describe_space
 from dreamworld.text import marked
 from dreamworld.types import Params, VectorEnv
 
 if TYPE_CHECKING:
     from dreamworld.sessions.build import Session
+    from dreamworld.training.run import Run
 
 
 def announce(session: Session) -> None:
@@ -67,7 +68,7 @@ def describe(session: Session) -> list[tuple[str, str]]:
     listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     rows.append(("parameters", f"{sum(counts.values()):,} ({listed})"))
     rows.append(("replay", session.memory))
-    rows.append(("training", describe_ratio(config)))
+    rows.append(("training", describe_ratio(first)))
     return rows
 
 
@@ -76,16 +77,28 @@ def count_parameters(params: Params) -> dict[str, int]:
     return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in modules(params).items()}
 
 
-def describe_ratio(config: Config) -> str:
-    """What train_ratio means, in gradient steps."""
-    run = config.run
-    if config.data:
-        return f"{words.count(run.steps, 'gradient step')}, each a step of the run"
+def describe_ratio(loop: Run) -> str:
+    """What train_ratio means, in gradient steps, and how many of them are to come."""
+    run, counters = loop.config.run, loop.counters
+    left = max(0.0, run.steps - counters.step)
+    if loop.config.data:
+        more = f" more, after {counters.step:,}" if counters.step else ""
+        return f"{words.count(left, 'gradient step')}{more}, each a step of the run"
     per_step = run.train_ratio / (run.batch_size * run.batch_length)
-    return (
+    ratio = (
         f"{words.count(per_step, 'gradient step')} per environment step: train_ratio {run.train_ratio:g} / "
-        f"(batch {run.batch_size} x length {run.batch_length}); {per_step * run.steps:,.0f} in "
-        f"{words.count(run.steps, 'step')}"
+        f"(batch {run.batch_size} x length {run.batch_length})"
+    )
+    plan = planned_updates(loop)
+    if plan is None:
+        return ratio
+    begin = f" from step {plan.first:,} on, when replay is filled" if plan.first and plan.updates else ""
+    about = "" if plan.exact else "about "
+    if not counters.step:
+        return f"{ratio}{begin}; {about}{plan.updates:,} in {words.count(left, 'step')}"
+    return (
+        f"{ratio}{begin}; {about}{plan.updates:,} more in the {words.count(left, 'step')} that are left, after "
+        f"{words.count(counters.updates, 'update')} in {counters.step:,}"
     )
 
 

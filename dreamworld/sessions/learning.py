@@ -1,16 +1,63 @@
-"""Tells that a training ends before its first update, and which option is the reason: before it begins, and after."""
+"""Tells how many updates a training will come to, and of one that comes to none which option is the reason."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dreamworld import presets, words
 from dreamworld.config import Config
 from dreamworld.contract import Agent, Phase, Stage, longest
+from dreamworld.training.rounds import pace
 
 if TYPE_CHECKING:
     from dreamworld.training.run import Run
+
+
+class Plan(NamedTuple):
+    """The updates that a session will do."""
+
+    first: int  # step at which updates begin; 0 where they have begun
+    updates: int
+    exact: bool
+
+
+def planned_updates(run: Run) -> Plan | None:
+    """What is to come of an agent that has one phase, in its last stage; None where more has to be known."""
+    config, agent, counters = run.config, run.learner.agent, run.counters
+    learning = [(stage, phase) for stage in agent.stages for phase in _learns(stage)]
+    if config.data or len(learning) != 1 or counters.step >= config.run.steps:
+        return None
+    ((stage, phase),) = learning
+    if stage is not agent.stages[-1] or stage.collect == "none" or stage.steps or phase.at_most is not None:
+        return None
+    account = counters.accounts.get(phase.name)
+    waiting = account is None or account.waiting
+    if waiting and account is not None and account.updates:
+        return None  # replay has lost rows: nobody knows when it has enough again
+    per = run.env.num_envs * run.team.count
+    ready = run.team.count * _ready(config, agent, run.env.num_envs, config.replay.held_out)
+    first = max(ready, math.ceil(_begin_of_learning(agent) / per) * per, counters.step) if waiting else 0
+    if first >= config.run.steps:
+        return Plan(int(min(first, config.run.steps)), 0, True)
+    if config.run.mode == "fused":
+        updates = _in_rounds(config, phase, run.env.num_envs, max(int(first), counters.step))
+        return Plan(int(first), updates, True)
+    # The last iteration begins before the last step, and what it owes comes before its rows.
+    last = counters.step + (math.ceil((config.run.steps - counters.step) / per) - 1) * per
+    if account is None or account.waiting:
+        updates = int((last - first) * phase.ratio // phase.rows) + 1
+    else:
+        updates = max(0, account.owed(last))
+    return Plan(int(first), updates, not (waiting and config.replay.held_out))
+
+
+def _in_rounds(config: Config, phase: Phase, num_envs: int, begin: int) -> int:
+    """Updates of the fused mode from `begin` on, whose chunks are not cut at the last step."""
+    steps, updates = pace(phase, num_envs)
+    chunk = max(1, int(config.run.log_every) // (steps * num_envs))
+    chunks = math.ceil((config.run.steps - begin) / (chunk * steps * num_envs))
+    return chunks * chunk * updates
 
 
 def why_nothing_is_trained(config: Config, agent: Agent, num_envs: int, processes: int = 1) -> str:

@@ -15,7 +15,7 @@ from dreamworld.runenv import read_run_env, same_name
 from dreamworld.stats.files import read_plan
 from dreamworld.stats.finding import find_folders
 from dreamworld.stats.scores import NOT_OURS, Run, differences, flatten, read_run, setting, settings
-from dreamworld.text import expand_path, printable
+from dreamworld.text import check_path, expand_path, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def collect(sources: list[str], group_by: tuple[str, ...] = (), source: str = "t
     """
     groups: list[Group] = []
     for argument in sources:
-        label, path = _split(argument)
+        label, path = split_label(argument)
         runs, bad, others = _read_runs(path, source)
         if not runs and bad:
             which = (
@@ -95,9 +95,11 @@ def _read_plan(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         return [], [f"{error}; what the sweep planned is not known"]
 
 
-def _split(argument: str) -> tuple[str, Path]:
+def split_label(argument: str) -> tuple[str, Path]:
+    """The label and the folder of `LABEL=DIR` or `DIR`; a folder whose name holds an equals sign is a folder."""
     label, equals, path = argument.partition("=")
     if equals and not Path(argument).exists():
+        check_path(f"report {label}=DIR", path)
         return label, expand_path(path)
     folder = expand_path(argument)
     return folder.resolve().name, folder

@@ -14,7 +14,7 @@ from dreamworld.stats.analysis import Analysis, Options, analyse
 from dreamworld.stats.export import write_csv
 from dreamworld.stats.notes import describe
 from dreamworld.stats.tables import aggregate_tables, markdown, score_table
-from dreamworld.text import expand_path, marked, printable
+from dreamworld.text import marked, printable
 
 PAGE = "report.html"
 
@@ -33,7 +33,7 @@ def report(
     """
     options = options or Options()
     collected = grouping.collect(sources, group_by, options.source)
-    first = expand_path(sources[0].partition("=")[2] or sources[0])
+    _, first = grouping.split_label(sources[0])
     folder = out or inside(first, "statistics")
     with _told(folder):
         _check_writable(folder)

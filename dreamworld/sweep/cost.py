@@ -53,14 +53,14 @@ def estimate(spec: Spec, jobs: Sequence[Job], states: Mapping[str, State]) -> Co
         if job.task in rates:
             rate = float(np.median(rates[job.task]))
             sources.append(
-                f"{words.count(len(rates[job.task]), 'run')} of {job.task} measured here ({rate:,.0f} frames/s)"
+                f"{words.count(len(rates[job.task]), 'run')} of {job.task} measured here ({words.rate(rate)} frames/s)"
             )
         elif spec.fps:
             rate = spec.fps
-            sources.append(f"the stated {spec.fps:,.0f} frames/s")
+            sources.append(f"the stated {words.rate(spec.fps)} frames/s")
         elif everything:
             rate = float(np.median(everything))
-            sources.append(f"runs of other tasks measured here ({rate:,.0f} frames/s)")
+            sources.append(f"runs of other tasks measured here ({words.rate(rate)} frames/s)")
         else:
             rate = float("nan")
         hours += left / rate / 3600

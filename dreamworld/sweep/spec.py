@@ -246,18 +246,25 @@ def _check(spec: Spec, source: str) -> None:
     parse_seeds(spec.seeds, f"{source}: seeds")
     if spec.gpus != -1 and (spec.gpus < 0 or (spec.gpus > 1 and spec.gpus != int(spec.gpus))):
         raise UserError(f"{source}: gpus: got {spec.gpus}, expects -1, a fraction up to 1, or a whole number")
-    if wrong := [pair for pair in spec.slurm if "=" not in pair]:
-        raise UserError(f"{source}: slurm: got {wrong[0]!r}, expects KEY=VALUE, such as partition=gpu")
+    for pair in spec.slurm:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"{source}: slurm: got {pair!r}, expects KEY=VALUE, such as partition=gpu")
+        text.check_filled(f"{source}: slurm: {key}", value, "a value, such as partition=gpu")
 
 
 def parse(argv: Sequence[str]) -> Spec:
     """The spec of a command line: an optional sweep file, then flags of a sweep and options of its runs."""
     file = argv[0] if argv and not argv[0].startswith("-") else None
+    text.check_filled("sweep FILE.yaml", "-" if file is None else file, "the path of a sweep file")
     words = _words(argv[1:] if file else argv)
     if {"help", "h"} & set(words):
         from dreamworld import cli
 
         cli.parse_flags(["--help"], Flags(), prog="dreamworld sweep [FILE.yaml]", description=HELP)
+    never_empty = schema.never_empty(Config) | schema.never_empty(Flags)
+    for key in never_empty.keys() & words.keys():
+        schema.require_words(key, words[key], never_empty[key])
     tree = load(file) if file else {}
     options = dict(_flatten(tree.get("options", {}), file or "sweep"))
     for key, values in words.items():

@@ -55,7 +55,7 @@ def render(found: list[Row], last: str = "") -> RenderableType:
             f"[{colour}]{marked(row.state)}[/]",
             _count(row.step),
             share,
-            _count(row.fps),
+            "" if row.fps is None else _rate(row.fps),
         ]
         cells += [_return(row.mean_return), _duration(row.eta_s), marked(row.host)]
         silent = row.heartbeat_s is None or row.state == "finished"
@@ -68,6 +68,10 @@ def _count(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
+
+
+def _rate(value: float) -> str:
+    return words.rate(value) if abs(value) < 1e15 else f"{value:.3g}"
 
 
 def _return(value: float | None) -> str:

@@ -137,8 +137,8 @@ class Record:
         with self.pause("assess", "assessment", text), self.logger.problems.attempt(ASSESSMENTS):
             self.metrics.add(self.assess(self.counters.step))
 
-    def write_status(self, state: str, fps: float = 0.0, **fields: Any) -> None:
-        """The heartbeat that `dreamworld status` reads."""
+    def write_status(self, state: str, fps: float | None = None, **fields: Any) -> None:
+        """The heartbeat that `dreamworld status` reads; `fps` None where no speed was measured yet."""
         if not self.team.leads or self.rundir.away():
             return
         left = max(0.0, self.config.run.steps - self.counters.step) * self.config.frames_per_step

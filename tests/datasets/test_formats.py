@@ -1,6 +1,7 @@
 """Other programs' formats: ours through each and back is bit-equal; theirs come in as their authors meant them."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -473,6 +474,8 @@ for call in (
     lambda: made.write("small", lengths=(300,), append=True),
     lambda: export_data(whole, "out", format="npz"),
     lambda: import_data("npz", "imported"),
+    lambda: export_data(whole, "out.h5", format="hdf5"),
+    lambda: export_data(whole, "out-v0", format="minari"),
 ):
     try:
         call()
@@ -481,10 +484,20 @@ for call in (
         print(error)
 print(made.open_dataset("small").episodes)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "minari")},
+    )
     assert found.returncode == 0, found.stderr
     *lines, episodes = found.stdout.splitlines()
-    assert len(lines) == 4 and all("can't be written" in line for line in lines) and episodes == "1"
+    assert len(lines) == 6 and all("can't be written" in line for line in lines[:4]) and episodes == "1"
+    assert all(
+        "can't hold: File too large" in line for line in lines[4:]
+    )  # which the HDF5 library would crash at
+    assert not list(tmp_path.rglob("*out*"))
     assert (
         not (tmp_path / "new").exists()
         and not (tmp_path / "out").exists()

@@ -229,6 +229,43 @@ def test_what_the_documents_show_is_what_is_printed(example, inside):
     assert (found.stdout + found.stderr).strip() == textwrap.dedent(shown).strip()
 
 
+# Blocks that nothing can execute, by their first words, and why not.
+PICTURES = {
+    "environment ──rows──▶ act": "a drawing of how data moves",
+    "scripts/ benchmarks/ sweep/": "a drawing of what imports what",
+    "config.yaml the resolved config": "the files of a run: tests/test_end_to_end.py",
+    "error: replay would not fit:": "depends on the memory of the machine: tests/replay/test_fit.py",
+    "LOGDIR/METHOD/TASK/seedN/": "the files of a sweep: tests/sweep/test_driver.py",
+}
+
+
+def test_every_block_of_the_documents_is_executed_or_says_why_not():
+    fences = sum(
+        len(re.findall(r"^\s*(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)) for page in documents.PAGES
+    )
+    executed = documents.blocks("python", "bash", "sh", "console", "yaml")
+    others = documents.blocks("")
+    assert fences == 2 * (len(executed) + len(others)), (
+        "a block is of a language, or indented, that is not read"
+    )
+    first = [" ".join(block.text.split()) for block in others]
+    assert sorted(PICTURES) == sorted(key for text in first for key in PICTURES if text.startswith(key))
+    assert len(first) == len(PICTURES), "a block without a language: name it, or say here why it is not run"
+
+
+YAML = documents.blocks("yaml")
+
+
+@pytest.mark.parametrize("block", YAML, ids=[block.place for block in YAML])
+def test_the_yaml_of_the_documents_is_taken(block, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(block.text)
+    if "tasks:" in block.text:
+        assert main(["sweep", str(file), "--dry_run", "--logdir", str(tmp_path / "sweep")]) == 0
+    else:
+        assert cli.parse(["--configs", str(file)]) != cli.parse([])
+
+
 def test_the_documents_were_read():
     """Guards the reader: a broken pattern would find nothing and test nothing."""
     assert len(PYTHON) >= 8 and len(LINES) >= 30 and len(CONSOLE) >= 3

@@ -54,6 +54,19 @@ def test_frames_per_second_count_action_repeat():
     assert "  40 fps" in progress.line(10, 5, 1.0, 2.0)
 
 
+def test_a_speed_that_was_not_measured_is_not_shown_as_zero():
+    file = io.StringIO()
+    progress = Progress(1e6, file=file, plain_every_s=0)
+    progress.update(0, 0, math.nan, math.nan)
+    assert "  - fps  " in file.getvalue() and file.getvalue().endswith("ETA ?\n")
+    progress.speed.restart()
+    progress.speed.update(0, now=0.0)
+    progress.speed.update(4, now=10.0)
+    assert "  0.4 fps  " in progress.line(4, 0, 1.0, 2.0)
+    progress.speed.restart()
+    assert "  - fps  " in progress.line(4, 0, 1.0, 2.0)
+
+
 def test_a_hidden_line_still_lets_messages_through():
     file = io.StringIO()
     with Progress(10, show=False, file=file) as progress:

@@ -9,7 +9,7 @@ from dreamworld.logging.speed import Speed
 
 def test_speed_and_time_left_are_those_of_the_last_minute():
     speed = Speed(total=2000, window_s=60)
-    assert speed.fps == 0 and speed.eta_s == math.inf
+    assert math.isnan(speed.fps) and speed.eta_s == math.inf
     for second in range(200):
         speed.update(second if second < 100 else 100 + 10 * (second - 100), now=float(second))
     assert speed.fps == pytest.approx(10)

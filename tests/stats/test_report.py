@@ -47,6 +47,16 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
+def test_a_folder_whose_name_holds_an_equals_sign_is_that_folder(make_run, tmp_path, monkeypatch):
+    make_run("lr=0.1/0", "gym_A", 0, [(1000, 1.0)])
+    monkeypatch.chdir(tmp_path)
+    _, page = report(["lr=0.1"])
+    assert page.resolve() == (tmp_path / "lr=0.1" / "statistics" / "report.html").resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lr=0.1"]
+    _, page = report(["mine=lr=0.1"])
+    assert page.resolve().parent == (tmp_path / "lr=0.1" / "statistics").resolve()
+
+
 def test_report_leaves_page_pictures_and_tables(make_run, tmp_path):
     two_methods(make_run)
     arguments = [str(tmp_path / "ours"), str(tmp_path / "theirs"), "--baseline", "published"]

@@ -17,6 +17,7 @@ from typing import Any
 
 from dreamworld import schema, text, words
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 from dreamworld.logging.rows import write_json
 from dreamworld.reading import BadFile, read_json
 from dreamworld.sweep.launch import process
@@ -35,6 +36,8 @@ COMMANDS = ("setup", "teardown", "srun_args")  # lists, of which a line gives on
 MORE = "additional_parameters"  # those of sbatch that submitit has no name for
 FLAGS = ("stderr_to_stdout", "use_srun")
 NUMBERS = ("nodes", "ntasks_per_node", "cpus_per_task", "array_parallelism", "signal_delay_s")
+NUMBER = Range(1, 1e6)
+TIME = Range(0, 10 * 366 * 1440)  # minutes; 0 is no limit
 log = logging.getLogger("dreamworld")
 
 
@@ -260,7 +263,10 @@ def parameter(key: str, value: str, before: Any = None) -> Any:
             )
         return {**(before or {}), name.strip(): text}
     if key in FLAGS or key in NUMBERS:
-        return schema.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
+        found = schema.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
+        if key in NUMBERS:
+            NUMBER.check(found, f"slurm: {key}")
+        return found
     return int(value) if value.isdecimal() else value
 
 
@@ -275,4 +281,6 @@ def minutes(text: str) -> int:
         hours, minute, second = [*numbers, 0, 0][:3]
     else:  # MM, MM:SS, HH:MM:SS
         hours, minute, second = [0, *numbers, 0][:3] if len(numbers) == 1 else [0, 0, *numbers][-3:]
-    return int(days or 0) * 1440 + hours * 60 + minute + (second > 0)
+    found = int(days or 0) * 1440 + hours * 60 + minute + (second > 0)
+    TIME.check(found, f"slurm: time {text}, in minutes")
+    return found
