@@ -1,7 +1,7 @@
 """Snapshots of environments on the host, kept in memory: going on from the same state more than once.
 
-The Python objects and arrays of an environment are copied. Its emulator (ale-py) or physics (MuJoCo) is left where it is,
-and its state is copied by its own means, random numbers and all. Environments that save themselves (`Env.save`) do so.
+The Python objects and arrays of an environment are copied. Its emulator (ale-py) or physics (MuJoCo) is left where it
+is, and its state is copied by its own means, random numbers and all. Environments that save themselves (`Env.save`) do.
 """
 
 from __future__ import annotations
@@ -191,6 +191,7 @@ def _physics(model: Any, data: Any) -> Iterator[Part]:
     """The whole state of MuJoCo, what it has computed of it, and the arrays of the model that tasks change."""
     import mujoco
 
+    copy_data: Any = vars(mujoco)["mj_copyData"]  # its stubs lack it
     taken = copy.copy(data)
     arrays = {name: array.copy() for name, array in _model_arrays(model).items()}
 
@@ -198,7 +199,7 @@ def _physics(model: Any, data: Any) -> Iterator[Part]:
         for name, array in _model_arrays(model).items():
             if array.tobytes() != arrays[name].tobytes():
                 array[...] = arrays[name]
-        mujoco.mj_copyData(data, model, taken)
+        copy_data(data, model, taken)
 
     yield Part(model, None)
     yield Part(data, bring_back)

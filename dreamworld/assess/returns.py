@@ -16,7 +16,8 @@ import numpy as np
 from dreamworld.assess import intervals
 from dreamworld.assess.decisions import seen_state
 from dreamworld.assess.dreams import Dreaming
-from dreamworld.assess.ground import NEEDS, Ground, start_states
+from dreamworld.assess.ground import RESTORE, Ground, start_states
+from dreamworld.assess.host import HostGround
 from dreamworld.assess.segments import Segments
 from dreamworld.assess.sheet import Sheet
 from dreamworld.assess.timing import act_seconds
@@ -34,14 +35,14 @@ def add_returns(
     params: Params,
     dreaming: Dreaming,
     segments: Segments,
-    ground: Ground | None,
+    ground: Ground | HostGround | None,
     key: Key,
 ) -> None:
     """Writes down bias, RMSE and correlation of imagined returns; `params` is what `agent.acting` returned."""
     simulator = dreaming.simulator
     reason = ""
     if ground is None:
-        reason = NEEDS
+        reason = RESTORE
     elif agent is None or simulator.predict is None or simulator.decode is None:
         reason = "needs an agent that acts, and a model that decodes and predicts rewards"
     elif not _decodes_all(dreaming, params):
@@ -57,14 +58,36 @@ def add_returns(
         sheet.left_out["returns"] = f"needs an agent that acts faster: {took:.2g} s for one state"
         return
     real_key, see_key, dream_key = jax.random.split(key, 3)
-    states, age = start_states(ground, segments, index)
-    first = segments.batch(index)
-    seen = {name: value[:, segments.context - 1] for name, value in first.obs.items()}
-    rows = lambda key: (jnp.arange(segments.horizon), jax.random.split(key, segments.horizon))
-    real = _real(agent, params, ground, states, age, seen, rows(real_key))
+    real = real_returns(agent, params, segments, ground, index, real_key)
+    index, real = index[np.isfinite(real)], real[np.isfinite(real)]
+    if len(index) < min(LEAST, len(fit)):
+        sheet.left_out["returns"] = f"needs more states that can be restored: {len(index):,} were"
+        return
     start = seen_state(dreaming, params["world"], segments, index, see_key)
-    dreamt = _dreamt(agent, params, dreaming, start, seen, rows(dream_key))
-    score(sheet, np.asarray(real), np.asarray(dreamt), index)
+    dreamt = _dreamt(
+        agent, params, dreaming, start, _last_seen(segments, index), _numbered(segments, dream_key)
+    )
+    score(sheet, real, np.asarray(dreamt), index)
+
+
+def real_returns(
+    agent: Agent, params: Params, segments: Segments, ground: Ground | HostGround, index: np.ndarray, key: Key
+) -> np.ndarray:
+    """Sums of the rewards [M] that the agent earns from the last observed rows; NaN where a state was not reached."""
+    if isinstance(ground, HostGround):
+        total, reached = ground.earn(agent, params, segments, index, key)
+        return np.where(reached, total, np.nan)
+    states, age = start_states(ground, segments, index)
+    seen, rows = _last_seen(segments, index), _numbered(segments, key)
+    return np.asarray(_real(agent, params, ground, states, age, seen, rows))
+
+
+def _last_seen(segments: Segments, index: np.ndarray) -> dict[str, Array]:
+    return {name: value[:, segments.context - 1] for name, value in segments.batch(index).obs.items()}
+
+
+def _numbered(segments: Segments, key: Key) -> tuple[Array, Array]:
+    return jnp.arange(segments.horizon), jax.random.split(key, segments.horizon)
 
 
 def score(sheet: Sheet, real: np.ndarray, dreamt: np.ndarray, segment: np.ndarray) -> None:

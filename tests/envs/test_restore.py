@@ -1,6 +1,7 @@
 """After a snapshot is restored, the same actions lead to the same rows, to the last bit; or one line says why not."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_atari_of_gymnasium_is_restored_by_its_emulator():
 
 def test_other_physics_are_other_rows():
     """The comparison sees one number of the state that is not brought back."""
-    env = make_env("gym_Hopper-v5")
+    env: Any = make_env("gym_Hopper-v5")
     env.reset(0)
     taken = restore.snapshot(env)
     first = play(env, 1, 5)

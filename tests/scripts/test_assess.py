@@ -156,6 +156,18 @@ def test_a_run_that_can_not_be_written_is_judged_all_the_same(runs, tmp_path, ca
     ]  # fmt: skip
 
 
+def test_on_the_host_real_states_are_gone_on_from(tmp_path, capsys):
+    run = make_run(tmp_path / "pole", "dreamerv3", "--task", "gym_CartPole-v1", "--env.options", "")
+    done = assess([run], Flags(segments=12, horizon=6, samples=1))
+    metrics = done.judged[0].sheet.metrics
+    assert metrics["actions/vector/cfc"].n > 0 and metrics["returns/real"].n == 12
+    assert 1 < metrics["returns/real"].value <= 6  # CartPole pays 1 for each step
+    told = done.judged[0].sheet.left_out
+    assert not {"actions/counterfactual", "returns"} & told.keys() and "JAX" in told["objects"]
+    again = assess([run], Flags(data=str(done.held.path), segments=12, horizon=6, samples=1))
+    assert again.judged[0].sheet.metrics["returns/real"] == metrics["returns/real"]
+
+
 def test_a_data_set_is_judged_by_what_was_held_out(runs, tmp_path, capsys):
     data = str(tmp_path / "data")
     options = [
