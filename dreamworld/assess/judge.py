@@ -18,6 +18,7 @@ from dreamworld.assess import (
     inverse,
     levels,
     objects,
+    ranking,
     returns,
     reward,
     timing,
@@ -41,6 +42,7 @@ class World(NamedTuple):
     simulator: Simulator
     params: Params  # what acting needs: {"world": ..., "behaviour": ...}
     agent: Agent | None = None  # None: nothing acts in it
+    policies: tuple[ranking.Policy, ...] = ()  # of other checkpoints, which are ranked in this world
     about: dict[str, Any] = {}  # noqa: RUF012 - of a record: checkpoint and the like, for the file
 
 
@@ -89,6 +91,9 @@ def judge(
     objects.add_objects(sheet, segments, found, objects.make_objects(truth, segments) if truth else None)
     clips.add_surprise(sheet, simulator, params, segments, truth, keys[4])
     returns.add_returns(sheet, world.agent, world.params, dreaming, segments, ground, keys[5])
+    if world.policies:
+        rank_key = jax.random.fold_in(keys[5], 1)
+        ranking.add_ranking(sheet, world.policies, world.params, dreaming, segments, ground, rank_key)
     about = world.about | {
         "segments": describe_segments(segments, samples),
         "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(params))),

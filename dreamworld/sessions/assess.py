@@ -34,6 +34,8 @@ class Flags:
     """Dreams of each segment."""
     step: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
+    checkpoints: str = ""
+    """Ranks the policies of these checkpoints (all, or steps N,M) in the world that is judged, and in reality."""
     seed: Annotated[int, SEED] = 0
     """Seed of the environments, of the choice of segments, and of the dreams."""
     fresh: bool = False
@@ -61,15 +63,18 @@ def assess(folders: list[str], flags: Flags) -> Assessed:
     Writes `assess/step-N.json` in each, and the page of all of them in the first one; what can't be written is told.
     """
     from dreamworld.logging.problems import Problems
+    from dreamworld.sessions import asked, held, pieces, stored
     from dreamworld.sessions import folders as known
-    from dreamworld.sessions import held, pieces, stored
 
     for folder in folders:
         known.require_run(folder)
     runs = [stored.open_run(folder, trusted=flags.trust) for folder in folders]
     names = _names(runs)
     for run in runs:
-        _require_simulator(run)
+        asked.require_simulator(run)
+        asked.require_checkpoint(run, flags.step)
+        asked.choose_checkpoints(run, flags.checkpoints)
+        asked.require_rows(run, flags)
     pieces.setup_jax(runs[0].config)
     wanted = held.Wanted(flags.data, flags.segments, flags.context, flags.horizon, flags.seed, flags.fresh)
     problems = Problems(then="")
@@ -92,19 +97,10 @@ def _names(runs: list[Stored]) -> list[str]:
     return paths
 
 
-def _require_simulator(run: Stored) -> None:
-    from dreamworld.sessions import stored
-
-    if stored.build_agent(run).simulator is None:
-        raise UserError(
-            f"{run.rundir}: the agent {run.config.agent.name} has no simulator, so there is no world to judge"
-        )
-
-
 def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, list[Strip]]:
     from dreamworld.assess.judge import World, judge
     from dreamworld.assess.strips import strips
-    from dreamworld.sessions import load, stored
+    from dreamworld.sessions import asked, load, stored
 
     agent = stored.build_agent(run)
     assert agent.simulator is not None
@@ -115,7 +111,8 @@ def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, li
         "agent": run.config.agent.name,
         "step": step,
     }
-    world = World(name, agent.simulator, params, agent, about)
+    policies = asked.policies(run, agent, flags.checkpoints)
+    world = World(name, agent.simulator, params, agent, policies, about)
     judged = judge(world, held.segments, samples=flags.samples, ground=held.ground, seed=flags.seed)
     return judged, strips(judged, agent.simulator, params["world"], held.segments)
 
