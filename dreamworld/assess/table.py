@@ -182,6 +182,23 @@ def left_out(judged: Sequence[Judged]) -> list[str]:
     ]
 
 
+def print_cells(cells: Sequence[Sequence[str]]) -> None:
+    """Prints rows of text below their heads, the first of them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from dreamworld.text import marked
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    grid = Table(*map(marked, cells[0]), box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for row in cells[1:]:
+        grid.add_row(*map(marked, row))
+    console.print(grid, highlight=False)
+
+
 def print_table(judged: Sequence[Judged]) -> None:
     """Prints the table, and what is left out."""
     from rich import box

@@ -10,6 +10,7 @@ from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.sessions import load, stored
 from dreamworld.sessions.stored import Stored
+from dreamworld.text import expand_path
 from dreamworld.training.snapshot import snapshot_steps
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dreamworld.sessions.assess import Flags
 
 ALL = "all"
+HOTTEST = 100.0
 FEWEST = 2  # checkpoints that can be ranked
 
 
@@ -104,6 +106,40 @@ def episode_limit(run: Stored) -> int:
         own = getattr(found, "max_episode_steps", None) or 0
         return -(-own // played.config.env.repeat)
     return 0
+
+
+def require_study(run: Stored, flags: Flags) -> None:
+    """UserError where a study needs what the model of a run can't do, and for temperatures that are none."""
+    if flags.study == "none":
+        return
+    simulator = stored.build_agent(run).simulator
+    option = f"--study {flags.study}"
+    if simulator is None or simulator.decode is None:
+        raise UserError(f"{option}: {run.rundir} needs a decoder: train with --agent.probe True")
+    if flags.study == "temperature":
+        temperatures(flags)
+        if simulator.predict is None:
+            raise UserError(f"{option}: {run.rundir} needs a model that predicts rewards")
+        if flags.data and not expand_path(flags.data).is_file():
+            raise UserError(
+                f"{option}: a data set can't be gone on from; leave --data out, so that it is played"
+            )
+
+
+def temperatures(flags: Flags) -> list[float]:
+    """Those of the study; UserError for what is none."""
+    found = []
+    for word in split_list(flags.temperatures):
+        try:
+            value = float(word)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= HOTTEST:
+            raise UserError(
+                f"--temperatures {flags.temperatures}: {word!r} is no number from 0 to {HOTTEST:g}"
+            )
+        found.append(value)
+    return found
 
 
 def _listed(steps: list[int]) -> str:

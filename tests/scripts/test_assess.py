@@ -185,6 +185,30 @@ def test_checkpoints_of_a_run_are_ranked(tmp_path, capsys):
     assert one.sheet.value("ranking/wrong_pairs") == 0 and one.sheet.value("ranking/violation") is None
 
 
+@pytest.mark.parametrize(("kind", "words"), [("temperature", "--temperatures 0.5,1"), ("drift", "--every 3")])
+def test_studies_are_one_command(kind, words, runs, done, capsys):
+    capsys.readouterr()
+    assert (
+        main(["assess", runs[0], "--data", str(done.held.path), *FEW, "--study", kind, *words.split()]) == 0
+    )
+    said = capsys.readouterr().out
+    assert (
+        f"assess/{kind}-8.json" in said and f"assess/{kind}.html" in said and done.held.segments.hash in said
+    )
+    folder = done.files[0].parent
+    rows = json.loads((folder / f"{kind}-8.json").read_text())["rows"]
+    assert len(rows) == {"temperature": 2, "drift": 6}[kind]
+    assert "<svg" in (folder / f"{kind}.html").read_text()
+
+
+def test_studies_without_their_needs_are_refused_at_once(runs, tmp_path, capsys, unplayed):
+    line = refused(capsys, runs[0], "--study", "temperature", "--temperatures", "0.5,warm")
+    assert "'warm' is no number from 0 to 100" in line
+    assert "temperature" in refused(capsys, runs[0], "--study", "dreams")
+    line = refused(capsys, runs[0], "--study", "temperature", "--data", str(tmp_path))
+    assert "a data set can't be gone on from" in line
+
+
 def test_other_spaces_are_refused(done, tmp_path, capsys):
     other = make_run(tmp_path / "vector", "dreamerv3", "--env.options", "obs=vector")
     line = refused(capsys, other, "--data", str(done.held.path), *FEW)
