@@ -1,5 +1,7 @@
 """Agents whose policy is known: one steers ball 0 to the middle now and then, the others push it somewhere."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +19,7 @@ def make_agent(env):
         good = jax.random.uniform(key, push.shape) < params["behaviour"]["skill"]
         return carry, {"action": jnp.where(good, push, 1).astype(jnp.int32)}, {}
 
-    unused = lambda *args: ()
+    unused: Any = lambda *args: ()
     return Agent(
         env.obs_space, env.act_space, {}, unused, unused, lambda params, batch: (), act, (), None, {}
     )

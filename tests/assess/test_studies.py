@@ -1,7 +1,8 @@
-"""Studies of worlds whose answer is known: one that flatters when it is cold is found out, one that freezes is woken."""
+"""Studies of worlds whose answer is known: one that flatters when it is cold is found out, a frozen one is woken."""
 
 import json
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,8 @@ def temperatures(balls, simulator):
     policies = [Policy(str(skill), agent, players.policy_params(skill, world)) for skill in (0.0, 1.0)]
     about = {"step": 7, "segments": {"count": len(made), "hash": made.hash}}
     args = (policies, policies[0].params, found, made, truth, TEMPERATURES, about)
-    return temperature.study("world <b>", *args)
+    made_study: Any = temperature.study("world <b>", *args)
+    return made_study
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def helped(balls, fault, every=3, noise=0.2):
     _, (made, _) = balls
     found, world = dreaming(balls, known.make_known(balls[0], fault), samples=2)
     about = {"step": 7, "segments": {"count": len(made), "hash": made.hash}}
-    made_study = drift.study("world", world, found, made, every, noise, about)
+    made_study: Any = drift.study("world", world, found, made, every, noise, about)
     return {row["means"]: row for row in made_study.rows}, made_study
 
 

@@ -29,8 +29,8 @@ from dreamworld.types import Array, Batch, Key, Params, Space
 METHOD = (
     "Re-anchored: every n rows the dream goes on from the state of a model that has seen every row. Keyframes: every n "
     "rows the dream sees the one row that is there, and nothing of those between. Noise: on the rows of the context, "
-    "of this standard deviation (of pixels in 0..1; of vectors in their standard deviations). Errors are of rows that the "
-    "model has not seen yet; intervals over episodes."
+    "of this standard deviation (of pixels in 0..1; of vectors in their standard deviations). Errors are of rows that "
+    "the model has not seen yet; intervals over episodes."
 )
 COLUMNS = {
     "means": "means",

@@ -123,12 +123,11 @@ def tabulate(
         row: dict[str, Value] = {"temperature": float(tau), "dreamt": mean(found[0]), "real": mean(real[0])}
         row |= {"bias": mean(found[0] - real[0]), "selected": names[best]}
         rows.append(row | {"selected_dreamt": mean(found[best]), "selected_real": mean(real[best])})
-    line = lambda label, column, dashed=False: Line(
-        label,
-        temperatures,
-        estimates([row[column] for row in rows if isinstance(row[column], Estimate)]),
-        dashed,
-    )
+
+    def line(label: str, column: str, dashed: bool = False) -> Line:
+        found = [row[column] for row in rows]
+        return Line(label, temperatures, estimates([x for x in found if isinstance(x, Estimate)]), dashed)
+
     pictures = [
         Picture(
             "What the policy earns in the dream, and for real.",
