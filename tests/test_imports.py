@@ -80,7 +80,7 @@ ALLOWED = {
     "envs": BASE,
     "datasets": SHELL | {"envs"},
     "stats": SHELL,
-    "assess": MODEL | SHELL | {"dream", "dream_env", "datasets", "stats"},
+    "assess": MODEL | SHELL | {"dream", "dream_env", "datasets", "envs", "stats"},
     "training": MODEL | SHELL | {"training", "flops", "dream", "datasets"},
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld.assess.ground import Ground, play, start_states
+from dreamworld.assess.ground import Ground, Played, play, start_states
+from dreamworld.assess.host import HostGround
 from dreamworld.assess.segments import Segments
 from dreamworld.types import Space, Spaces
 
@@ -20,14 +21,14 @@ FAN_STARTS, FAN_STEPS, FAN_ACTIONS = 32, 10, 9
 PLAN_STARTS, PLAN_STEPS, PLANS = 64, 50, 5
 
 
-def with_branches(segments: Segments, ground: Ground | None, seed: int = 0) -> Segments:
-    """The segments with their branches; without ground truth, as they are."""
+def with_branches(segments: Segments, ground: Ground | HostGround | None, seed: int = 0) -> Segments:
+    """The segments with their branches; where their states can't be restored, as they are."""
     if ground is None:
         return segments
     random = np.random.default_rng([seed, 1])
     found = {f"fan/{name}": value for name, value in make_fan(segments, ground, random).items()}
     found |= {f"plan/{name}": value for name, value in make_plans(segments, ground, random).items()}
-    return dataclasses.replace(segments, branches=found)
+    return dataclasses.replace(segments, branches=segments.branches | found)
 
 
 def held_actions(act_space: Spaces) -> dict[str, np.ndarray]:
@@ -47,28 +48,29 @@ def _values(space: Space) -> list[float]:
     return list(range(1, space.classes)) if space.classes is not None else [-1.0, 1.0]
 
 
-def make_fan(segments: Segments, ground: Ground, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """`segment` [M]; `action/<key>` [A, *shape]; `obs/<key>` [M, A, K, *shape] and `alive` [M, A, K]."""
+def make_fan(
+    segments: Segments, ground: Ground | HostGround, random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """`segment` [M]; `action/<key>` [A, *shape]; `obs/<key>` [M, A, K, *shape] and `alive` [M, A, K].
+
+    There may be none, where no state was reached.
+    """
     starts = _choose(segments.imagined[:, 0], FAN_STARTS, random)
     held, steps = held_actions(segments.act_space), min(FAN_STEPS, segments.horizon)
-    count = len(next(iter(held.values())))
-    states, age = start_states(ground, segments, np.repeat(starts, count))
-    repeat = lambda x: np.broadcast_to(x[None, :, None], (len(starts), count, steps, *x.shape[1:])).reshape(
-        -1, steps, *x.shape[1:]
-    )
+    repeat = lambda x: np.broadcast_to(x[None, :, None], (len(starts), len(x), steps, *x.shape[1:]))
     actions = {key: repeat(value) for key, value in held.items()}
-    told = jax.device_get(
-        jax.jit(lambda *args: play(ground, *args, keep=True))(
-            states, age, actions, _keys(1, len(starts), count)
-        )
-    )
-    shaped = lambda x: np.asarray(x).reshape(len(starts), count, *x.shape[1:])
-    found = {f"obs/{key}": shaped(told.obs[key]) for key in segments.obs_space}
-    found |= {f"action/{key}": value for key, value in held.items()}
-    return found | {"segment": starts, "alive": shaped(told.alive)}
+    told, reached = _play(segments, ground, starts, actions, stream=1, keep=True)
+    if not reached.any():
+        return {}
+    found = {f"obs/{key}": told.obs[key] for key in segments.obs_space}
+    found |= {"segment": starts, "alive": told.alive}
+    found = {name: value[reached] for name, value in found.items()}
+    return found | {f"action/{key}": value for key, value in held.items()}
 
 
-def make_plans(segments: Segments, ground: Ground, random: np.random.Generator) -> dict[str, np.ndarray]:
+def make_plans(
+    segments: Segments, ground: Ground | HostGround, random: np.random.Generator
+) -> dict[str, np.ndarray]:
     """`segment` [M]; `action/<key>` [M, P, K, ...]; `reward` and `alive` [M, P, K].
 
     The plans are the recorded actions, those of other segments, and uniformly random ones. Starts are segments with all
@@ -87,16 +89,32 @@ def make_plans(segments: Segments, ground: Ground, random: np.random.Generator) 
         rows = segments.columns[f"action/{key}"][:, first : first + steps]
         drawn = space.sample(random, len(starts), 1, steps)
         actions[key] = np.concatenate([rows[starts][:, None], rows[others], drawn.astype(rows.dtype)], 1)
-    states, age = start_states(ground, segments, np.repeat(starts, PLANS))
-    flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in actions.items()}
-    told = jax.device_get(
-        jax.jit(lambda *args: play(ground, *args, keep=False))(
-            states, age, flat, _keys(2, len(starts), PLANS)
-        )
-    )
-    shaped = lambda x: np.asarray(x).reshape(len(starts), PLANS, steps)
+    told, reached = _play(segments, ground, starts, actions, stream=2, keep=False)
+    if not reached.any():
+        return {}
     found = {f"action/{key}": value for key, value in actions.items()}
-    return found | {"segment": starts, "reward": shaped(told.reward), "alive": shaped(told.alive)}
+    found |= {"segment": starts, "reward": told.reward, "alive": told.alive}
+    return {name: value[reached] for name, value in found.items()}
+
+
+def _play(
+    segments: Segments,
+    ground: Ground | HostGround,
+    starts: np.ndarray,
+    actions: dict[str, np.ndarray],
+    stream: int,
+    keep: bool,
+) -> tuple[Played, np.ndarray]:
+    """Rows [M, A, K, ...] of actions {key: [M, A, K, ...]} from each start, and which starts [M] were reached."""
+    if isinstance(ground, HostGround):
+        return ground.play(segments, starts, actions, keep)
+    lead = next(iter(actions.values())).shape[:3]
+    states, age = start_states(ground, segments, np.repeat(starts, lead[1]))
+    flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in actions.items()}
+    run = jax.jit(lambda *args: play(ground, *args, keep=keep))
+    told = jax.device_get(run(states, age, flat, _keys(stream, lead[0], lead[1])))
+    shaped = jax.tree.map(lambda x: np.asarray(x).reshape(*lead, *x.shape[2:]), told)
+    return shaped, np.ones(lead[0], bool)
 
 
 def _keys(stream: int, starts: int, branches: int) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 from dreamworld import dream, nets
 from dreamworld.assess import intervals
 from dreamworld.assess.dreams import Dreaming, Locate
-from dreamworld.assess.ground import NEEDS
+from dreamworld.assess.ground import RESTORE
 from dreamworld.assess.scene import DIFFERENT, lead
 from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
@@ -44,7 +44,7 @@ def add_counterfactuals(
     """
     fan = below("fan", segments.branches)
     if not fan or dreaming.simulator.decode is None:
-        sheet.left_out["actions/counterfactual"] = NEEDS if not fan else "needs a decoder"
+        sheet.left_out["actions/counterfactual"] = RESTORE if not fan else "needs a decoder"
         return {}
     dreamt = dream_fan(dreaming, params, segments, fan, key)
     alive = fan["alive"] & fan["alive"][:, :1]
@@ -162,7 +162,7 @@ def add_decisions(sheet: Sheet, dreaming: Dreaming, params: Params, segments: Se
     """
     plans = below("plan", segments.branches)
     if not plans or dreaming.simulator.predict is None:
-        sheet.left_out["decisions"] = NEEDS if not plans else "needs a model that predicts rewards"
+        sheet.left_out["decisions"] = RESTORE if not plans else "needs a model that predicts rewards"
         return
     real = plans["reward"].sum(-1)
     expected = expected_returns(dreaming, params, segments, plans, key)

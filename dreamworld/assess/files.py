@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamworld import words, writing
+from dreamworld.assess import tape
 from dreamworld.assess.segments import Segments, below
 from dreamworld.datasets.episodes import ENDS, FLAG, REWARD
 from dreamworld.datasets.formats.npz import read_arrays
@@ -99,6 +100,8 @@ def _misfit(segments: Segments) -> str:
     if "branch/fan/alive" in arrays:
         lead = arrays["branch/fan/alive"].shape
         like |= {f"branch/fan/obs/{key}": (*lead, *space.shape) for key, space in segments.obs_space.items()}
+    if told := tape.misfit(segments):
+        return told
     wrong = [name for name, shape in like.items() if _shape(arrays, name)[: len(shape)] != shape]
     return f"holds {min(wrong)!r:.80} of other rows or of another shape than it should be" if wrong else ""
 

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamworld.assess.segments import Segments
+from dreamworld.envs import restore
 from dreamworld.types import Array, JaxEnv, Key, Tree
 
 PREFIX = "extra/state/"  # of the columns that hold states
+RESTORE = f"{restore.NEEDS}, and segments that were played in it"
 NEEDS = "needs ground truth: an environment in JAX, and segments that hold its states"
 
 

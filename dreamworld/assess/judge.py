@@ -18,12 +18,14 @@ from dreamworld.assess import (
     inverse,
     levels,
     objects,
+    ranking,
     returns,
     reward,
     timing,
 )
 from dreamworld.assess.dreams import Dreaming
 from dreamworld.assess.ground import Ground
+from dreamworld.assess.host import HostGround
 from dreamworld.assess.scene import scenes
 from dreamworld.assess.segments import Segments, donors
 from dreamworld.assess.sheet import Sheet, make_sheet
@@ -40,6 +42,7 @@ class World(NamedTuple):
     simulator: Simulator
     params: Params  # what acting needs: {"world": ..., "behaviour": ...}
     agent: Agent | None = None  # None: nothing acts in it
+    policies: tuple[ranking.Policy, ...] = ()  # of other checkpoints, which are ranked in this world
     about: dict[str, Any] = {}  # noqa: RUF012 - of a record: checkpoint and the like, for the file
 
 
@@ -60,12 +63,18 @@ class Judged(NamedTuple):
 
 
 def judge(
-    world: World, segments: Segments, *, samples: int, ground: Ground | None = None, seed: int = 0
+    world: World,
+    segments: Segments,
+    *,
+    samples: int,
+    ground: Ground | HostGround | None = None,
+    seed: int = 0,
 ) -> Judged:
     """Judges a world; equal seeds give equal numbers, up to the order of sums."""
     simulator, params = world.simulator, world.params["world"]
     found_scenes, others = scenes(segments), donors(segments)
-    locate = objects.locator(ground)
+    truth = ground if isinstance(ground, Ground) else None
+    locate = objects.locator(truth)
     dreaming = Dreaming(simulator, segments.obs_space, found_scenes, segments.context, samples, locate)
     keys = jax.random.split(jax.random.PRNGKey(seed), 7)
     found = dreams.measure(dreaming, params, segments, others, keys[0])
@@ -79,9 +88,12 @@ def judge(
     coherence.add_coherence(sheet, segments, found)
     coherence.add_realism(sheet, segments, found, keys[3])
     inverse.add_inverse(sheet, segments, found, keys[6])
-    objects.add_objects(sheet, segments, found, objects.make_objects(ground, segments) if ground else None)
-    clips.add_surprise(sheet, simulator, params, segments, ground, keys[4])
+    objects.add_objects(sheet, segments, found, objects.make_objects(truth, segments) if truth else None)
+    clips.add_surprise(sheet, simulator, params, segments, truth, keys[4])
     returns.add_returns(sheet, world.agent, world.params, dreaming, segments, ground, keys[5])
+    if world.policies:
+        rank_key = jax.random.fold_in(keys[5], 1)
+        ranking.add_ranking(sheet, world.policies, world.params, dreaming, segments, ground, rank_key)
     about = world.about | {
         "segments": describe_segments(segments, samples),
         "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(params))),

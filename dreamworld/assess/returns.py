@@ -16,7 +16,8 @@ import numpy as np
 from dreamworld.assess import intervals
 from dreamworld.assess.decisions import seen_state
 from dreamworld.assess.dreams import Dreaming
-from dreamworld.assess.ground import NEEDS, Ground, start_states
+from dreamworld.assess.ground import RESTORE, Ground, start_states
+from dreamworld.assess.host import HostGround
 from dreamworld.assess.segments import Segments
 from dreamworld.assess.sheet import Sheet
 from dreamworld.assess.timing import act_seconds
@@ -34,37 +35,65 @@ def add_returns(
     params: Params,
     dreaming: Dreaming,
     segments: Segments,
-    ground: Ground | None,
+    ground: Ground | HostGround | None,
     key: Key,
 ) -> None:
     """Writes down bias, RMSE and correlation of imagined returns; `params` is what `agent.acting` returned."""
-    simulator = dreaming.simulator
-    reason = ""
-    if ground is None:
-        reason = NEEDS
-    elif agent is None or simulator.predict is None or simulator.decode is None:
-        reason = "needs an agent that acts, and a model that decodes and predicts rewards"
-    elif not _decodes_all(dreaming, params):
-        reason = "needs a model that decodes all that the agent sees"
+    reason = needs(agent, dreaming, params, ground)
     fit = np.flatnonzero(segments.imagined[:, 0])
     if reason or not len(fit):
         sheet.left_out["returns"] = reason or "needs segments that go on"
         return
     assert agent is not None and ground is not None
-    took = act_seconds(agent, params)
-    index = fit[: min(STARTS, int(SECONDS / (2 * segments.horizon * took)))]
+    index = choose_starts(agent, params, segments, times=2)
     if len(index) < min(LEAST, len(fit)):
+        took = act_seconds(agent, params)
         sheet.left_out["returns"] = f"needs an agent that acts faster: {took:.2g} s for one state"
         return
     real_key, see_key, dream_key = jax.random.split(key, 3)
-    states, age = start_states(ground, segments, index)
-    first = segments.batch(index)
-    seen = {name: value[:, segments.context - 1] for name, value in first.obs.items()}
-    rows = lambda key: (jnp.arange(segments.horizon), jax.random.split(key, segments.horizon))
-    real = _real(agent, params, ground, states, age, seen, rows(real_key))
+    real = real_returns(agent, params, segments, ground, index, real_key)
+    index, real = index[np.isfinite(real)], real[np.isfinite(real)]
+    if len(index) < min(LEAST, len(fit)):
+        sheet.left_out["returns"] = f"needs more states that can be restored: {len(index):,} were"
+        return
     start = seen_state(dreaming, params["world"], segments, index, see_key)
-    dreamt = _dreamt(agent, params, dreaming, start, seen, rows(dream_key))
-    score(sheet, np.asarray(real), np.asarray(dreamt), index)
+    score(sheet, real, dreamt_returns(agent, params, dreaming, segments, index, start, dream_key), index)
+
+
+def needs(agent: Agent | None, dreaming: Dreaming, params: Params, ground: Ground | HostGround | None) -> str:
+    """What is missing for imagined against real returns; empty for nothing."""
+    if ground is None:
+        return RESTORE
+    if agent is None or dreaming.simulator.predict is None or dreaming.simulator.decode is None:
+        return "needs an agent that acts, and a model that decodes and predicts rewards"
+    return "" if _decodes_all(dreaming, params) else "needs a model that decodes all that the agent sees"
+
+
+def choose_starts(agent: Agent, params: Params, segments: Segments, times: int) -> np.ndarray:
+    """The segments from which an agent acts, `times` times over the horizon: as many as `SECONDS` allow."""
+    fit = np.flatnonzero(segments.imagined[:, 0])
+    took = act_seconds(agent, params)
+    return fit[: min(STARTS, int(SECONDS / (times * segments.horizon * took)))]
+
+
+def real_returns(
+    agent: Agent, params: Params, segments: Segments, ground: Ground | HostGround, index: np.ndarray, key: Key
+) -> np.ndarray:
+    """Sums of the rewards [M] that the agent earns from the last observed rows; NaN where a state was not reached."""
+    if isinstance(ground, HostGround):
+        total, reached = ground.earn(agent, params, segments, index, key)
+        return np.where(reached, total, np.nan)
+    states, age = start_states(ground, segments, index)
+    seen, rows = _last_seen(segments, index), _numbered(segments, key)
+    return np.asarray(_real(agent, params, ground, states, age, seen, rows))
+
+
+def _last_seen(segments: Segments, index: np.ndarray) -> dict[str, Array]:
+    return {name: value[:, segments.context - 1] for name, value in segments.batch(index).obs.items()}
+
+
+def _numbered(segments: Segments, key: Key) -> tuple[Array, Array]:
+    return jnp.arange(segments.horizon), jax.random.split(key, segments.horizon)
 
 
 def score(sheet: Sheet, real: np.ndarray, dreamt: np.ndarray, segment: np.ndarray) -> None:
@@ -150,24 +179,33 @@ def _real(
     return _earned(agent, params, states, seen, rows, advance)
 
 
-def _dreamt(
+def dreamt_returns(
     agent: Agent,
     params: Params,
     dreaming: Dreaming,
+    segments: Segments,
+    index: np.ndarray,
     start: State,
-    seen: dict[str, Array],
-    rows: tuple[Array, Array],
-) -> Array:
-    """Sums of the rewards [M] that the agent expects where it acts in its dream."""
-    simulator, spaces, world = dreaming.simulator, dreaming.spaces, params["world"]
+    key: Key,
+    *,
+    world: Params | None = None,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Sums of the rewards [M] that the agent expects where it acts in a dream, from states `start` of its world.
+
+    `world` is what is dreamt in, if it is not the agent's own; `start` are states of it.
+    """
+    simulator, spaces = dreaming.simulator, dreaming.spaces
+    world = params["world"] if world is None else world
+    seen, rows = _last_seen(segments, index), _numbered(segments, key)
     decode, predict = simulator.decode, simulator.predict
     assert decode is not None and predict is not None
 
     def advance(state: State, action: dict[str, Array], number: Array, key: Key) -> Moment:
-        state = simulator.imagine(world, state, action, key)
+        state = simulator.imagine(world, state, action, key, temperature)
         feature = simulator.feature(world, state)
         shown = decode(world, feature)
         obs = {name: as_shown(spaces[name], shown[name]) if name in shown else seen[name] for name in seen}
         return Moment(state, obs, *predict(world, feature))
 
-    return _earned(agent, params, start, seen, rows, advance)
+    return np.asarray(_earned(agent, params, start, seen, rows, advance))

@@ -58,6 +58,9 @@ OTHERS = (
     ("returns/bias_by_sd", "bias, in standard deviations"),
     ("returns/rmse", "RMSE"),
     ("returns/correlation", "correlation"),
+    ("ranking/spearman", "checkpoints ranked: Spearman"),
+    ("ranking/wrong_pairs", "pairs in the wrong order"),
+    ("ranking/violation", "violation, of the spread"),
     ("realism/c2st", "classifier of real and dreamt (0.5 is ideal)"),
     ("objects/presence", "objects: present"),
     ("objects/centroid_error", "objects: off by, pixels"),
@@ -177,6 +180,23 @@ def left_out(judged: Sequence[Judged]) -> list[str]:
         f"{name} {reason}" + ("" if len(names) == len(judged) else f" ({', '.join(names)})")
         for (name, reason), names in found.items()
     ]
+
+
+def print_cells(cells: Sequence[Sequence[str]]) -> None:
+    """Prints rows of text below their heads, the first of them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from dreamworld.text import marked
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    grid = Table(*map(marked, cells[0]), box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for row in cells[1:]:
+        grid.add_row(*map(marked, row))
+    console.print(grid, highlight=False)
 
 
 def print_table(judged: Sequence[Judged]) -> None:

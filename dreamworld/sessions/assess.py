@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from dreamworld import writing
 from dreamworld.errors import UserError
@@ -34,6 +34,16 @@ class Flags:
     """Dreams of each segment."""
     step: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
+    checkpoints: str = ""
+    """Ranks the policies of these checkpoints (all, or steps N,M) in the world that is judged, and in reality."""
+    study: Literal["none", "temperature", "drift"] = "none"
+    """Studies the worlds instead: dreamt against real score over temperature, or what helps against drift."""
+    temperatures: str = "0.1,0.5,1,1.15,1.3"
+    """Temperatures of the study of temperature."""
+    every: Annotated[int, Range(1, 100_000)] = 10
+    """Rows after which the study of drift shows reality to the dream."""
+    noise: Annotated[float, Range(0, 10)] = 0.05
+    """Noise on the context in the study of drift: of pixels in 0..1, of vectors in standard deviations."""
     seed: Annotated[int, SEED] = 0
     """Seed of the environments, of the choice of segments, and of the dreams."""
     fresh: bool = False
@@ -55,30 +65,48 @@ class Assessed:
     problems: list[str]  # what could not be written
 
 
+class Ready(NamedTuple):
+    """Runs that can be judged, and what they are judged on."""
+
+    runs: list[Stored]
+    names: list[str]
+    held: Held
+    problems: Problems
+
+
 def assess(folders: list[str], flags: Flags) -> Assessed:
     """Judges the newest checkpoint, or that of `flags.step`, of each run.
 
     Writes `assess/step-N.json` in each, and the page of all of them in the first one; what can't be written is told.
     """
+    runs, names, found, problems = prepare(folders, flags)
+    done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
+    judged = [one for one, _ in done]
+    written = [_write(run, one, problems) for run, one in zip(runs, judged)]
+    page = _write_page(runs[0], judged, found, [own for _, own in done], problems)
+    return Assessed(found, judged, [path for path in written if path], page, problems.take())
+
+
+def prepare(folders: list[str], flags: Flags) -> Ready:
+    """Opens runs, refuses what can't be had, and finds or makes the segments."""
     from dreamworld.logging.problems import Problems
+    from dreamworld.sessions import asked, held, pieces, stored
     from dreamworld.sessions import folders as known
-    from dreamworld.sessions import held, pieces, stored
 
     for folder in folders:
         known.require_run(folder)
     runs = [stored.open_run(folder, trusted=flags.trust) for folder in folders]
     names = _names(runs)
     for run in runs:
-        _require_simulator(run)
+        asked.require_simulator(run)
+        asked.require_checkpoint(run, flags.step)
+        asked.choose_checkpoints(run, flags.checkpoints)
+        asked.require_rows(run, flags)
+        asked.require_study(run, flags)
     pieces.setup_jax(runs[0].config)
     wanted = held.Wanted(flags.data, flags.segments, flags.context, flags.horizon, flags.seed, flags.fresh)
     problems = Problems(then="")
-    found = held.find(runs, wanted, problems)
-    done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
-    judged = [one for one, _ in done]
-    written = [_write(run, one, problems) for run, one in zip(runs, judged)]
-    page = _write_page(runs[0], judged, found, [own for _, own in done], problems)
-    return Assessed(found, judged, [path for path in written if path], page, problems.take())
+    return Ready(runs, names, held.find(runs, wanted, problems), problems)
 
 
 def _names(runs: list[Stored]) -> list[str]:
@@ -92,37 +120,28 @@ def _names(runs: list[Stored]) -> list[str]:
     return paths
 
 
-def _require_simulator(run: Stored) -> None:
-    from dreamworld.sessions import stored
-
-    if stored.build_agent(run).simulator is None:
-        raise UserError(
-            f"{run.rundir}: the agent {run.config.agent.name} has no simulator, so there is no world to judge"
-        )
-
-
 def _judge(name: str, run: Stored, held: Held, flags: Flags) -> tuple[Judged, list[Strip]]:
     from dreamworld.assess.judge import World, judge
     from dreamworld.assess.strips import strips
-    from dreamworld.sessions import load, stored
+    from dreamworld.sessions import asked, load, stored
 
     agent = stored.build_agent(run)
     assert agent.simulator is not None
     step, params = load.restore_step(run.rundir, agent, flags.step if flags.step >= 0 else None)
-    about: dict[str, Any] = {
-        "run": str(run.rundir),
-        "task": run.name,
-        "agent": run.config.agent.name,
-        "step": step,
-    }
-    world = World(name, agent.simulator, params, agent, about)
+    policies = asked.policies(run, agent, flags.checkpoints)
+    world = World(name, agent.simulator, params, agent, policies, describe(run, step))
     judged = judge(world, held.segments, samples=flags.samples, ground=held.ground, seed=flags.seed)
     return judged, strips(judged, agent.simulator, params["world"], held.segments)
 
 
+def describe(run: Stored, step: int) -> dict[str, Any]:
+    """Which world it is, as JSON values."""
+    return {"run": str(run.rundir), "task": run.name, "agent": run.config.agent.name, "step": step}
+
+
 def _write(run: Stored, judged: Judged, problems: Problems) -> Path | None:
     path = run.rundir.assess / f"step-{judged.about['step']}.json"
-    return _replace(run, path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n", problems)
+    return replace(run, path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n", problems)
 
 
 def _write_page(
@@ -133,10 +152,10 @@ def _write_page(
 
     title = f"World models of {held.segments.task or first.name}"
     html = page(judged, held.segments, strips, title)
-    return _replace(first, first.rundir.assess / "assess.html", html, problems)
+    return replace(first, first.rundir.assess / "assess.html", html, problems)
 
 
-def _replace(run: Stored, path: Path, content: str, problems: Problems) -> Path | None:
+def replace(run: Stored, path: Path, content: str, problems: Problems) -> Path | None:
     """Writes a file of a run; None where that can't be done, which is told."""
     require_inside(run.rundir.path, path.parent)
     with problems.told(str(path)):

@@ -5,21 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dreamworld import words
+from dreamworld import presets, words
 from dreamworld.config import Config
 from dreamworld.datasets import DataSet, open_dataset
 from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.sessions import pieces, policies, stored
-from dreamworld.sessions.stored import Stored
+from dreamworld.sessions.stored import Played, Stored
 from dreamworld.text import expand_path
 
 if TYPE_CHECKING:
     from dreamworld.assess.ground import Ground
+    from dreamworld.assess.host import HostGround
     from dreamworld.assess.segments import Segments
+    from dreamworld.assess.tape import Tape
     from dreamworld.datasets.collect import Act
     from dreamworld.logging.problems import Problems
-    from dreamworld.types import JaxEnv, Spaces
+    from dreamworld.types import Spaces, VectorEnv
 
 SEED = 2_000_003  # of environments, apart from those of training and evaluation
 ENVIRONMENTS = 16  # that are played together
@@ -44,7 +46,9 @@ class Held(NamedTuple):
     segments: Segments
     path: Path | None  # None: they could not be written
     notes: list[str]
-    ground: Ground | None = None  # of the environment of the first run, where it is one in JAX
+    ground: Ground | HostGround | None = (
+        None  # the environment of the first run, where states of it can be restored
+    )
 
 
 def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
@@ -54,29 +58,28 @@ def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
     """
     from dreamworld.assess import files
     from dreamworld.assess.branches import with_branches
-    from dreamworld.assess.ground import make_ground
 
-    env, limit = _jax_env(runs[0])
     path = expand_path(wanted.data)
     if wanted.data and path.is_file():
         segments, _ = files.load(path)
         _require_fitting(runs, segments)
         segments = segments.cut(wanted.context, wanted.horizon)
-        return Held(segments, path, [], make_ground(env, segments, limit))
+        return Held(segments, path, [], _ground(runs[0], segments))
     folder = runs[0].rundir.assess
     request = wanted._asdict() | {"runs": [str(run.rundir) for run in runs]}
     del request["fresh"]
     if not wanted.data and not wanted.fresh and (before := files.find(folder, request)):
         _require_fitting(runs, before[0])
         notes = ["these segments were made before; --fresh True makes others"]
-        return Held(*before, notes, make_ground(env, before[0], limit))
+        return Held(*before, notes, _ground(runs[0], before[0]))
     if wanted.data:
         segments, notes = _of_data(runs, open_dataset(path), wanted)
     else:
         segments, notes = _played(runs, wanted)
     _require_fitting(runs, segments)
-    ground = make_ground(env, segments, limit)
+    ground = _ground(runs[0], segments)
     segments = with_branches(segments, ground, wanted.seed)
+    notes += getattr(ground, "told", [])
     kept = None
     with problems.told(str(folder)):
         kept = files.save(segments, folder, request)
@@ -89,18 +92,42 @@ def _require_fitting(runs: list[Stored], segments: Segments) -> None:
         segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
 
 
-def _jax_env(run: Stored) -> tuple[JaxEnv | None, int]:
-    """The environment of a run where it is one in JAX, as it was trained on, and the limit of its episodes; or None."""
+def _ground(run: Stored, segments: Segments) -> Ground | HostGround | None:
+    """The environment of a run, as it was trained on, where states of these segments can be restored in it."""
+    from dreamworld.assess.ground import make_ground
+    from dreamworld.assess.host import make_host_ground
     from dreamworld.envs.vector import auto
+    from dreamworld.envs.vector.worker import maker
 
     try:
         played = stored.choose_env(run)
     except UserError:
-        return None, 0
+        return None
+    target, config = played.name if played.source is None else played.source, played.config.env
+    if _in_program(played):
+        return make_ground(auto.as_jax_env(target, config), segments, config.time_limit)
+    return make_host_ground(maker(target, config), segments)
+
+
+def _in_program(played: Played) -> bool:
+    """Whether it is a JAX environment without wrappers."""
+    from dreamworld.envs.vector import auto
+
     target = played.name if played.source is None else played.source
-    if not set(auto.wrapper_options(played.config.env)) <= {"time_limit"} or not auto.is_jax(target):
-        return None, 0
-    return auto.as_jax_env(target, played.config.env), played.config.env.time_limit
+    return set(auto.wrapper_options(played.config.env)) <= {"time_limit"} and auto.is_jax(target)
+
+
+def _open(played: Played, num: int, tape: Tape) -> VectorEnv:
+    """Environments to play segments in: those of the host write what they play on the tape."""
+    from dreamworld.assess.tape import ENGINES, Recorder
+
+    config = played.config
+    if config.env.engine in ("auto", "atari") and played.name.startswith(("atari_", "atari100k_")):
+        config = presets.replace(
+            config, {"env.engine": "inprocess"}
+        )  # its threads don't seed games one by one
+    env = pieces.make_eval_env(config, played.source, episodes=num)
+    return Recorder(env, tape) if env.engine in ENGINES else env
 
 
 def _of_data(runs: list[Stored], data: DataSet, wanted: Wanted) -> tuple[Segments, list[str]]:
@@ -159,6 +186,7 @@ def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
     """Half of the segments of random actions, the other half of the agents of the runs, in equal shares."""
     from dreamworld.assess import gather, segments
     from dreamworld.assess.room import require_room
+    from dreamworld.assess.tape import Tape, with_streams
 
     first = runs[0]
     if first.config.data and not first.env:
@@ -178,10 +206,10 @@ def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
         actor, told = _pace(name, run, steps[name], wanted)
         actors += [actor] if actor else []
         notes += told
-    episodes, labels = [], []
+    episodes, labels, tape = [], [], Tape()
     spaces = None
     for actor in actors:
-        env = pieces.make_eval_env(played.config, played.source, episodes=actor.num_envs)
+        env = _open(played, actor.num_envs, tape)
         try:
             spaces = (env.obs_space, env.act_space)
             act = _act(actor, played.name, spaces, env.num_envs, wanted.seed)
@@ -211,7 +239,7 @@ def _played(runs: list[Stored], wanted: Wanted) -> tuple[Segments, list[str]]:
         notes.append(
             f"these episodes hold {words.count(len(drawn), 'segment')} of the {wanted.count:,} asked for"
         )
-    return drawn, notes
+    return with_streams(drawn, tape), notes
 
 
 def _act(actor: Actor, task: str, spaces: tuple[Spaces, Spaces], num_envs: int, seed: int) -> Act:

@@ -137,6 +137,78 @@ def test_bad_input_is_one_line(runs, done, tmp_path, capsys):
     assert "holds no segments" in refused(capsys, runs[0], "--data", str(tmp_path / "other.npz"))
 
 
+@pytest.fixture()
+def unplayed(monkeypatch):
+    """No environment may be played."""
+    from dreamworld.sessions import held
+
+    def find(*args):
+        raise AssertionError("segments were looked for before everything was checked")
+
+    monkeypatch.setattr(held, "find", find)
+
+
+def test_what_can_not_be_had_is_refused_before_anything_is_played(runs, tmp_path, capsys, unplayed):
+    assert refused(capsys, runs[0], "--step", "7").endswith("has no such checkpoint; there is 8")
+    line = refused(capsys, runs[0], "--checkpoints", "all")
+    assert "at least two checkpoints are needed to rank them" in line and "--run.keep_every" in line
+    assert "no checkpoint 5; there is 8" in refused(capsys, runs[0], "--checkpoints", "5,8")
+    assert "'x' is no step; give all, or steps such as 8,8" in refused(capsys, runs[0], "--checkpoints", "x")
+    copy = shutil.copytree(runs[0], tmp_path / "none", ignore=shutil.ignore_patterns("assess", "checkpoints"))
+    assert "there is no complete checkpoint" in refused(capsys, str(copy))
+
+
+@pytest.mark.parametrize(("task", "options", "rows"), [
+    ("jax_balls", ["--env.options", "obs=vector,time_limit=20"], 21),
+    ("gym_CartPole-v1", ["--env.options", "", "--env.time_limit", "30"], 31),
+    ("gym_CartPole-v1", ["--env.options", ""], 501),
+])  # fmt: skip
+def test_segments_longer_than_any_episode_are_refused(task, options, rows, tmp_path, capsys, unplayed):
+    run = make_run(tmp_path / "run", "dreamerv3", "--task", task, *options)
+    line = refused(capsys, run, "--context", "5", "--horizon", str(rows - 4))
+    assert f"episodes of {task} have at most {rows} rows; use --horizon {rows - 5} or less" in line
+    assert f"have at most {rows} rows; use --context 5" in refused(capsys, run, "--context", str(rows))
+
+
+def test_checkpoints_of_a_run_are_ranked(tmp_path, capsys):
+    keep = ["--run.keep_last", "3", "--run.save_every", "8", "--run.steps", "24", "--run.log_every", "8"]
+    run = make_run(tmp_path / "run", "dreamerv3", *keep)
+    steps = sorted(
+        int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit()
+    )
+    assert len(steps) == 3
+    (one,) = assess([run], Flags(segments=12, horizon=4, samples=1, checkpoints="all")).judged
+    ranked = {name for name in one.sheet.metrics if name.startswith("ranking/")}
+    assert ranked >= {f"ranking/{kind}@{step}" for kind in ("real", "dreamt") for step in steps}
+    # nothing was learnt in between: all policies are one, in the dream as in reality
+    assert len({one.sheet.value(f"ranking/real@{step}") for step in steps}) == 1
+    assert one.sheet.value("ranking/wrong_pairs") == 0 and one.sheet.value("ranking/violation") is None
+
+
+@pytest.mark.parametrize(("kind", "words"), [("temperature", "--temperatures 0.5,1"), ("drift", "--every 3")])
+def test_studies_are_one_command(kind, words, runs, done, capsys):
+    capsys.readouterr()
+    assert (
+        main(["assess", runs[0], "--data", str(done.held.path), *FEW, "--study", kind, *words.split()]) == 0
+    )
+    said = capsys.readouterr().out
+    assert (
+        f"assess/{kind}-8.json" in said and f"assess/{kind}.html" in said and done.held.segments.hash in said
+    )
+    folder = done.files[0].parent
+    rows = json.loads((folder / f"{kind}-8.json").read_text())["rows"]
+    assert len(rows) == {"temperature": 2, "drift": 6}[kind]
+    assert "<svg" in (folder / f"{kind}.html").read_text()
+
+
+def test_studies_without_their_needs_are_refused_at_once(runs, tmp_path, capsys, unplayed):
+    line = refused(capsys, runs[0], "--study", "temperature", "--temperatures", "0.5,warm")
+    assert "'warm' is no number from 0 to 100" in line
+    assert "temperature" in refused(capsys, runs[0], "--study", "dreams")
+    line = refused(capsys, runs[0], "--study", "temperature", "--data", str(tmp_path))
+    assert "a data set can't be gone on from" in line
+
+
 def test_other_spaces_are_refused(done, tmp_path, capsys):
     other = make_run(tmp_path / "vector", "dreamerv3", "--env.options", "obs=vector")
     line = refused(capsys, other, "--data", str(done.held.path), *FEW)
@@ -154,6 +226,18 @@ def test_a_run_that_can_not_be_written_is_judged_all_the_same(runs, tmp_path, ca
     assert [line.split(": ")[1].removeprefix(f"{copy}/") for line in told] == [
         "assess", "assess/step-8.json", "assess/assess.html",
     ]  # fmt: skip
+
+
+def test_on_the_host_real_states_are_gone_on_from(tmp_path, capsys):
+    run = make_run(tmp_path / "pole", "dreamerv3", "--task", "gym_CartPole-v1", "--env.options", "")
+    done = assess([run], Flags(segments=12, horizon=6, samples=1))
+    metrics = done.judged[0].sheet.metrics
+    assert metrics["actions/vector/cfc"].n > 0 and metrics["returns/real"].n == 12
+    assert 1 < (metrics["returns/real"].value or 0) <= 6  # CartPole pays 1 for each step
+    told = done.judged[0].sheet.left_out
+    assert not {"actions/counterfactual", "returns"} & told.keys() and "JAX" in told["objects"]
+    again = assess([run], Flags(data=str(done.held.path), segments=12, horizon=6, samples=1))
+    assert again.judged[0].sheet.metrics["returns/real"] == metrics["returns/real"]
 
 
 def test_a_data_set_is_judged_by_what_was_held_out(runs, tmp_path, capsys):
