@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -97,6 +98,13 @@ class JaxVector:
     def failures(self) -> int:
         """Failures survived so far."""
         return self._failures.total
+
+    def another(self) -> JaxVector:
+        """As many environments of the same kind, which share what is compiled and nothing else."""
+        other = copy.copy(self)
+        other._state, other._current = None, None
+        other._failures, other._failing = Failures(self._failures.limit), set()
+        return other
 
     def reset(self, seed: int) -> TimeStep:
         """See `VectorEnv.reset`."""
