@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
     flags = asked.flags
     with serving.listening(flags.host, flags.port) as listener:
         if asked.run:
-            world = opening.open_run(asked.run, asked.config, asked.source, flags.checkpoint)
+            world = opening.open_run(asked.run, asked.config, asked.source, flags.checkpoint, flags.data)
         else:
-            world = opening.open_task(asked.config)
+            world = opening.open_task(asked.config, flags.data)
         return serving.serve(world, listener, host=flags.host, sessions=flags.sessions, show=flags.open)
 
 

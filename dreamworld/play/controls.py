@@ -147,7 +147,7 @@ def _choice(
 
 
 def _named_keys(labels: tuple[str, ...]) -> list[str]:
-    """Keys of classes whose names are made of directions: `up`, `UPRIGHTFIRE`, `move_left`; held together if several."""
+    """Keys of classes whose names are made of directions: `up`, `move_left`; several together for `UPRIGHT`."""
     found = [_keys_of(label) for label in labels]
     return [keys if keys and found.index(keys) == i else "" for i, keys in enumerate(found)]
 

@@ -11,6 +11,7 @@ from dreamworld import words
 from dreamworld.errors import UserError
 from dreamworld.play.outbox import Full, Outbox
 from dreamworld.play.protocol import BadMessage, Command
+from dreamworld.play.recording import Shelf
 from dreamworld.play.session import Session
 from dreamworld.play.world import World
 
@@ -20,8 +21,17 @@ MOST_COMMANDS = 256  # that wait
 class Engine:
     """Runs a session. `end` is called once, from its thread, with a reason and a close code, when it ends itself."""
 
-    def __init__(self, world: World, seed: int, outbox: Outbox, end: Callable[[str, int], None]):
+    def __init__(
+        self,
+        world: World,
+        seed: int,
+        outbox: Outbox,
+        end: Callable[[str, int], None],
+        shelf: Shelf,
+        url: Callable[[str], str] = str,
+    ):
         self._world, self._seed, self._outbox, self._end = world, seed, outbox, end
+        self._shelf, self._url = shelf, url
         self._commands: deque[Command] = deque()
         self._changed = threading.Condition()
         self._stopped = False
@@ -53,7 +63,7 @@ class Engine:
         session = None
         try:
             reality = self._world.make_reality() if self._world.make_reality else None
-            session = Session(self._world, self._seed, reality)
+            session = Session(self._world, self._seed, reality, self._shelf, self._url)
             self._loop(session)
         except BadMessage as error:
             self._end(str(error), error.code)

@@ -71,6 +71,16 @@ def controls(value: object) -> dict[str, Any]:
     return value
 
 
+def edited(value: object) -> Any:
+    """Reads a number, or a point of two."""
+    read = number(-1e9, 1e9)
+    if isinstance(value, list):
+        if len(value) != 2:
+            raise ValueError("needs a number, or a point [x, y]")
+        return [read(one) for one in value]
+    return read(value)
+
+
 WHOLE = 2**31 - 1
 # {command: {field: (how it is read, whether it may be left out)}}; the fields are given on as `value` and `name`.
 COMMANDS: dict[str, dict[str, tuple[Callable[[object], Any], bool]]] = {
@@ -82,7 +92,7 @@ COMMANDS: dict[str, dict[str, tuple[Callable[[object], Any], bool]]] = {
     "reset": {"segment": (number(0, WHOLE, whole=True), True)},
     "rewind": {"to": (number(0, WHOLE, whole=True), False)},
     "branch": {"id": (number(0, WHOLE, whole=True), False)},
-    "edit": {"name": (text(100), False), "value": (number(-1e9, 1e9), False)},
+    "edit": {"name": (text(100), False), "value": (edited, False)},
     "record": {"on": (flag, False)},
     "replay": {"recording": (number(0, WHOLE, whole=True), False)},
     "save": {"what": (text(20), False)},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dreamworld import words
 from dreamworld.play.encode import as_rgb
 from dreamworld.play.reality import Row
 from dreamworld.play.timeline import Moment
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from dreamworld.play.world import World
 
 REAL, DREAM = 0, 1  # lanes
+PAUSE_S = 1.0
 MAX_PSNR = 99.0  # dB, of equal pictures
 
 
@@ -59,6 +63,31 @@ class Spread:
         return self._square[key] / (self._count - 1) if self._count > 1 and key in self._square else None
 
 
+class Rate:
+    """Steps per second, of the newest ones; a pause begins a new measurement."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=30)
+
+    def count(self) -> None:
+        """One more step."""
+        now = time.perf_counter()
+        if self._times and now - self._times[-1] > PAUSE_S:
+            self._times.clear()
+        self._times.append(now)
+
+    @property
+    def per_second(self) -> float:
+        """0 before there are two."""
+        times = self._times
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+
+def notice(text: str, kind: str) -> dict[str, Any]:
+    """A line for the person who plays: info, warning or error."""
+    return {"on": "notice", "text": text, "kind": kind}
+
+
 def describe(world: World, moment: Moment, spread: Spread) -> Step:
     """The event of a moment."""
     row, shown = moment.row, moment.shown
@@ -76,6 +105,23 @@ def describe(world: World, moment: Moment, spread: Spread) -> Step:
         "latent": None if shown is None else shown.latent,
     }
     return Step(numbers, pictures(world, moment))
+
+
+def notices(world: World, moment: Moment) -> list[tuple[str, str]]:
+    """What is to be said of a step that was taken: (kind, text)."""
+    found = []
+    useful, row = world.useful_horizon, moment.row
+    if useful is not None and world.dreamer and moment.k == useful + 1:
+        steps = words.count(useful, "step")
+        found.append(("info", f"the dream is past its useful horizon of {steps} (from assess)"))
+    if row is None:
+        return found
+    found += [("warning", event) for event in row.events]
+    if row.is_last:
+        how = "ended" if row.is_terminal else "was cut by its time limit"
+        text = f"the episode {how} after {words.count(moment.t, 'step')} with return {moment.returns[0]:.4g}"
+        found.append(("info", f"{text}; the next step begins a new one"))
+    return found
 
 
 def pictures(world: World, moment: Moment) -> list[Picture]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -31,6 +31,7 @@ from dreamworld.play.engine import Engine
 from dreamworld.play.outbox import Outbox
 from dreamworld.play.protocol import BadMessage
 from dreamworld.play.readouts import Step
+from dreamworld.play.recording import Shelf
 from dreamworld.play.world import World
 
 HARD_BYTES = 64 << 10  # of a message, beyond which a connection is cut before it is read
@@ -58,10 +59,12 @@ class Server:
         self.world, self.most, self.token, self._local = world, most, token, local
         self.files = read_page()
         self.engines: set[Engine] = set()
+        self.shelves: dict[str, Shelf] = {}  # of sessions, by what only their pages know
         self._count = 0
         routes = [
             Route("/", self._index),
             Route("/static/{name}", self._static),
+            Route("/recordings/{secret}/{name}", self._recording),
             WebSocketRoute("/ws", self._socket),
         ]
         self.app = Starlette(routes=routes, lifespan=self._lifespan)
@@ -106,6 +109,13 @@ class Server:
         if not self._known_host(request):
             return PlainTextResponse("unknown host", 403, HEADERS)
         return self._file(request.path_params["name"])
+
+    async def _recording(self, request: Request) -> Response:
+        shelf = self.shelves.get(request.path_params["secret"])
+        path = shelf.file(request.path_params["name"]) if shelf and self._known_host(request) else None
+        if path is None:
+            return PlainTextResponse("not found", 404, HEADERS)
+        return FileResponse(path, 200, HEADERS, filename=path.name)
 
     def _file(self, name: str) -> Response:
         found = self.files.get(name)
@@ -159,13 +169,15 @@ class _Connection:
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
         self._ended: tuple[str, int] | None = None
         self._outbox = Outbox(self._wake)
-        self._engine = Engine(server.world, server.next_seed(), self._outbox, self._end)
         self._rate = protocol.Rate()
-        self.secret = secrets.token_urlsafe(16)
+        self._shelf, self._secret = Shelf(), secrets.token_urlsafe(16)
+        url = lambda name: f"/recordings/{self._secret}/{name}"
+        self._engine = Engine(server.world, server.next_seed(), self._outbox, self._end, self._shelf, url)
 
     async def run(self) -> None:
         """Until either side ends it."""
         self._server.engines.add(self._engine)
+        self._server.shelves[self._secret] = self._shelf
         self._engine.start()
         tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
         try:
@@ -176,6 +188,7 @@ class _Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._engine.stop()
             self._server.engines.discard(self._engine)
+            del self._server.shelves[self._secret]
         if self._ended:
             await _bye(self._socket, *self._ended)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
-
 from dreamworld.contract import State
 from dreamworld.play.dreamer import Shown
 from dreamworld.play.reality import Action, Row, Snapshot
@@ -177,14 +175,3 @@ class Timeline:
                 if moment is not None and own.at + 1 + index not in ends:
                     return own, index
         return None
-
-
-def concatenate(moments: list[Moment]) -> dict[str, np.ndarray]:
-    """The rows of reality of moments as columns of a data set; the action stands on the row that it was taken at."""
-    rows = [moment.row for moment in moments if moment.row is not None]
-    assert len(rows) == len(moments)
-    columns = {f"obs/{key}": np.stack([row.obs[key] for row in rows]) for key in rows[0].obs}
-    columns["reward"] = np.array([row.reward for row in rows], np.float32)
-    for flag in ("is_first", "is_last", "is_terminal"):
-        columns[flag] = np.array([getattr(row, flag) for row in rows])
-    return columns

@@ -32,24 +32,24 @@ class World:
 
     title: str
     task: str
-    agent: str  # its name; "" for an environment alone
-    step: int  # of the checkpoint
     obs_space: Spaces
     act_space: Spaces
     controls: Controls
-    dreamer: Dreamer | None
-    player: Player | None
-    plans: bool  # the agent plans its actions
     make_reality: Callable[[], Reality] | None  # None: recorded segments are all that happens
-    segments: Callable[[], list[Segment]]  # made when they are first asked for
     rendered: bool  # observations show nothing to people, so the environment is rendered
     draw: Draw | None = None  # draws the dream as the environment is rendered
+    rewind: str = ""  # why one can't go back in the environment
+    seed: int = 0
+    agent: str = ""  # its name; "" for an environment alone
+    step: int = 0  # of the checkpoint
+    dreamer: Dreamer | None = None
+    player: Player | None = None
+    plans: bool = False  # the agent plans its actions
+    segments: Callable[[], list[Segment]] = list  # made when they are first asked for
     edits: tuple[Edit, ...] = ()
     useful_horizon: int | None = None
-    rewind: str = ""  # why one can't go back
     save: str = ""  # why episodes can't be saved
     folder: str = ""  # where they are saved
-    seed: int = 0
 
     @property
     def images(self) -> list[str]:
@@ -75,7 +75,7 @@ class World:
     def ready(self) -> dict[str, Any]:
         """The first event of a session."""
         dreamer = self.dreamer
-        lanes = (["real"] if self.make_reality else []) + (["dream"] if dreamer else [])
+        lanes = ["real", *(["dream"] if dreamer else [])]
         return {
             "on": "ready",
             "title": self.title,
