@@ -149,9 +149,9 @@ class Server:
             await _bye(socket, why, 1008)
             return
         if len(self.engines) >= self.most:
-            await _bye(
-                socket, f"{words.count(self.most, 'session')} are being played already (--sessions)", 1013
-            )
+            verb = "is" if self.most == 1 else "are"
+            count = words.count(self.most, "session")
+            await _bye(socket, f"{count} {verb} being played already (--sessions)", 1013)
             return
         await _Connection(self, socket).run()
 
