@@ -16,7 +16,6 @@ const PLAYERS = { human: "You", agent: "Agent", random: "Random", planner: "Plan
 let ready = null;
 let state = { playing: false, player: "human", speed: 10, temperature: 1, branches: [], recording: false, recordings: [] };
 let met = false; // whether there was a session before
-let warned = false; // whether this session was told about the useful horizon
 let last = null; // the newest painted step
 
 const colours = new Colours();
@@ -52,12 +51,11 @@ function hear(message) {
 function begin(message) {
   ready = message;
   last = null;
-  warned = false;
   history.clear();
   latency.forget();
   document.title = `${ready.title} · dreamworld play`;
-  write(byId("title"), ready.title);
-  const parts = [ready.task !== ready.title ? ready.task : null, ready.agent, isNumber(ready.step) ? `step ${ready.step.toLocaleString("en")}` : null];
+  write(byId("title"), ready.task);
+  const parts = [ready.agent, isNumber(ready.step) ? `step ${ready.step.toLocaleString("en")}` : null];
   write(byId("about"), parts.filter(Boolean).join(" · "));
   const real = ready.lanes.includes("real");
   const dream = ready.lanes.includes("dream");
@@ -107,10 +105,6 @@ function painted(step, images, now) {
   readouts.show(step);
   timeline.draw();
   status();
-  if (readouts.past && !warned) {
-    warned = true;
-    notice(`The dream is past its useful horizon of ${readouts.horizon} steps. Re-anchor (${shown("anchor")}) lets it see reality.`, "warning");
-  }
 }
 
 const status = throttle(() => {
@@ -127,7 +121,7 @@ function stated(message) {
   byId("play").title = `${state.playing ? "Pause" : "Play"} (${shown("play")})`;
   byId("play-icon").setAttribute("href", state.playing ? "#i-pause" : "#i-play");
   if (!byId("speed").matches(":active")) byId("speed").value = state.speed;
-  write(byId("speed-value"), `${number(state.speed)} steps per s`);
+  write(byId("speed-value"), `${Math.round(state.speed)} per s`);
   if (!byId("temperature").matches(":active")) byId("temperature").value = state.temperature;
   write(byId("temperature-value"), Number(state.temperature).toFixed(1));
   showPlayers();
@@ -173,6 +167,11 @@ function pressed(id, at) {
   } else if (!state.playing) send({ do: "step" });
 }
 
+/** The page believes what it asks for until the server says otherwise: a key right after Play is no single step. */
+function play(on) {
+  if (send({ do: on ? "play" : "pause" })) state.playing = on;
+}
+
 function nextPlayer() {
   const players = state.players ?? ready.players;
   send({ do: "player", value: players[(players.indexOf(state.player) + 1) % players.length] });
@@ -180,13 +179,13 @@ function nextPlayer() {
 
 function back() {
   if (ready?.rewind !== true || history.cursor === 0) return;
-  if (state.playing) send({ do: "pause" });
+  state.playing = false;
   send({ do: "rewind", to: history.cursor - 1 });
 }
 
 const SHORTCUTS = {
-  play: { key: " ", text: "Play or pause", run: () => send({ do: state.playing ? "pause" : "play" }) },
-  step: { key: ".", text: "One step", run: () => send({ do: "step" }) },
+  play: { key: " ", text: "Play or pause", run: () => play(!state.playing) },
+  step: { key: ".", text: "One step", run: () => (state.playing = false, send({ do: "step" })) },
   back: { key: ",", text: "Back one step", run: back },
   reset: { key: "r", text: "New episode", run: () => send({ do: "reset" }) },
   anchor: { key: "a", text: "Re-anchor: let the dream see reality", run: () => send({ do: "anchor" }) },

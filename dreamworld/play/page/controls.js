@@ -186,7 +186,7 @@ export class Controls {
     if (control.kind === "slider") return this.#drawSlider(control);
     const box = el("fieldset", { class: "control", data: { control: control.name } });
     if (control.kind === "choice") {
-      if (this.list.length > 1 || control.label) box.append(el("legend", { text: control.label ?? control.name }));
+      if (this.list.length > 1) box.append(el("legend", { text: control.label ?? control.name }));
       const buttons = control.choices.map((choice, index) =>
         this.#button(control, String(choice), control.keys[index], this.#partsOf(control, index), (values) => values[control.name] === index));
       box.append(this.#arrange(control, buttons));

@@ -158,13 +158,19 @@ export class Pictures {
   /** Enlarges by whole numbers of the screen's pixels where that costs little room. */
   fit() {
     for (const { canvas, screen } of Object.values(this.screens)) {
-      if (canvas.hidden || screen.clientWidth === 0) continue;
-      screen.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
+      if (screen.parentElement.clientWidth === 0) continue;
+      if (canvas.hidden) {
+        screen.style.width = screen.style.aspectRatio = ""; // a square for the plot of its vector
+        continue;
+      }
       const ratio = window.devicePixelRatio || 1;
-      const room = screen.clientWidth;
+      const room = screen.parentElement.clientWidth - 2; // its border
       const times = (room * ratio) / canvas.width;
-      canvas.style.width = `${times >= SHARP_FROM ? (Math.floor(times) * canvas.width) / ratio : room}px`;
-      canvas.style.height = "auto";
+      const width = times >= SHARP_FROM ? (Math.floor(times) * canvas.width) / ratio : room;
+      canvas.style.width = `${width}px`;
+      canvas.style.height = `${(width * canvas.height) / canvas.width}px`;
+      screen.style.width = `${width + 2}px`;
+      screen.style.aspectRatio = "auto";
       canvas.classList.toggle("smooth", times < 1);
     }
   }

@@ -44,7 +44,7 @@ export function rangeOf(values, least = 0.1, always = []) {
   if (low > high) return [0, 1];
   if (high - low < least) [low, high] = [(low + high - least) / 2, (low + high + least) / 2];
   const room = 0.06 * (high - low);
-  return [low - room, high + room];
+  return [always.includes(low) ? low : low - room, always.includes(high) ? high : high + room];
 }
 
 /** One line through points [x, y]; a y that is no number leaves a gap. */
@@ -64,20 +64,25 @@ export function line(paper, points, toX, toY, colour, { width = 1.5, dash = [], 
   paper.restore();
 }
 
-/** A frame with the ends of its y axis, and zero where it lies between. */
-export function axes(paper, width, height, [low, high], toY, colours, unit = "") {
-  Object.assign(paper, { strokeStyle: colours.css("line"), fillStyle: colours.css("soft"), lineWidth: 1 });
-  paper.strokeRect(0.5, 0.5, width - 1, height - 1);
+export const GUTTER = 40; // px at the left of a plot, for the numbers of its y axis
+
+const scaleY = ([low, high], height) => (y) => height - 3 - ((y - low) / (high - low)) * (height - 6);
+
+/** A frame with the ends of its y axis beside it, and a line at zero where it lies between. */
+function axes(paper, width, height, [low, high], toY, colours) {
+  Object.assign(paper, { strokeStyle: colours.css("line"), fillStyle: colours.css("soft"), lineWidth: 1, textAlign: "right" });
+  paper.strokeRect(GUTTER + 0.5, 0.5, width - GUTTER - 1, height - 1);
   if (low < 0 && high > 0) {
     paper.beginPath();
-    paper.moveTo(0, toY(0));
+    paper.moveTo(GUTTER, toY(0));
     paper.lineTo(width, toY(0));
     paper.stroke();
   }
   paper.textBaseline = "top";
-  paper.fillText(`${number(high)}${unit}`, 4, 3);
+  paper.fillText(number(high), GUTTER - 5, 1);
   paper.textBaseline = "bottom";
-  paper.fillText(`${number(low)}${unit}`, 4, height - 2);
+  paper.fillText(number(low), GUTTER - 5, height);
+  paper.textAlign = "left";
 }
 
 /** A card with a title and a canvas; `lines` are {name, kind: real|dream|bare, get(step)}. */
@@ -95,10 +100,10 @@ export class TimePlot {
     this.lines.forEach((each, index) => write(this.values[index], step ? number(each.get(step)) : "–"));
     const [paper, width, height] = paperOf(this.canvas);
     if (width === 0) return;
-    const toX = (t) => ((t - from) / (to - from)) * width;
+    const toX = (t) => GUTTER + ((t - from) / (to - from)) * (width - GUTTER);
     const drawn = this.lines.map((each) => steps.map((one) => [one.t, each.get(one)]));
     const range = rangeOf(drawn.flat().map(([, y]) => y), this.least, this.always);
-    const toY = (y) => height - ((y - range[0]) / (range[1] - range[0])) * height;
+    const toY = scaleY(range, height);
     axes(paper, width, height, range, toY, this.colours);
     marker(paper, toX(looked?.t ?? cursor), height, this.colours, looked !== null || steps.at(-1)?.t > cursor);
     this.lines.forEach((each, index) => {
@@ -126,7 +131,7 @@ export class DriftPlot {
 
   draw({ all, cursor, looked, image }) {
     const [get, unit] = [this.get(image), this.unit(image)];
-    write(this.title, `Drift over the dream, ${image ? "PSNR in dB" : "error of the vector"}`);
+    write(this.title, image ? "Drift, PSNR" : "Drift, error");
     const runs = dreamsOf(all);
     const step = looked ?? all.findLast((each) => each.t <= cursor);
     write(this.value, step ? `${number(get(step))}${unit}` : "–");
@@ -135,12 +140,12 @@ export class DriftPlot {
     const present = runs.find((run) => run.includes(step)) ?? [];
     const shown = runs.slice(-8);
     const most = Math.max(20, 1.25 * (this.horizon ?? 0), ...shown.map((run) => run.at(-1).k), present.at(-1)?.k ?? 0);
-    const toX = (k) => (k / most) * width;
+    const toX = (k) => GUTTER + (k / most) * (width - GUTTER);
     const range = rangeOf(shown.flat().map(get), 0.01);
-    const toY = (y) => height - ((y - range[0]) / (range[1] - range[0])) * height;
+    const toY = scaleY(range, height);
     if (isNumber(this.horizon)) {
       paper.fillStyle = this.colours.css("warn-soft");
-      paper.fillRect(toX(this.horizon), 0, width, height);
+      paper.fillRect(toX(this.horizon), 0, width - toX(this.horizon), height);
     }
     axes(paper, width, height, range, toY, this.colours);
     paper.textAlign = "right";

@@ -1,7 +1,7 @@
 // The readouts: what each lane predicts and gets, the drift meter, the plots, the latent state.
 
 import { byId, el, isNumber, number, percent, throttle, write } from "./dom.js";
-import { DriftPlot, paperOf, rangeOf, TimePlot, VectorPlot } from "./plots.js";
+import { DriftPlot, GUTTER, paperOf, rangeOf, TimePlot, VectorPlot } from "./plots.js";
 
 const SPAN = 200; // steps that a plot over time shows
 
@@ -113,7 +113,8 @@ export class Readouts {
     if (canvas.closest(".drift, .latent")) return;
     const { from, to } = this.#window();
     const box = canvas.getBoundingClientRect();
-    this.look(Math.round(from + ((event.clientX - box.left) / box.width) * (to - from)));
+    const share = (event.clientX - box.left - GUTTER) / (box.width - GUTTER);
+    this.look(Math.round(from + Math.max(0, share) * (to - from)));
   }
 
   /** Shows the numbers of step t, null: of the present. */
@@ -156,7 +157,6 @@ export class Readouts {
       ? "Useful horizon unknown: dreamworld assess measures it."
       : past ? `Past the useful horizon of ${horizon}: it may look right and be wrong.` : `Useful horizon: ${horizon} steps.`;
     write(byId("horizon-text"), text);
-    this.past = past;
   }
 
   #draw() {
@@ -165,7 +165,7 @@ export class Readouts {
     const { from, to } = this.#window();
     const steps = all.filter((step) => step.t >= from && step.t <= to);
     const scene = { all, steps, from, to, cursor: this.history.cursor, looked: this.looked, image: this.ready.images.length > 0 && this.#hasPsnr(all) };
-    for (const plot of this.plots) if (plot.root.inSight) plot.draw(scene);
+    for (const plot of this.plots) if (plot.root.inSight || plot.root.hidden) plot.draw(scene);
     this.#drawDots(scene);
   }
 
