@@ -50,10 +50,10 @@ class Asked(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Serves until a signal; the exit status is that of the signal."""
-    from dreamworld.play.opening import require_extra
+    from dreamworld.play import needs
 
     asked = read(argv)
-    require_extra()
+    needs.require_extra()
     from dreamworld.play import opening, serving
 
     flags = asked.flags
@@ -108,7 +108,8 @@ def _split(word: str) -> tuple[str, str]:
     from dreamworld.envs.families import find_family
     from dreamworld.text import expand_path
 
-    text.check_path("play DIR|TASK", word)
+    if word:
+        text.check_path("play DIR|TASK", word)
     if word and not expand_path(word).exists() and (find_family(word) or (":" in word and "/" not in word)):
         return "", word
     return word, ""

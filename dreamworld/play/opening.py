@@ -26,19 +26,6 @@ from dreamworld.sessions.stored import Stored
 from dreamworld.text import expand_path
 from dreamworld.types import EnvSource, Spaces, VectorEnv
 
-PACKAGES = ("starlette", "uvicorn", "websockets")  # of the extra `play`
-
-
-def require_extra() -> None:
-    """UserError where the extra `play` is not installed."""
-    import importlib.util
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"play needs {', '.join(missing)}, which is not installed: pip install 'dreamworld[play]'"
-        )
-
 
 def open_task(config: Config, data: str = "") -> World:
     """An environment alone; episodes are saved in the folder `data`."""

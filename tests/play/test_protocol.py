@@ -59,7 +59,7 @@ def test_too_many_messages_in_a_second_are_refused():
     rate = protocol.Rate(5, lambda: now[0])
     for _ in range(40):  # five in a second, for long
         rate.count()
-        now[0] += 0.2
+        now[0] += 0.21
     with pytest.raises(protocol.BadMessage, match="more than 5 messages"):
         for _ in range(6):
             rate.count()

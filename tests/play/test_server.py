@@ -76,6 +76,11 @@ class Client:
                 if wanted(event):
                     return event
 
+    async def ask(self, message):
+        """Says something and gives the step that answers it: steps that come faster than they are painted are dropped."""
+        await self.say(message)
+        return (await self.steps(1))[0]
+
     async def steps(self, count):
         return [await self.until(lambda event: event["on"] == "step") for _ in range(count)]
 
@@ -122,11 +127,12 @@ def test_a_game_is_played_over_the_wire(world):
             await client.steps(12)
             await client.say({"do": "pause"})
             await client.until(lambda event: event["on"] == "state" and not event["playing"])
-            await client.say({"do": "rewind", "to": 2}, {"do": "step"})
-            (back, step) = await client.steps(2)
-            assert back["t"] == 2 and step["t"] == 3 and step["branch"] == 1
-            await client.say({"do": "anchor"}, {"do": "record", "on": True}, {"do": "step"}, {"do": "step"})
-            assert [step["k"] for step in await client.steps(3)] == [0, 1, 2]
+            assert (await client.ask({"do": "rewind", "to": 2}))["t"] == 2
+            step = await client.ask({"do": "step"})
+            assert step["t"] == 3 and step["branch"] == 1
+            assert (await client.ask({"do": "anchor"}))["k"] == 0
+            await client.say({"do": "record", "on": True})
+            assert [(await client.ask({"do": "step"}))["k"] for _ in range(2)] == [1, 2]
             await client.say({"do": "record", "on": False})
             state = await client.until(lambda event: event["on"] == "state" and event["recordings"])
             files = {file["label"]: file["url"] for file in state["recordings"][0]["files"]}
@@ -148,12 +154,8 @@ def test_two_sessions_do_not_know_each_other(world):
     async def play(port):
         async with connect(port) as one, connect(port) as other:
             first, second = Client(one), Client(other)
-            await first.say(HELLO, *[{"do": "step"}] * 3)
-            await second.say(HELLO)
-            assert [s["t"] for s in await first.steps(4)] == [0, 1, 2, 3]
-            (alone,) = await second.steps(1)
-            await second.say({"do": "step"})
-            assert [alone["t"], (await second.steps(1))[0]["t"]] == [0, 1]
+            assert [(await first.ask(m))["t"] for m in (HELLO, {"do": "step"}, {"do": "step"})] == [0, 1, 2]
+            assert [(await second.ask(m))["t"] for m in (HELLO, {"do": "step"})] == [0, 1]
             assert first.frames[0][7:] != second.frames[0][7:]  # another episode
 
     with serving(world) as (_, port):
