@@ -108,6 +108,7 @@ function painted(step, images, now) {
 }
 
 const status = throttle(() => {
+  if (last !== null) edits.follow(last);
   const found = latency.summary();
   write(byId("latency"), found === null ? "press a key" : `${found.p50.toFixed(0)} ms, p95 ${found.p95.toFixed(0)} ms`);
   write(byId("fps"), `${latency.fps().toFixed(0)} per s`);

@@ -1,6 +1,6 @@
 // The panels: segments to start from, edits of the dream, recordings, notices, and the help.
 
-import { byId, count, el, keyName, number, write } from "./dom.js";
+import { byId, count, el, isNumber, keyName, number, write } from "./dom.js";
 
 const NOTICE_MS = 7000;
 const MOST_NOTICES = 4;
@@ -37,13 +37,11 @@ export class Segments {
   configure(available) {
     byId("start").hidden = !available;
     byId("segments").replaceChildren();
-    write(byId("segments-load"), "Show segments");
-    this.items = [];
+    byId("segments-load").hidden = false;
   }
 
   show(items) {
-    this.items = items;
-    write(byId("segments-load"), items.length ? "Show others" : "Look again");
+    byId("segments-load").hidden = items.length > 0;
     byId("segments").replaceChildren(...items.map((item) => this.#card(item)));
   }
 
@@ -68,31 +66,43 @@ export class Edits {
     });
   }
 
-  configure(edits, segmentCount) {
-    this.segmentCount = segmentCount;
+  configure(edits) {
+    this.followed = []; // elements of vectors, whose boxes show what is dreamt until somebody writes into them
     this.aim(null);
     byId("edits").replaceChildren(...edits.map((edit) => this.#draw(edit)));
   }
 
   #draw(edit) {
     const make = { slider: this.#number, point: this.#place, choice: this.#choice, segment: this.#number, button: this.#press }[edit.kind];
-    return el("div", { class: "edit", data: { edit: edit.name } }, ...(make ? make.call(this, edit) : []));
+    return el("div", { class: `edit kind-${edit.kind}`, data: { edit: edit.name } }, ...(make ? make.call(this, edit) : []));
   }
 
   #apply(edit, value) {
     this.send({ do: "edit", name: edit.name, value });
   }
 
+  /** Puts what is dreamt now into the boxes that nobody writes into. */
+  follow(step) {
+    for (const { input, key, index } of this.followed) {
+      const value = step.dream?.vector?.[key]?.[index];
+      if (isNumber(value) && !input.dataset.touched && document.activeElement !== input) input.value = value.toFixed(3);
+    }
+  }
+
   #box(edit, label, low, high, value) {
-    const step = Number.isInteger(low) && Number.isInteger(high) && high - low > 4 ? 1 : "any";
+    const step = edit.kind === "segment" ? 1 : "any";
     const input = el("input", { type: "number", min: low, max: high, step, value, "aria-label": label });
     return input;
   }
 
   #number(edit) {
     const [low, high] = [edit.low ?? 0, edit.high ?? (edit.kind === "segment" ? 0 : 1)];
-    const input = this.#box(edit, edit.label, low, high, edit.default ?? low);
+    const input = this.#box(edit, edit.label, low, high, edit.default ?? (edit.kind === "segment" ? low : (low + high) / 2));
     const go = el("button", { type: "button", text: "Apply", on: { click: () => this.#apply(edit, Number(input.value)) } });
+    const [, key, index] = edit.name.match(/^(.+)\[(\d+)\]$/) ?? [];
+    if (edit.kind === "slider" && key !== undefined) this.followed.push({ input, key, index: Number(index) });
+    input.addEventListener("input", () => (input.dataset.touched = "yes"));
+    go.addEventListener("click", () => delete input.dataset.touched);
     return [el("span", { class: "name", text: edit.label }), input, go];
   }
 

@@ -1,6 +1,6 @@
 // Plots on canvas: lines over time or over the steps of a dream, small multiples of vectors, the latent state as a map.
 
-import { el, isNumber, number, write } from "./dom.js";
+import { el, isNumber, number, quantile, write } from "./dom.js";
 
 /** Colours of the style sheet, for canvases; read again when the theme changes. */
 export class Colours {
@@ -141,7 +141,9 @@ export class DriftPlot {
     const shown = runs.slice(-8);
     const most = Math.max(20, 1.25 * (this.horizon ?? 0), ...shown.map((run) => run.at(-1).k), present.at(-1)?.k ?? 0);
     const toX = (k) => GUTTER + (k / most) * (width - GUTTER);
-    const range = rangeOf(shown.flat().map(get), 0.01);
+    const values = shown.flat().map(get).filter(isNumber).sort((a, b) => a - b);
+    const most95 = values.length ? quantile(values, 0.95) : 0; // a few errors of the first steps may be huge
+    const range = image ? rangeOf(values, 0.01) : rangeOf(values.filter((y) => y <= 1.5 * most95), 0.01, [0]);
     const toY = scaleY(range, height);
     if (isNumber(this.horizon)) {
       paper.fillStyle = this.colours.css("warn-soft");
@@ -157,10 +159,15 @@ export class DriftPlot {
       paper.fillText("past the useful horizon", Math.min(toX(this.horizon) + 5, width - 110), 3);
     }
     paper.textAlign = "left";
+    paper.save();
+    paper.beginPath();
+    paper.rect(GUTTER, 0, width - GUTTER, height);
+    paper.clip();
     for (const run of shown) {
       const mine = run === present;
       line(paper, run.map((one) => [one.k, get(one)]), toX, toY, this.colours.css(mine ? "dream" : "edge"), { alpha: mine ? 1 : 0.4, width: mine ? 1.8 : 1 });
     }
+    paper.restore();
     if (step) marker(paper, toX(step.k), height, this.colours, true);
   }
 }
@@ -205,7 +212,7 @@ export class VectorPlot {
     const [paper, width] = paperOf(this.canvas);
     if (width === 0) return;
     const step = looked ?? steps.findLast((each) => each.t <= cursor);
-    const [left, right] = [70, 92];
+    const [left, right] = [this.names ? 70 : GUTTER, 92];
     const toX = (t) => left + ((t - from) / (to - from)) * (width - left - right);
     for (let index = this.first; index < last; index++) {
       const top = (index - this.first) * ROW_PX;

@@ -79,11 +79,12 @@ export class Readouts {
   #makePlots(real, dream) {
     const { colours } = this;
     const both = (get) => [
-      ...(real ? [{ name: "reality", kind: "real", get: (step) => get(step.real) }] : []),
-      ...(dream ? [{ name: "dream", kind: "dream", get: (step) => get(step.dream) }] : []),
+      ...(real ? [{ name: "reality", kind: "real", get: (step) => get(step.real, step) }] : []),
+      ...(dream ? [{ name: "dream", kind: "dream", get: (step) => get(step.dream, step) }] : []),
     ];
     const one = (get) => [{ name: "dream", kind: "dream", get }];
-    this.plots = [new TimePlot(colours, "Reward", both((lane) => lane?.reward), { info: "Real in ink, predicted in colour" })];
+    const earned = both((lane, step) => (step.t === 0 ? null : lane?.reward)); // nothing is earned by a reset
+    this.plots = [new TimePlot(colours, "Reward", earned, { info: "Real in ink, predicted in colour" })];
     if (this.both) {
       this.plots.push(new DriftPlot(colours, {
         horizon: this.horizon,
@@ -230,6 +231,7 @@ class LatentMap {
     this.#fill(this.now, side, Math.ceil(latent.length / side), (x, y) => latent[y * side + x]);
     const columns = Math.max(1, to - from);
     const byColumn = new Map(steps.map((each) => [each.t - from, each.latent]));
+    for (let x = 1; x <= cursor - from; x++) if (!byColumn.has(x)) byColumn.set(x, byColumn.get(x - 1)); // was not sent
     this.#fill(this.canvas, columns, latent.length, (x, y) => byColumn.get(x)?.[y]);
   }
 

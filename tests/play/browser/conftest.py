@@ -87,7 +87,7 @@ class Player:
 
     def open(self, url):
         self.page.goto(url)
-        self.until(lambda: self.connection == "open" and self.step is not None, "the page to connect")
+        self.until(lambda: self.connection == "open" and self.said("ack"), "the first picture")
         return self
 
     def __call__(self, script, *args):
@@ -119,7 +119,7 @@ class Player:
         return self("on => window.heard.filter(each => each.on === on)", on)
 
     def said(self, do):
-        return self("do => window.said.filter(each => each.do === do)", do)
+        return self("what => window.said.filter(each => each.do === what)", do)
 
     def at(self, t):
         """Waits until step t is painted: the number beside the slider shows what is on the screen."""
