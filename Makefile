@@ -8,7 +8,7 @@ EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
 JOBS ?= 2
 
-.PHONY: demo test setup lint types check golden soak bench clean
+.PHONY: demo test setup browser lint types check golden soak bench clean
 
 demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
@@ -39,6 +39,13 @@ define install
 	fi
 	@touch $@
 endef
+
+# The tests of `dreamworld play` look at its page in Chromium. Debian and Ubuntu; elsewhere it is installed by hand.
+browser:  ## installs Chromium from the system's packages, where it is not there
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  { echo "no chromium, and apt-get can't install it: tests of dreamworld play need it" >&2; exit 1; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

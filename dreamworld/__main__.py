@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train an agent, or continue a stopped run",
     "eval": "evaluate the agent of a run",
     "assess": "judge the world models of runs: what they dream against what happens",
+    "play": "play in the world of a run, beside the real one, in a browser",
     "collect": "record episodes as a data set",
     "data": "import, export, describe and check data sets",
     "agents": "list agents, and what each can do",
@@ -23,7 +24,7 @@ COMMANDS = {
     "report": "compare runs: curves, scores, statistics",
     "benchmark": "measure updates, environments and replay on this machine",
 }
-COMPUTE = ("train", "eval", "assess", "collect", "benchmark")
+COMPUTE = ("train", "eval", "assess", "play", "collect", "benchmark")
 TRAIN = ("train", "sweep")  # what these do must not end because nobody reads what they print
 
 

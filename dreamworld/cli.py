@@ -11,8 +11,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NoReturn, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 from dreamworld import agents, presets, schema, streams, words
 from dreamworld.config import Config
@@ -127,6 +127,18 @@ def require_folders(command: str, folders: Sequence[str], which: str) -> None:
     check("DIR", list(folders))
     if not folders:
         raise UserError(f"{command}: {which}")
+
+
+def refuse_unused(command: str, given: Collection[str], used: Sequence[str], flags: object) -> None:
+    """UserError for an option of training, among those `given`, that has no effect in a command.
+
+    `used` are options, or groups of them, that have one; `flags` a dataclass of the command's own options.
+    """
+    known = (*used, *(field.name for field in dataclasses.fields(cast(Any, flags))))
+    for key in sorted(given):
+        if not any(f"{key}.".startswith(f"{name}.") for name in known):
+            hint = f"; did you mean --{key.partition('.')[2]}?" if key.partition(".")[2] in known else ""
+            raise UserError(f"{command}: --{key} is an option of training and has no effect here{hint}")
 
 
 def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:

@@ -319,6 +319,15 @@ class Act(Protocol):
         ...
 
 
+class Value(Protocol):
+    def __call__(self, params: Params, feature: Array) -> Array:
+        """The return that is expected from a state on, [N], of features [N, F] of the simulator.
+
+        `params` is what `acting` returned.
+        """
+        ...
+
+
 class Memory(NamedTuple):
     """Bytes that an update holds beside the train state, and the options that they follow from."""
 
@@ -343,6 +352,7 @@ class Agent(NamedTuple):
     memory: tuple[Memory, ...] = ()
     widths: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - of a module: the options that its size follows from
     extra_space: Spaces = {}  # noqa: RUF012 - more columns that `act` returns, keys "extra/<name>": read as they are
+    value: Value | None = None  # of an agent with a critic
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -88,7 +88,7 @@ def read(argv: Sequence[str]) -> Plan:
     config, flags = cli.parse_with(
         argv, Flags(), prog="dreamworld collect", description=DESCRIPTION, base=base
     )
-    _refuse_unused(given)
+    cli.refuse_unused("collect", given, USED, flags)
     if not flags.data:
         raise UserError("collect: where to? Give the folder of the data set: --data DIR")
     text.check("--data", flags.data)
@@ -113,15 +113,6 @@ def read(argv: Sequence[str]) -> Plan:
         flags.max_steps,
         flags.truth,
     )
-
-
-def _refuse_unused(given: set[str]) -> None:
-    """UserError for an option of training that would have no effect."""
-    known = (*USED, *(field.name for field in dataclasses.fields(Flags)))
-    for key in sorted(given):
-        if not any(f"{key}.".startswith(f"{name}.") for name in known):
-            hint = f"; did you mean --{key.partition('.')[2]}?" if key.partition(".")[2] in known else ""
-            raise UserError(f"collect: --{key} is an option of training and has no effect here{hint}")
 
 
 def _policies(argv: Sequence[str]) -> tuple[str, ...]:

@@ -86,6 +86,9 @@ ALLOWED = {
     "sessions": MODEL
     | SHELL
     | {"agents", "assess", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
+    "play": MODEL
+    | SHELL
+    | {"agents", "assess", "cli", "datasets", "dream", "dream_env", "envs", "player", "sessions", "training"},
     "player": BASE | {"envs", "policy"},
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "limits", "options", "probe", "types", "words"},

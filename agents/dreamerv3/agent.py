@@ -68,6 +68,9 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         own, action = behaviour.act(params["behaviour"], own, feature, act_key, mode=mode)
         return (state, action, own), action, world.entries(state)
 
+    def value(params: Params, feature: Array) -> Array:
+        return behaviour.value(params["behaviour"], feature).mean()
+
     update = make_update(make_loss(world, behaviour, options.loss), optimizer, make_update_slow(behaviour))
     window = Window(run.batch_size, run.batch_length, run.replay_context)
     phase = Phase("update", window, update, ratio=run.train_ratio)
@@ -84,6 +87,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         assignment=world.encoder.assignment,
         memory=(dream_memory(world, behaviour, window),),
         widths=WIDTHS,
+        value=value,
     )
 
 

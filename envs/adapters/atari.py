@@ -91,6 +91,7 @@ class AtariEnv:
         self._seed(int(np.random.default_rng().integers(2**31)))
         all_actions = config.actions == "all"
         self._actions = self._ale.getLegalActionSet() if all_actions else self._ale.getMinimalActionSet()
+        self.action_names = tuple(action.name for action in self._actions)
         # The area path takes the emulator's own gray, as ale_py does; the published one grays after resizing.
         self._gray_screen = config.gray and config.resize == "area"
         screen = (210, 160) if self._gray_screen else (210, 160, 3)

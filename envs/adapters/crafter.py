@@ -67,9 +67,9 @@ class CrafterEnv(Unsaved):
         self._unlocked = np.zeros(len(self._names))
         self._episodes = 0
         self._env = self._build(int(np.random.default_rng().integers(2**31)))
-        actions = len(constants.actions)
+        self.action_names = tuple(constants.actions)
         self.obs_space = {"image": Space((*size, 3), "uint8", low=0, high=255)}
-        self.act_space = {"action": Space((), "int32", classes=actions)}
+        self.act_space = {"action": Space((), "int32", classes=len(self.action_names))}
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode in a new world."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamworld.envs.adapters.shown import may_take_mode, why_not
-from dreamworld.envs.attributes import is_a, parameters
+from dreamworld.envs.attributes import attribute, is_a, parameters
 from dreamworld.envs.base import Step, Unsaved
 from dreamworld.envs.building import quietly
 from dreamworld.envs.modules import import_user_module
@@ -70,6 +70,16 @@ class GymEnv(Unsaved):
             self.no_picture = f"its render() returned {kind_of(frame)}"
             return None
         return as_picture(frame)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the environment calls its discrete actions; empty where it does not say."""
+        inner = attribute(self._env, "unwrapped", self._env)
+        meanings, listed = attribute(inner, "get_action_meanings"), attribute(inner, "actions")
+        with quietly():
+            found: Any = meanings() if callable(meanings) else listed
+            return tuple(str(getattr(name, "name", name)) for name in found)
+        return ()
 
     def close(self) -> None:
         """Closes the environment, if it can be closed."""

@@ -69,6 +69,7 @@ class Balls:
     random_return: ClassVar[float] = 12.8
     heuristic_return: ClassVar[float] = 92.4
     optimal_return: ClassVar[float | None] = None
+    action_names: ClassVar[tuple[str, ...]] = ("no-op", "left", "right", "up", "down")
 
     def __post_init__(self) -> None:
         spaces.require_choice("jax_balls", "obs", self.obs, ("image", "vector"))
@@ -155,6 +156,16 @@ class Balls:
         middle = lambda axis: jnp.tensordot(pixel, jnp.sum(own, axis), 1) / jnp.maximum(pixels, 1e-6)
         place = jnp.where((pixels > 0)[:, None], jnp.stack([middle(0), middle(1)], 1), 0.5)
         return {"place": place, "share": pixels / (np.pi * (self.radius * self.size) ** 2)}
+
+    def place(self, obs: dict[str, Array], index: Array, where: Array) -> Array:
+        """A uint8 picture with ball `index` at `where` [2], and the others where a picture in 0..1 has them."""
+        found = self.locate(obs)["place"].at[index].set(where)
+        return self._draw(BallsState(found, jnp.zeros_like(found), jnp.int32(0)), self.size)
+
+    def from_vector(self, vector: Array) -> BallsState:
+        """The state of an observation of positions and velocities; its time is 0."""
+        each = vector.reshape(self.n, 4)
+        return BallsState(each[:, :2], each[:, 2:], jnp.int32(0))
 
     def heuristic(self, state: BallsState, key: Array) -> dict[str, Array]:
         """Steers ball 0 to the middle by a damped spring; ignores the other balls."""

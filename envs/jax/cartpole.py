@@ -51,6 +51,7 @@ class CartPole:
     random_return: ClassVar[float] = 22.2
     heuristic_return: ClassVar[float] = 500.0
     optimal_return: ClassVar[float] = 500.0
+    action_names: ClassVar[tuple[str, ...]] = ("left", "right")
 
     def __post_init__(self) -> None:
         spaces.require_choice("jax_cartpole", "obs", self.obs, ("vector", "image"))
@@ -93,6 +94,10 @@ class CartPole:
         """Position, angle and their velocities, float32 scalars."""
         x, x_dot, angle, angle_dot = state.physics
         return {"x": x, "x_dot": x_dot, "angle": angle, "angle_dot": angle_dot}
+
+    def from_vector(self, vector: Array) -> CartPoleState:
+        """The state of an observation of the four quantities; its time is 0."""
+        return CartPoleState(vector, jnp.int32(0))
 
     def heuristic(self, state: CartPoleState, key: Array) -> dict[str, Array]:
         """A linear controller that balances until the time limit."""

@@ -45,6 +45,7 @@ class Catch:
     random_return: ClassVar[float] = -0.6
     heuristic_return: ClassVar[float] = 1.0
     optimal_return: ClassVar[float] = 1.0
+    action_names: ClassVar[tuple[str, ...]] = ("left", "stay", "right")
 
     def __post_init__(self) -> None:
         spaces.require_choice("jax_catch", "obs", self.obs, ("vector", "image"))

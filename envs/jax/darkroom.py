@@ -61,6 +61,7 @@ class DarkRoom:
 
     heuristic_return: ClassVar[float] = 1.0
     optimal_return: ClassVar[float] = 1.0
+    action_names: ClassVar[tuple[str, ...]] = ("no-op", "up", "down", "left", "right")
 
     def __post_init__(self) -> None:
         spaces.require_size("jax_darkroom", self.size)

@@ -52,6 +52,7 @@ class Dodge:
     random_return: ClassVar[float] = 9.99
     heuristic_return: ClassVar[float] = 189.0
     optimal_return: ClassVar[float] = 200.0
+    action_names: ClassVar[tuple[str, ...]] = ("left", "stay", "right")
 
     def __post_init__(self) -> None:
         spaces.require_size("jax_dodge", self.size)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dreamworld.envs.actions import names_of
 from dreamworld.envs.adapters.shown import why_no_picture
 from dreamworld.envs.building import quietly, survivable
 from dreamworld.envs.scalars import flag, log_entries
@@ -114,6 +115,11 @@ class EnvGroup:
             return None if env is None else env.render()
         except BaseException as error:
             raise survivable(error) from error
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Those of the first environment."""
+        return names_of(self._envs[0])
 
     def no_picture(self, index: int) -> str:
         """Why the last picture of an environment was None."""
@@ -224,6 +230,11 @@ class InProcess:
         self._group.restore(envs, rows.is_last)
         self._previous = rows
         return rows.time_step()
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the environments call their discrete actions."""
+        return self._group.action_names
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""

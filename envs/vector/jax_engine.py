@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamworld.envs.actions import names_of
 from dreamworld.envs.attributes import attribute, has
 from dreamworld.envs.finite import check_class, describe_bad
 from dreamworld.envs.jax.batched import BatchedState, Rows, batched, scalar, take_step
@@ -81,7 +83,7 @@ class JaxVector:
         reason: str = "",
     ):
         self._env = TimeLimit(env, time_limit) if time_limit else env
-        self.num_envs, self.engine_reason = num, reason
+        self._jax, self.num_envs, self.engine_reason = env, num, reason
         self.obs_space, self.act_space = env.obs_space, env.act_space
         check_keys(self.obs_space, "an observation")
         check_keys(self.act_space, "an action")
@@ -97,6 +99,13 @@ class JaxVector:
     def failures(self) -> int:
         """Failures survived so far."""
         return self._failures.total
+
+    def another(self) -> JaxVector:
+        """As many environments of the same kind, which share what is compiled and nothing else."""
+        other = copy.copy(self)
+        other._state, other._current = None, None
+        other._failures, other._failing = Failures(self._failures.limit), set()
+        return other
 
     def reset(self, seed: int) -> TimeStep:
         """See `VectorEnv.reset`."""
@@ -206,6 +215,16 @@ class JaxVector:
         is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         bits = {name: jax.random.key_data(leaf) if is_key(leaf) else leaf for name, leaf in named.items()}
         return jax.device_get(bits)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the environment calls its discrete actions."""
+        return names_of(self._jax)
+
+    @property
+    def source(self) -> JaxEnv:
+        """The environment, without the time limit of the options."""
+        return self._jax
 
     def render(self, index: int = 0) -> np.ndarray | None:
         """See `VectorEnv.render`."""

@@ -1,0 +1,204 @@
+"""From the folder of a run, or the name of an environment, to a world that sessions play in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dreamworld.config import Config
+from dreamworld.contract import Agent
+from dreamworld.envs.vector.jax_engine import JaxVector
+from dreamworld.errors import UserError
+from dreamworld.play import reality
+from dreamworld.play.controls import make_controls
+from dreamworld.play.drawing import make_draw
+from dreamworld.play.dreamer import Dreamer
+from dreamworld.play.edits import make_edits
+from dreamworld.play.segments import Segment, find
+from dreamworld.play.world import World
+from dreamworld.sessions import load, pieces, stored
+from dreamworld.sessions.stored import Stored
+from dreamworld.text import expand_path
+from dreamworld.types import EnvSource, Spaces, VectorEnv
+
+
+def open_task(config: Config, data: str = "") -> World:
+    """An environment alone; episodes are saved in the folder `data`."""
+    pieces.setup_jax(config)
+    make = lambda: pieces.make_eval_env(config, None, episodes=1)
+    task = config.task
+    return _with_folder(_of_env(task, config, make(), make), data or f"runs/play-{_plain(task)}")
+
+
+def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -1, data: str = "") -> World:
+    """The environment of a run beside what its agent dreams; of a run without one the dream alone."""
+    pieces.setup_jax(config)
+    name = run.config.agent.name
+    env = None
+    if not _is_alone(run):
+        make = lambda: pieces.make_eval_env(config, source, episodes=1)
+        env = make()
+        agent = stored.fitting_agent(run, config.task, env.obs_space, env.act_space)
+    else:
+        agent = stored.build_agent(run)
+    _require_simulator(run, agent)
+    step, params = load.restore_step(run.rundir, agent, checkpoint if checkpoint >= 0 else None)
+    segments = _once(lambda: find(run, agent, config.seed))
+    title = f"{config.task}: {name}, step {step:,}"
+    world = _of_env(title, config, env, make) if env else _alone(title, config, agent, segments())
+    dreamer = Dreamer(agent, params)
+    player = load.make_player(run.config, agent, params, mode="sample", seed=config.seed)
+    shows = agent.simulator is not None and agent.simulator.edit is not None
+    world = dataclasses.replace(
+        world,
+        agent=name,
+        step=step,
+        dreamer=dreamer,
+        player=player,
+        plans=plans(name),
+        segments=segments,
+        useful_horizon=useful_horizon(run),
+        edits=make_edits(_source(env), agent.obs_space, dreamer.decoded, shows=shows, swaps=True),
+    )
+    warm_up(world)
+    return _with_folder(world, data or str(run.rundir.path / "play"))
+
+
+def warm_up(world: World) -> None:
+    """Compiles what the first steps of a session need."""
+    if world.dreamer:
+        world.dreamer.warm_up()
+    if world.player:
+        obs = {key: space.zeros() for key, space in world.obs_space.items()}
+        mind, _ = world.player.act(world.player.initial(), obs, normalised=True)
+        world.player.act(mind, obs, normalised=True)
+
+
+def _is_alone(run: Stored) -> bool:
+    """Whether a run was trained on data whose environment is not known, or can't be made here by its name."""
+    from dreamworld.envs.families import find_family
+
+    if not run.config.data:
+        return False
+    return find_family(run.config.task) is None and ":" not in run.config.task
+
+
+def _require_simulator(run: Stored, agent: Agent) -> None:
+    if agent.simulator is None:
+        raise UserError(
+            f"{run.rundir}: the agent {run.config.agent.name} has no simulator, so there is no dream to play in; "
+            f"its environment alone: dreamworld play {run.config.task}"
+        )
+
+
+def plans(name: str) -> bool:
+    """Whether an agent plans its actions."""
+    from dreamworld import agents
+
+    return agents.find(name).acts == "planner"
+
+
+def useful_horizon(run: Stored) -> int | None:
+    """The steps of a dream that are better than half of standing still, by the newest `assess/step-N.json`."""
+    from dreamworld.reading import BadFile, read_text
+
+    paths = {int(p.stem[5:]): p for p in run.rundir.assess.glob("step-*.json") if p.stem[5:].isdecimal()}
+    if not paths:
+        return None
+    try:
+        metrics: Any = json.loads(read_text(paths[max(paths)], 16 << 20)).get("metrics", {})
+        found = [metrics[key]["value"] for key in metrics if key.endswith("/useful_horizon")]
+        return int(min(found)) if found else None
+    except (BadFile, ValueError, TypeError, LookupError, AttributeError, OSError):
+        return None  # somebody's file: the page does without
+
+
+def _of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], VectorEnv]) -> World:
+    """A world of an environment, without an agent."""
+    obs_space, act_space = dict(env.obs_space), dict(env.act_space)
+    if not act_space:
+        raise UserError(f"{config.task}: takes no actions, so there is nothing to play")
+    rewind = reality.why_no_rewind(env, config.seed)
+    env.reset(config.seed)
+    seen = any(space.is_image for space in obs_space.values())
+    rendered = not seen and env.render(0) is not None
+    another = lambda: reality.Played(reality.another(env, make), render=rendered, rewind=rewind)
+    if not isinstance(env, JaxVector):
+        env.close()  # each session makes its own, in its own thread
+    return World(
+        title=title,
+        task=config.task,
+        obs_space=obs_space,
+        act_space=act_space,
+        controls=make_controls(act_space, _names(env)),
+        make_reality=another,
+        rendered=rendered,
+        draw=make_draw(config.task, env) if rendered else None,
+        rewind=rewind,
+        seed=config.seed,
+    )
+
+
+def _alone(title: str, config: Config, agent: Agent, segments: list[Segment]) -> World:
+    """A world without an environment: dreams that begin in recorded segments."""
+    if not segments:
+        raise UserError(
+            f"{title}: its environment is not known, and no recorded segments are at hand to begin a dream from: "
+            "neither a replay nor its data set"
+        )
+    spaces: tuple[Spaces, Spaces] = (dict(agent.obs_space), dict(agent.act_space))
+    return World(
+        title=title,
+        task=config.task,
+        obs_space=spaces[0],
+        act_space=spaces[1],
+        controls=make_controls(spaces[1]),
+        make_reality=None,
+        rendered=False,
+        save="there is no environment, and a dream is no data",
+        seed=config.seed,
+    )
+
+
+def _with_folder(world: World, folder: str) -> World:
+    """The world, whose episodes are saved in a folder where that can be written."""
+    if world.save:
+        return world
+    from dreamworld.datasets.writer import require_writable
+
+    path = expand_path(folder).absolute()
+    try:
+        require_writable(path)
+    except UserError as error:
+        return dataclasses.replace(world, save=str(error))
+    return dataclasses.replace(world, folder=str(path))
+
+
+def _source(env: VectorEnv | None) -> Any:
+    return env.source if isinstance(env, JaxVector) else None
+
+
+def _names(env: VectorEnv) -> dict[str, tuple[str, ...]]:
+    """What the environment calls its actions, where there is one action."""
+    found = getattr(env, "action_names", ())
+    return dict.fromkeys(env.act_space, found) if len(env.act_space) == 1 else {}
+
+
+def _plain(task: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in os.path.basename(task)) or "environment"
+
+
+def _once(make: Callable[[], list[Segment]]) -> Callable[[], list[Segment]]:
+    """`make`, called once, by whichever thread asks first."""
+    lock, cached = threading.Lock(), functools.cache(make)
+
+    def get() -> list[Segment]:
+        with lock:
+            return cached()
+
+    return get

@@ -1,0 +1,167 @@
+"""What is kept of a game: a film of both lanes, and the commands that lead to it again to the bit, as JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamworld import words
+from dreamworld.frames import fit
+from dreamworld.logging import video
+from dreamworld.play.readouts import DREAM, REAL, Step
+from dreamworld.play.reality import Action
+from dreamworld.types import Spaces
+
+VERSION = 1
+FRAMES = 1500  # of a film; at most
+GIF_FRAMES = 300
+MOST = 10  # recordings of a session; the oldest ones are deleted
+LINES = 30_000  # of a journal; a longer game is not recorded any further
+GAP = 4  # pixels between the lanes
+HEIGHT = 256  # of a film, about
+
+
+@dataclasses.dataclass
+class Journal:
+    """What was done in an episode since it began: enough to do it again."""
+
+    start: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def begin(self, seed: int, episode: int, segment: int) -> None:
+        """A new episode."""
+        self.start, self.lines = {"seed": seed, "episode": episode, "segment": segment}, []
+
+    def add(self, **line: Any) -> None:
+        """One more thing that was done."""
+        if len(self.lines) < LINES:
+            self.lines.append(line)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is noted."""
+        return len(self.lines) >= LINES
+
+
+def to_plain(action: Action) -> dict[str, Any]:
+    """An action as JSON values, exactly."""
+    return {key: value.tolist() for key, value in action.items()}
+
+
+def from_plain(action: dict[str, Any], spaces: Spaces) -> Action:
+    """The other way round."""
+    return {key: np.asarray(action[key], space.dtype).reshape(space.shape) for key, space in spaces.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One that is finished."""
+
+    name: str
+    start: dict[str, Any]
+    lines: list[dict[str, Any]]
+    first: int  # the line at which the film begins; those before it lead there
+    files: dict[str, Path]  # label -> file
+
+    @property
+    def steps(self) -> int:
+        """Steps in the film."""
+        return sum("action" in line for line in self.lines[self.first :])
+
+    def plain(self, url: Callable[[str], str]) -> dict[str, Any]:
+        """As the page gets it."""
+        files = [{"label": label, "url": url(path.name)} for label, path in self.files.items()]
+        return {"name": self.name, "steps": self.steps, "files": files}
+
+
+class Film:
+    """The frames of a recording that goes on: reality left, the dream right."""
+
+    def __init__(self, first: int):
+        self.first = first
+        self._frames: list[np.ndarray] = []
+
+    def add(self, step: Step) -> None:
+        """One more frame, while there is room and something to see."""
+        lanes = [[p.image for p in step.pictures if p.lane == lane] for lane in (REAL, DREAM)]
+        images = [lane[0] for lane in lanes if lane]
+        if not images or len(self._frames) >= FRAMES:
+            return
+        shape = images[0].shape
+        blank = np.zeros(shape, np.uint8)
+        both = [fit(lane[0], shape) if lane else blank for lane in lanes]
+        gap = np.full((shape[0], max(1, GAP * shape[0] // HEIGHT), 3), 128, np.uint8)
+        self._frames.append(np.concatenate([both[0], gap, both[1]], 1))
+
+    def frames(self) -> np.ndarray | None:
+        """uint8 [T, H, W, 3]; None where there was nothing to see."""
+        if not self._frames:
+            return None
+        shape = self._frames[0].shape
+        return video.upscale(np.stack([fit(frame, shape) for frame in self._frames]), HEIGHT)
+
+
+class Shelf:
+    """The recordings of a session, in a folder of its own that goes with it."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._made = 0
+        self.items: list[Recording] = []
+
+    def keep(self, film: Film, journal: Journal, about: dict[str, Any], fps: float) -> tuple[Recording, str]:
+        """Writes a recording; returns it, and what could not be written. OSError where nothing could be."""
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="dreamworld-play-"))
+        self._made += 1
+        name = f"recording-{self._made}"
+        files, problem = {"actions": self._folder / f"{name}.jsonl"}, ""
+        head = {"version": VERSION, **about, **journal.start, "first": film.first}
+        rows = "".join(f"{json.dumps(row)}\n" for row in (head, *journal.lines))
+        files["actions"].write_text(rows, "utf-8")
+        frames = film.frames()
+        if frames is not None:
+            every = -(-len(frames) // GIF_FRAMES)
+            files["GIF"] = video.save_gif(self._folder / f"{name}.gif", frames[::every], fps / every)
+            try:
+                files["MP4"] = video.save_mp4(self._folder / f"{name}.mp4", frames, fps)
+            except video.NoEncoder as error:
+                problem = f"no MP4 can be made here: {error}"
+        found = Recording(name, dict(journal.start), list(journal.lines), film.first, files)
+        self.items.append(found)
+        if len(self.items) > MOST:
+            for path in self.items.pop(0).files.values():
+                path.unlink(missing_ok=True)
+        return found, problem
+
+    def file(self, name: str) -> Path | None:
+        """The file of a recording by its name."""
+        return next((path for item in self.items for path in item.files.values() if path.name == name), None)
+
+    def close(self) -> None:
+        """Deletes all of them."""
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def read(path: Path, spaces: Spaces) -> Recording:
+    """A recording from its file of actions; ValueError for a file that is none."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    if not rows or not isinstance(rows[0], dict) or rows[0].get("version") != VERSION:
+        raise ValueError(f"{path}: is no recording of version {VERSION}")
+    for row in rows[1:]:
+        if "action" in row:
+            from_plain(row["action"], spaces)
+    start = {key: rows[0][key] for key in ("seed", "episode", "segment")}
+    return Recording(path.stem, start, rows[1:], rows[0]["first"], {"actions": path})
+
+
+def describe(recording: Recording) -> str:
+    """One line for people."""
+    return f"{recording.name}: {words.count(recording.steps, 'step')}, {', '.join(recording.files)}"
