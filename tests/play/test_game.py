@@ -1,6 +1,7 @@
 """A game: reality and dream under the same actions, and its ways back, to the bit."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +23,17 @@ from dreamworld.sessions import pieces
 from dreamworld.types import Batch
 
 
-def make(world, seed=5):
+def make(world, seed=5) -> Any:
     return Game(world, seed, world.make_reality())
 
 
-def start(world, seed=5):
+def start(world, seed=5) -> Any:
     session = Session(world, seed, world.make_reality() if world.make_reality else None)
     say(session, "hello")
     return session
 
 
-def say(session, do, value=None, name=""):
+def say(session, do, value=None, name="") -> list[Any]:
     return list(session.handle(Command(do, value, name)))
 
 
@@ -265,7 +266,7 @@ def test_edits_move_a_ball_and_take_the_state_of_a_segment(world):
 def test_a_ball_is_drawn_where_it_was_put(world):
     from dreamworld.envs.jax import make_jax_env
 
-    env = make_jax_env("jax_balls", n=2)
+    env: Any = make_jax_env("jax_balls", n=2)
     _, obs = env.reset(jax.random.PRNGKey(1))
     picture = {"image": jnp.asarray(obs["image"], jnp.float32) / 255}
     moved = env.place(picture, 1, jnp.array([0.25, 0.6]))

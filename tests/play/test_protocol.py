@@ -147,11 +147,13 @@ def test_only_the_newest_step_waits_and_two_may_be_unseen():
         sent += [found.numbers["n"]] if found else []
     assert sent == [1, 2] and outbox.dropped == 96
     outbox.acknowledge(1)
-    assert outbox.take()[1].numbers == {"n": 99, "dropped": 96}
+    newest = outbox.take()[1]
+    assert newest and newest.numbers == {"n": 99, "dropped": 96}
     outbox.put(step(100))
     assert outbox.take()[1] is None
     outbox.acknowledge(99)
-    assert outbox.take()[1].numbers["n"] == 100
+    last = outbox.take()[1]
+    assert last and last.numbers["n"] == 100
 
 
 def test_a_browser_that_reads_no_text_is_given_up():
@@ -166,4 +168,6 @@ def test_the_spread_of_vectors_is_their_variance():
     rows = random.normal(3, 2, (50, 4)).astype(np.float32)
     for value in rows:
         spread.add(Row({"v": value}, 0.0, False, False, False))
-    np.testing.assert_allclose(spread.variance("v"), rows.astype(np.float64).var(0, ddof=1))
+    variance = spread.variance("v")
+    assert variance is not None
+    np.testing.assert_allclose(variance, rows.astype(np.float64).var(0, ddof=1))

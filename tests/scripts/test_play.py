@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -102,7 +104,7 @@ def test_an_agent_without_simulator_has_no_dream(tmp_path, capsys, monkeypatch):
 def test_a_signal_frees_the_port_and_ends_the_command(number, code):
     words = [sys.executable, "-m", "dreamworld", "play", "jax_catch", "--port", "0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
+    process: Any = subprocess.Popen(
         words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
@@ -123,9 +125,11 @@ def test_a_signal_frees_the_port_and_ends_the_command(number, code):
 def test_another_host_needs_a_token_which_is_printed():
     words = [sys.executable, "-m", "dreamworld", "play", "jax_catch", "--port", "0", "--host", "0.0.0.0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    process: Any = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     try:
-        port, token = re.search(r":(\d+)/\?token=(\S{20,})", process.stdout.readline()).groups()
+        found = re.search(r":(\d+)/\?token=(\S{20,})", process.stdout.readline())
+        assert found
+        port, token = found.groups()
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/?token={token}", timeout=20) as page:
@@ -141,8 +145,8 @@ def test_sessions_of_a_jax_environment_share_what_is_compiled():
     from dreamworld.sessions import pieces
 
     config = presets.replace(Config(), {"task": "jax_catch"})
-    env = pieces.make_eval_env(config, None, episodes=1)
-    other = reality.another(env, lambda: pytest.fail("made anew"))
+    env: Any = pieces.make_eval_env(config, None, episodes=1)
+    other: Any = reality.another(env, lambda: pytest.fail("made anew"))
     first, second = env.reset(1), other.reset(2)
     zero = {key: space.zeros(1) for key, space in env.act_space.items()}
     env.step(zero)

@@ -38,6 +38,8 @@ window.WebSocket = class extends WebSocket {
 class Game:
     """The command `dreamworld play` in a process of its own."""
 
+    data: pathlib.Path  # where its episodes are saved
+
     def __init__(self, *words, port=0):
         command = [
             sys.executable,
