@@ -13,8 +13,11 @@ JOBS ?= 2
 demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
 
-test: $(STAMP)  ## every test but the long ones, in JOBS processes of about 6 GB
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## every test but the long ones and those of the page, in JOBS processes of about 6 GB
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/play/browser
+
+test-browser: $(STAMP) browser  ## the page of `dreamworld play` in a real Chromium: its times need a machine without other work
+	$(BIN)/python -m pytest tests/play/browser
 
 setup: $(STAMP)
 

@@ -51,7 +51,7 @@ def text(most: int) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if not isinstance(value, str) or len(value) > most:
-            raise ValueError(f"needs a text of at most {most} characters")
+            raise ValueError(f"needs a text of at most {words.count(most, 'character')}")
         return value
 
     return read

@@ -77,12 +77,10 @@ class Session:
         yield from ()
 
     def _do_play(self, command: Command) -> Iterator[Event]:
-        self.playing = True
+        self.playing = command.do == "play"
         yield self.state()
 
-    def _do_pause(self, command: Command) -> Iterator[Event]:
-        self.playing = False
-        yield self.state()
+    _do_pause = _do_play
 
     def _do_step(self, command: Command) -> Iterator[Event]:
         if self.playing:

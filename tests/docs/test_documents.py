@@ -154,6 +154,8 @@ def run_command(words):
         not rest or name == "debug"
     ):  # named, not used; `debug` wants a run that failed, and has tests of its own
         rest = ["--help"]
+    if name == "play" and "--help" not in rest:  # serves until Ctrl-C; tests/scripts/test_play.py does that
+        rest = [*rest, "--help"]
     if rest[-1].startswith("--") and rest[-1] not in ("--json", "--help", "--supervise", "--append"):
         rest = [*rest[:-1], f"{rest[-1]}=1", "--help"]  # `eval --max_steps`: the option must exist
     if name in ("train", "benchmark", "sweep") and "--help" not in rest:

@@ -77,7 +77,7 @@ class Client:
                     return event
 
     async def ask(self, message):
-        """Says something and gives the step that answers it; steps that come faster than they are painted are dropped."""
+        """Says something and gives the step that answers it."""
         await self.say(message)
         return (await self.steps(1))[0]
 
