@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dreamworld import words
+
 MAX_BYTES = 4096
 MAX_RATE = 200  # messages in a second
 MAX_SPEED = 60
@@ -51,7 +53,7 @@ def text(most: int) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if not isinstance(value, str) or len(value) > most:
-            raise ValueError(f"needs a text of at most {most} characters")
+            raise ValueError(f"needs a text of at most {words.count(most, 'character')}")
         return value
 
     return read
