@@ -18,6 +18,7 @@ BENCHMARKS = {
     "replay": "inserts, batches and saves of replay",
     "loop": "a whole training loop: frames per second, and how long it waits for data",
     "saves": "what checkpoints cost a training",
+    "play": "the page to play in: latency from key to picture, steps per second, many sessions",
     "scale": "the mesh, several processes, several seeds",
 }
 

@@ -21,10 +21,11 @@ from dreamworld.play.dreamer import Dreamer
 from dreamworld.play.edits import make_edits
 from dreamworld.play.segments import Segment, find
 from dreamworld.play.world import World
+from dreamworld.player import Player
 from dreamworld.sessions import load, pieces, stored
 from dreamworld.sessions.stored import Stored
 from dreamworld.text import expand_path
-from dreamworld.types import EnvSource, Spaces, VectorEnv
+from dreamworld.types import EnvSource, JaxEnv, Spaces, VectorEnv
 
 
 def open_task(config: Config, data: str = "") -> World:
@@ -32,7 +33,7 @@ def open_task(config: Config, data: str = "") -> World:
     pieces.setup_jax(config)
     make = lambda: pieces.make_eval_env(config, None, episodes=1)
     task = config.task
-    return _with_folder(_of_env(task, config, make(), make), data or f"runs/play-{_plain(task)}")
+    return _with_folder(of_env(task, config, make(), make), data or f"runs/play-{_plain(task)}")
 
 
 def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -1, data: str = "") -> World:
@@ -50,23 +51,25 @@ def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -
     step, params = load.restore_step(run.rundir, agent, checkpoint if checkpoint >= 0 else None)
     segments = _once(lambda: find(run, agent, config.seed))
     title = f"{config.task}: {name}, step {step:,}"
-    world = _of_env(title, config, env, make) if env else _alone(title, config, agent, segments())
-    dreamer = Dreamer(agent, params)
+    world = of_env(title, config, env, make) if env else _alone(title, config, agent, segments())
     player = load.make_player(run.config, agent, params, mode="sample", seed=config.seed)
-    shows = agent.simulator is not None and agent.simulator.edit is not None
-    world = dataclasses.replace(
-        world,
-        agent=name,
-        step=step,
-        dreamer=dreamer,
-        player=player,
-        plans=plans(name),
-        segments=segments,
-        useful_horizon=useful_horizon(run),
-        edits=make_edits(_source(env), agent.obs_space, dreamer.decoded, shows=shows, swaps=True),
-    )
-    warm_up(world)
+    world = with_agent(world, player, name, _source(env))
+    world = dataclasses.replace(world, step=step, segments=segments, useful_horizon=useful_horizon(run))
     return _with_folder(world, data or str(run.rundir.path / "play"))
+
+
+def with_agent(world: World, player: Player, name: str, source: JaxEnv | None) -> World:
+    """A world with the dream of an agent, compiled; `source` is the environment, where it is one in JAX."""
+    agent = player.agent
+    assert agent.simulator is not None
+    dreamer = Dreamer(agent, player.params)
+    shows = agent.simulator.edit is not None
+    edits = make_edits(source, agent.obs_space, dreamer.decoded, shows=shows, swaps=True)
+    found = dataclasses.replace(
+        world, agent=name, dreamer=dreamer, player=player, plans=plans(name), edits=edits
+    )
+    warm_up(found)
+    return found
 
 
 def warm_up(world: World) -> None:
@@ -118,7 +121,7 @@ def useful_horizon(run: Stored) -> int | None:
         return None  # somebody's file: the page does without
 
 
-def _of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], VectorEnv]) -> World:
+def of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], VectorEnv]) -> World:
     """A world of an environment, without an agent."""
     obs_space, act_space = dict(env.obs_space), dict(env.act_space)
     if not act_space:
@@ -179,7 +182,7 @@ def _with_folder(world: World, folder: str) -> World:
     return dataclasses.replace(world, folder=str(path))
 
 
-def _source(env: VectorEnv | None) -> Any:
+def _source(env: VectorEnv | None) -> JaxEnv | None:
     return env.source if isinstance(env, JaxVector) else None
 
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dreamworld import words
+
 MAX_BYTES = 4096
 MAX_RATE = 200  # messages in a second
 MAX_SPEED = 60

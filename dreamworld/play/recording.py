@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import words
 from dreamworld.frames import fit
 from dreamworld.logging import video
 from dreamworld.play.readouts import DREAM, REAL, Step
@@ -116,29 +115,47 @@ class Shelf:
         self._made = 0
         self.items: list[Recording] = []
 
-    def keep(self, film: Film, journal: Journal, about: dict[str, Any], fps: float) -> tuple[Recording, str]:
-        """Writes a recording; returns it, and what could not be written. OSError where nothing could be."""
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="dreamworld-play-"))
+    def keep(self, film: Film, journal: Journal, about: dict[str, Any], fps: float) -> str:
+        """Writes a recording; returns what could not be written, empty for nothing."""
         self._made += 1
         name = f"recording-{self._made}"
-        files, problem = {"actions": self._folder / f"{name}.jsonl"}, ""
-        head = {"version": VERSION, **about, **journal.start, "first": film.first}
-        rows = "".join(f"{json.dumps(row)}\n" for row in (head, *journal.lines))
-        files["actions"].write_text(rows, "utf-8")
-        frames = film.frames()
-        if frames is not None:
-            every = -(-len(frames) // GIF_FRAMES)
-            files["GIF"] = video.save_gif(self._folder / f"{name}.gif", frames[::every], fps / every)
-            try:
-                files["MP4"] = video.save_mp4(self._folder / f"{name}.mp4", frames, fps)
-            except video.NoEncoder as error:
-                problem = f"no MP4 can be made here: {error}"
-        found = Recording(name, dict(journal.start), list(journal.lines), film.first, files)
-        self.items.append(found)
+        files: dict[str, Path] = {}
+        try:
+            self._folder = self._folder or Path(tempfile.mkdtemp(prefix="dreamworld-play-"))
+            problem = self._write(self._folder / name, film, journal, about, fps, files)
+        except OSError as error:
+            problem = f"the recording can't be written: {error.strerror or error}"
+        if files:
+            self.items.append(Recording(name, dict(journal.start), list(journal.lines), film.first, files))
         if len(self.items) > MOST:
             for path in self.items.pop(0).files.values():
                 path.unlink(missing_ok=True)
-        return found, problem
+        return problem
+
+    def _write(
+        self,
+        stem: Path,
+        film: Film,
+        journal: Journal,
+        about: dict[str, Any],
+        fps: float,
+        files: dict[str, Path],
+    ) -> str:
+        """Adds the files that were written to `files`."""
+        head = {"version": VERSION, **about, **journal.start, "first": film.first}
+        actions = stem.with_name(f"{stem.name}.jsonl")
+        actions.write_text("".join(f"{json.dumps(row)}\n" for row in (head, *journal.lines)), "utf-8")
+        files["actions"] = actions
+        frames = film.frames()
+        if frames is None:
+            return ""
+        every = -(-len(frames) // GIF_FRAMES)
+        files["GIF"] = video.save_gif(stem.with_name(f"{stem.name}.gif"), frames[::every], fps / every)
+        try:
+            files["MP4"] = video.save_mp4(stem.with_name(f"{stem.name}.mp4"), frames, fps)
+        except video.NoEncoder as error:
+            return f"no MP4 can be made here: {error}"
+        return ""
 
     def file(self, name: str) -> Path | None:
         """The file of a recording by its name."""
@@ -160,8 +177,3 @@ def read(path: Path, spaces: Spaces) -> Recording:
             from_plain(row["action"], spaces)
     start = {key: rows[0][key] for key in ("seed", "episode", "segment")}
     return Recording(path.stem, start, rows[1:], rows[0]["first"], {"actions": path})
-
-
-def describe(recording: Recording) -> str:
-    """One line for people."""
-    return f"{recording.name}: {words.count(recording.steps, 'step')}, {', '.join(recording.files)}"

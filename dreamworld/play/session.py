@@ -44,8 +44,7 @@ class Session:
         self._left: deque[dict[str, Any]] = deque()  # lines of a recording that is played
         self._held: dict[str, float] = {}  # controls
         self._mark = 0  # of the newest action message
-        self._number = 0  # of the last step event
-        self._rate = readouts.Rate()
+        self._number, self._rate = 0, readouts.Rate()  # of step events
 
     def handle(self, command: Command) -> Iterator[Event]:
         """The events of a command; BadMessage for what no page of ours would ask for."""
@@ -218,11 +217,11 @@ class Session:
             yield notice("the environment did not repeat its episode; a new one begins", "error")
             yield from self._begin(self.game.segment)
             return
+        except UserError as error:  # an agent that needs what the dream does not show
+            yield from self._halt(str(error), "error")
+            return
         if moment is None:
-            self.playing = False
-            self.player = self.player if self.player in self._players() else self.world.players[0]
-            yield self.state()
-            yield notice("the recorded actions end here", "info")
+            yield from self._halt("the recorded actions end here", "info")
             return
         self._rate.count()
         if self.game.timeline.branch != branch:
@@ -233,6 +232,12 @@ class Session:
             yield self.state()
         for kind, text in readouts.notices(self.world, moment):
             yield notice(text, kind)
+
+    def _halt(self, text: str, kind: str) -> Iterator[Event]:
+        self.playing = False
+        self.player = self.player if self.player in self._players() else self.world.players[0]
+        yield self.state()
+        yield notice(text, kind)
 
     def _advance(self) -> Moment | None:
         """By the next step of a recording, or by the action of the player; None where recorded actions have ended."""
@@ -248,12 +253,7 @@ class Session:
         """Ends a recording and puts it on the shelf."""
         film, self._film = self._film, None
         assert film is not None
-        world = self.world
-        about = {"task": world.task, "agent": world.agent, "checkpoint": world.step}
-        try:
-            _, problem = self._shelf.keep(film, self.game.journal, about, self.speed)
-        except OSError as error:
-            problem = f"the recording can't be written: {error.strerror or error}"
+        problem = self._shelf.keep(film, self.game.journal, self.world.about, self.speed)
         yield self.state()
         if problem:
             yield notice(problem, "warning")

@@ -52,6 +52,11 @@ class World:
     folder: str = ""  # where they are saved
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a recording says of it."""
+        return {"task": self.task, "agent": self.agent, "checkpoint": self.step}
+
+    @property
     def images(self) -> list[str]:
         """The keys of pictures."""
         if self.rendered:

@@ -229,6 +229,20 @@ def test_the_simulator_has_the_shapes_of_the_contract(built, name):
         }
 
 
+def test_its_value_is_a_number_of_each_state(built, name):
+    agent, _, state, batch = built(name)
+    if agent.value is None:
+        return
+    assert agent.simulator is not None
+    params = agent.acting(state)
+    starts = burn_in(agent.simulator, params["world"], trained_rows(batch, 0), KEY)
+    feature = agent.simulator.feature(params["world"], starts)
+    value = jax.jit(agent.value)(params, feature)
+    assert value.shape == (BATCH,) and np.isfinite(value).all()
+    other = {**params, "behaviour": jax.tree.map(lambda x: x + 0.1, params["behaviour"])}
+    assert not np.array_equal(value, agent.value(other, feature))  # a critic's, with parameters of its own
+
+
 def test_its_world_can_be_played(built, name):
     agent, _, state, batch = built(name)
     simulator, params = agent.simulator, agent.acting(state)["world"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -77,7 +78,7 @@ class Client:
                     return event
 
     async def ask(self, message):
-        """Says something and gives the step that answers it."""
+        """Says something and gives the step that answers it: without waiting for it, steps could be dropped."""
         await self.say(message)
         return (await self.steps(1))[0]
 
@@ -148,6 +149,13 @@ def test_a_game_is_played_over_the_wire(world):
                 break
             time.sleep(0.05)
         assert fetch(port, files["GIF"])[0] == 404
+
+
+def test_pictures_are_sent_at_once_and_do_not_wait_for_others():
+    with listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # what asyncio asks before it sets TCP_NODELAY
 
 
 def test_two_sessions_do_not_know_each_other(world):
