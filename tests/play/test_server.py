@@ -240,15 +240,16 @@ def test_pages_of_other_sites_and_other_names_are_refused(world):
 
 
 def test_a_token_is_asked_for_where_there_is_one(world):
-    async def play(port, path):
+    async def play(port, path, *said):
         async with connect(port, path) as socket:
-            await Client(socket).say(HELLO)
+            for message in said:
+                await Client(socket).say(message)
             return json.loads(await socket.recv())
 
     with serving(world, token="abc", local=False) as (_, port):
         assert fetch(port, "/")[0] == 403 and fetch(port, "/?token=abd")[0] == 403
         assert fetch(port, "/?token=abc", Host="a-name.example")[0] == 200
-        assert asyncio.run(play(port, "/ws?token=abc"))["on"] == "ready"
+        assert asyncio.run(play(port, "/ws?token=abc", HELLO))["on"] == "ready"
         bye = asyncio.run(play(port, "/ws?token="))
         assert bye["on"] == "bye" and "token" in bye["reason"]
 

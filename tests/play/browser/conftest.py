@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import re
 import shutil
 import signal
@@ -39,9 +38,9 @@ window.WebSocket = class extends WebSocket {
 class Game:
     """The command `dreamworld play` in a process of its own."""
 
-    data: pathlib.Path  # where its episodes are saved
-
-    def __init__(self, *words, port=0):
+    def __init__(self, *words, port=0, data=None):
+        self.data = data  # folder of the data set that episodes are saved in
+        words = [*words, *(["--data", data] if data else [])]
         command = [
             sys.executable,
             "-m",
@@ -189,8 +188,8 @@ def run(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def served(*words, port=0):
-    game = Game(*words, port=port)
+def served(*words, port=0, data=None):
+    game = Game(*words, port=port, data=data)
     try:
         yield game
     finally:
@@ -201,8 +200,7 @@ def served(*words, port=0):
 def game(run, tmp_path_factory):
     """The run as it is served."""
     data = tmp_path_factory.mktemp("episodes") / "data"
-    with served(run, "--data", data) as found:
-        found.data = data
+    with served(run, data=data) as found:
         yield found
 
 
