@@ -8,7 +8,7 @@ EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
 JOBS ?= 2
 
-.PHONY: demo test setup browser lint types check golden soak bench clean
+.PHONY: demo test test-browser setup browser lint types check golden soak bench clean
 
 demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
