@@ -239,7 +239,9 @@ def test_its_value_is_a_number_of_each_state(built, name):
     feature = agent.simulator.feature(params["world"], starts)
     value = jax.jit(agent.value)(params, feature)
     assert value.shape == (BATCH,) and np.isfinite(value).all()
-    other = {**params, "behaviour": jax.tree.map(lambda x: x + 0.1, params["behaviour"])}
+    # Not by one number: a symmetric distribution over returns would keep its mean of 0.
+    moved = lambda x: x + jax.random.normal(KEY, x.shape)
+    other = {**params, "behaviour": jax.tree.map(moved, params["behaviour"])}
     assert not np.array_equal(value, agent.value(other, feature))  # a critic's, with parameters of its own
 
 
