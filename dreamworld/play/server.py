@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from importlib import resources
 from urllib.parse import urlsplit
@@ -58,7 +59,8 @@ class Server:
     def __init__(self, world: World, *, most: int = 4, token: str = "", local: bool = True):
         self.world, self.most, self.token, self._local = world, most, token, local
         self.files = read_page()
-        self.engines: set[Engine] = set()
+        self.engines: set[Engine] = set()  # of sessions that a browser holds
+        self.started: weakref.WeakSet[Engine] = weakref.WeakSet()  # those, and others whose thread still runs
         self.shelves: dict[str, Shelf] = {}  # of sessions, by what only their pages know
         self._count = 0
         routes = [
@@ -95,8 +97,10 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         yield
-        for engine in list(self.engines):
-            engine.stop(1.0)
+        for engine in list(
+            self.started
+        ):  # one whose browser has just gone may be in a step, which no exit may cut
+            engine.stop(5.0)
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
@@ -178,6 +182,7 @@ class _Connection:
         """Until either side ends it."""
         self._server.engines.add(self._engine)
         self._server.shelves[self._secret] = self._shelf
+        self._server.started.add(self._engine)
         self._engine.start()
         tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
         try:
