@@ -24,8 +24,6 @@ from dreamworld.assess.sheet import Sheet
 from dreamworld.contract import Agent
 from dreamworld.types import Key, Params
 
-FEWEST = 2  # policies
-
 
 class Policy(NamedTuple):
     """A policy that is ranked."""

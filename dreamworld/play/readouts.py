@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dreamworld import words
+from dreamworld.assess.drift import psnr
 from dreamworld.play.encode import as_rgb
 from dreamworld.play.reality import Row
 from dreamworld.play.timeline import Moment
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 REAL, DREAM = 0, 1  # lanes
 PAUSE_S = 1.0
-MAX_PSNR = 99.0  # dB, of equal pictures
 
 
 class Picture(NamedTuple):
@@ -148,8 +148,7 @@ def drift(real: dict[str, np.ndarray], dream: dict[str, np.ndarray], spread: Spr
         error = np.asarray(value, np.float64) - np.asarray(real[key], np.float64)
         if value.dtype == np.uint8 and value.ndim == 3:
             mse = float(np.mean(np.square(error / 255)))
-            psnr = MAX_PSNR if mse == 0 else min(MAX_PSNR, -10 * math.log10(mse))
-            found[key] = {"mse": mse, "psnr": round(psnr, 3), "nmse": None}
+            found[key] = {"mse": mse, "psnr": round(float(psnr(mse)), 3), "nmse": None}
             continue
         variance = spread.variance(key)
         normalised = None

@@ -57,6 +57,27 @@ def cartpole(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def recorded(tmp_path_factory):
+    """A run that was trained on episodes, without their environment."""
+    folder = tmp_path_factory.mktemp("play")
+    told = ["--task", "jax_catch", "--env.options", "obs=image", "--policy", "random", "--steps", "60"]
+    assert main(["collect", *told, "--run.progress", "False", "--data", str(folder / "catch")]) == 0
+    return make_run(
+        folder / "run", "--data", str(folder / "catch"), "--run.steps", "1", "--run.batch_length", "4"
+    )
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory):
+    """A run of an agent that plans."""
+    options = ("--task", "gym_Pendulum-v1", "--run.steps", "40", "--logger.tensorboard", "False")
+    folder = tmp_path_factory.mktemp("play") / "planet"
+    quick = [word for word in QUICK if word not in ("--configs", "debug")]
+    assert main(["train", "--configs", "planet_pendulum", *quick, *options, "--logdir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def alone():
     """An environment without a run."""
     config = presets.replace(Config(), {"task": "jax_catch", "env.options": "obs=image"})

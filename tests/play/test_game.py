@@ -390,6 +390,32 @@ def test_an_environment_alone_has_one_lane(alone):
     assert step.numbers["dream"] is None and [picture.lane for picture in step.pictures] == [0]
 
 
+def test_without_an_environment_dreams_begin_in_recorded_segments(recorded, opened):
+    world = opened(recorded)
+    session = start(world)
+    now, segment = session.game.now, world.segments()[0]
+    assert world.make_reality is None and (now.t, now.k) == (4, 0)
+    assert np.array_equal(now.row.obs["image"], segment.rows[4].obs["image"])
+    say(session, "player", "agent")
+    first = session.game.choose("agent", {})[0]
+    for _ in range(2):  # the recorded action may be the agent's, once
+        (step,) = [event for event in say(session, "step") if isinstance(event, Step)]
+    assert same(session.game.timeline.at(5).action, first)
+    assert step.numbers["dream"]["reward"] is not None and (session.game.now.t, session.game.now.k) == (6, 2)
+    (told,) = say(session, "save", "dataset")
+    assert told["kind"] == "warning" and "no environment" in told["text"]
+
+
+def test_a_planner_acts_as_it_does_in_evaluation(planned, opened):
+    world = opened(planned)
+    assert world.ready()["players"] == ["human", "planner", "random"]
+    session = start(world)
+    say(session, "player", "planner")
+    _, wanted = world.player.act(world.player.initial(), dict(session.game.now.row.obs), normalised=True)
+    (step,) = [event for event in say(session, "step") if isinstance(event, Step)]
+    assert step.numbers["player"] == "planner" and same(session.game.now.action, wanted)
+
+
 def test_an_episode_ends_and_the_next_step_begins_another(alone):
     session = start(alone)
     for _ in range(9):
