@@ -9,6 +9,7 @@ import numpy as np
 from dreamworld import words
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.report import Report
+from dreamworld.envs.restore import equal_rows
 
 EPISODE_STEPS = 50  # rows compared
 
@@ -26,13 +27,13 @@ def check_seeds(make: Callable[[], Env], report: Report, seed: int) -> None:
         fresh, different = _episode(other, seed), _episode(other, seed + 1)
     finally:
         other.close()
-    if not _same(first, fresh):
+    if not equal_rows(first, fresh):
         report.problem(
             f"seed {seed} gave different rows in two fresh environments: reset(seed) does not fix everything"
         )
-    elif not _same(first, again):
+    elif not equal_rows(first, again):
         report.problem(f"seed {seed} gave different rows when the same environment was reset with it again")
-    elif _same(first, different):
+    elif equal_rows(first, different):
         report.notes.append(
             f"seeds {seed} and {seed + 1} gave the same rows: it is deterministic, or it ignores its seed"
         )
@@ -61,18 +62,3 @@ def _episode(env: Env, seed: int) -> list[Step]:
         else:
             rows.append(env.step({key: space.sample(random) for key, space in env.act_space.items()}))
     return rows
-
-
-def _same(left: list[Step], right: list[Step]) -> bool:
-    """Whether two episodes are equal; a NaN equals itself."""
-    for a, b in zip(left, right):
-        if a[2:5] != b[2:5] or a.obs.keys() != b.obs.keys():
-            return False
-        pairs = [(a.reward, b.reward), *((a.obs[key], b.obs[key]) for key in a.obs)]
-        if not all(_equal(np.asarray(x), np.asarray(y)) for x, y in pairs):
-            return False
-    return True
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f")
