@@ -129,6 +129,25 @@ def test_slurm_scripts_are_printed_without_a_cluster(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_a_script_leaves_the_logging_of_others_as_it_is(tmp_path):
+    program = """
+import io, logging, pathlib, sys
+class Owner(logging.StreamHandler):
+    def close(self):
+        self.stream.close()
+handler = Owner(io.StringIO())
+from dreamworld.sweep.launch import process, slurm
+from dreamworld.sweep.plan import expand
+from dreamworld.sweep.spec import make_spec
+tree = {"tasks": ["gym_A"], "seeds": "0", "logdir": sys.argv[1], "launcher": "slurm"}
+spec = make_spec(tree)
+assert slurm.scripts(spec, expand(spec), process.train_command()) and "submitit" in sys.modules
+print(handler.stream.closed)
+"""
+    words = [sys.executable, "-c", program, str(tmp_path / "s")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 @pytest.mark.parametrize(
     ("text", "minutes"),
     [("90", 90), ("90:30", 91), ("1:30:00", 90), ("2-12", 3600), ("2-12:00", 3600), ("1-00:00:30", 1441)],

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import math
+import os
 import re
 import secrets
 import shlex
@@ -216,6 +217,8 @@ def _executor(spec: Spec, name: str = "") -> Any:
     """submitit's executor with the sweep's parameters, at home in `slurm/<name>`; UserError for an unknown one."""
     if importlib.util.find_spec("submitit") is None:
         raise UserError("launcher slurm: submitit is not installed; pip install 'dreamworld[slurm]'")
+    # Else it configures all logging as it is imported, which closes the streams of handlers that others have made.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     from submitit.slurm.slurm import SlurmExecutor
 
     class Executor(SlurmExecutor):
