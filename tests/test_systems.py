@@ -16,6 +16,7 @@ import asyncio, ctypes, multiprocessing.connection, multiprocessing.util, subpro
 import urllib.request
 import chex, etils.epath, flax, gymnasium, imageio, jax, lz4.frame, matplotlib.pyplot, numpy, optax, orbax.checkpoint
 import psutil, rich.console, rich.live, rich.table, tensorboardX, tyro, yaml
+import starlette.applications, uvicorn, websockets
 jax.jit(lambda x: x + 1)(1).block_until_ready()
 import os, select, shutil, signal, time
 import dreamworld

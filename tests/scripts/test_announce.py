@@ -13,6 +13,14 @@ WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--
 WORDS += ["--run.report_every", "0", "--run.progress", "False", "--logger.tensorboard", "False"]
 WORDS += ["--replay.capacity_steps", "1000", "--run.save_every", "0"]
 PLANET = ["--agent", "planet", "--agent.model.belief", "8", "--agent.model.hidden", "8"]
+PLANET += [
+    "--agent.planner.candidates",
+    "4",
+    "--agent.planner.elites",
+    "2",
+    "--agent.planner.iterations",
+    "1",
+]
 PLANET += ["--agent.random_steps", "50"]
 
 

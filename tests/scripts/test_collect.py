@@ -185,7 +185,7 @@ BAD = {
     "keys": (["--policy", "mine:another"], "returned 'push'; expected action"),
     "twice": (["--policy", "random", "random"], "each once"),
     "none": (["--policy"], "--policy"),
-    "no data": (["--data", ""], "--data DIR"),
+    "no data": (["--data", ""], "--data: is empty"),
     "steps": (["--steps", "0"], "--steps"),
     "training": (["--run.steps", "100"], "did you mean --steps?"),
     "agent": (["--agent.optim.lr=1"], "--agent.optim.lr is an option of training and has no effect here"),

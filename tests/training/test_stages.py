@@ -154,7 +154,7 @@ def test_its_options_are_its_own(tmp_path):
         ("staged:NOTHING", "staged has no 'NOTHING'"),
         (":", "write module:SPEC"),
         ("staged:make", "is a function, no AgentSpec"),
-        ("", "no agent ''"),
+        ("", "--agent: is empty"),
     ],
 )
 def test_an_unknown_agent_is_one_line(tmp_path, name, words):
