@@ -53,8 +53,13 @@ def count_traced(jaxpr):
     return found
 
 
-def trace(words):
-    """The traced update of a command line."""
+@functools.cache
+def trace(case):
+    """The traced update of a case."""
+    return trace_anew(CASES[case][0])
+
+
+def trace_anew(words):
     config, flags = cli.parse_with(words, update.Flags(act="continuous:6"), prog="")
     agent = update.make_synthetic_agent(config, flags)
     state = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
@@ -64,21 +69,25 @@ def trace(words):
     return jax.jit(lambda *inputs: agent.phase.update(*inputs)).trace(state, (), batch)
 
 
-def optimise(traced):
-    """The program that XLA makes of it."""
-    return hlo.parse(traced.lower().compile(compiler_options=OPTIONS).as_text() or "")
+@functools.cache
+def optimise(case):
+    """The program that XLA makes of a case."""
+    return hlo.parse(trace(case).lower().compile(compiler_options=OPTIONS).as_text() or "")
 
 
-def sizes(words, compiled):
-    """{traced, optimised: {operation: count}} of the update of a command line."""
-    traced = trace(words)
-    found: dict[str, Any] = {
-        "traced": {name: count_traced(traced.jaxpr.jaxpr)[name] for name in sorted(set(PRIMITIVES.values()))}
-    }
-    if compiled:
+def count(traced):
+    """{operation: count} of a traced update."""
+    found = count_traced(traced.jaxpr.jaxpr)
+    return {name: found[name] for name in sorted(set(PRIMITIVES.values()))}
+
+
+def sizes(case):
+    """{traced, optimised: {operation: count}} of a case."""
+    found: dict[str, Any] = {"traced": count(trace(case))}
+    if CASES[case][1]:
         here = machine.describe([])
         found["for"] = f"{here.cores} cores, {' '.join(here.extensions)}"
-        program = optimise(traced)
+        program = optimise(case)
         found["optimised"] = hlo.count(program) | {"different kernels": hlo.count_different(program)}
     return found
 
@@ -105,7 +114,7 @@ def test_an_update_is_no_larger_than_recorded(case, request):
         pytest.skip(
             f"sizes are recorded for JAX {', '.join(recorded)}, not {VERSION}: record them with --record"
         )
-    found = sizes(*CASES[case])
+    found = sizes(case)
     if recording:
         recorded.setdefault(VERSION, {})[case] = found
         FILE.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
@@ -141,11 +150,10 @@ def with_a_second_product(form):
     ("change", "operation"), [(with_transposes, "transpose"), (with_a_second_product, "dot")]
 )
 def test_an_operation_too_many_is_named(change, operation, monkeypatch):
-    words, _ = CASES["vector"]
-    before = sizes(words, False)
+    before = {"traced": count(trace("vector"))}
     monkeypatch.setattr(nets, "block_product", change(nets.block_product))
     jax.clear_caches()
-    more = grown(sizes(words, False), before)
+    more = grown({"traced": count(trace_anew(CASES["vector"][0]))}, before)
     jax.clear_caches()  # of what was traced with the change
     assert [
         line for line in more if line.startswith(f"traced: {operation} {before['traced'][operation]} -> ")
@@ -155,7 +163,7 @@ def test_an_operation_too_many_is_named(change, operation, monkeypatch):
 
 def test_no_kernel_asks_for_every_flag_of_health():
     """XLA would compute an `and` of all flags anew wherever it is asked whether they hold."""
-    program = optimise(trace(CASES["vector"][0]))
+    program = optimise("vector")
     computed = [program.fused(run.instruction).values() for run in program.runs()]
     flags_read = [
         sum(one.opcode == "parameter" and one.result == "pred[]" for one in each) for each in computed

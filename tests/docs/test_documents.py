@@ -16,6 +16,7 @@ import dreamworld
 from dreamworld import cli
 from dreamworld.__main__ import COMMANDS, main
 from dreamworld.scripts.train import read
+from dreamworld.sessions import assess
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
@@ -146,7 +147,7 @@ def test_the_commands_of_the_documents_are_accepted(words, inside, capsys):
 
 
 def run_command(words):
-    """Runs what ends soon; of trainings everything up to the first step, of benchmarks and sweeps the plan."""
+    """Runs what ends soon; of trainings all up to the first step, of benchmarks, sweeps and judging the plan."""
     name, *rest = words or ["--help"]
     if name == "data" and len(rest) == 1:  # named, not used
         rest = [*rest, "--help"]
@@ -158,15 +159,12 @@ def run_command(words):
         rest = [*rest, "--help"]
     if rest[-1].startswith("--") and rest[-1] not in ("--json", "--help", "--supervise", "--append"):
         rest = [*rest[:-1], f"{rest[-1]}=1", "--help"]  # `eval --max_steps`: the option must exist
-    if name in ("train", "benchmark", "sweep") and "--help" not in rest:
-        return {"train": plan_training, "benchmark": check_options, "sweep": plan_sweep}[name](rest)
+    if name in PLANNED and "--help" not in rest:
+        return PLANNED[name](rest)
     if name == "status":
         rest = [word for word in rest if word != "--watch"]
     if name == "collect" and "--help" not in rest:
         rest += ["--steps", "60", "--env.num", "2", "--run.progress", "False"]
-    if name == "assess" and "--help" not in rest:
-        few = {"--segments": "8", "--horizon": "5", "--samples": "1"}
-        rest += [word for option, value in few.items() if option not in rest for word in (option, value)]
     if name == "eval":
         rest += ["--episodes", "1"] if "--episodes" not in rest else []
     try:
@@ -196,6 +194,16 @@ def plan_sweep(rest):
         "debug" if word.startswith("configs/sweeps/") and not os.path.exists(word) else word for word in rest
     ]
     assert main(["sweep", *rest, "--dry_run"]) == 0
+
+
+def plan_judging(rest):
+    """Parses, and finds the runs and the data; tests/scripts/test_assess.py judges and studies."""
+    folders, options = cli.leading_words(rest)
+    flags = cli.parse_flags(options, assess.Flags(), prog="", description="")
+    assert folders and all(os.path.isdir(folder) for folder in (*folders, flags.data or "."))
+
+
+PLANNED = {"train": plan_training, "benchmark": check_options, "sweep": plan_sweep, "assess": plan_judging}
 
 
 def test_every_program_that_the_documents_call_is_known():
