@@ -23,6 +23,8 @@ def main(argv: Sequence[str]) -> int:
     if flags.study != "none":
         return study(folders, flags)
     done = assess(folders, flags)
+    for note in done.held.notes:
+        print(note, file=sys.stderr)
     if flags.json:
         for judged in done.judged:
             print(json.dumps(judged.plain(), allow_nan=False))
@@ -65,8 +67,6 @@ def tell(done: Assessed) -> None:
     from dreamworld.assess.table import print_table
     from dreamworld.text import printable
 
-    for note in done.held.notes:
-        print(note, file=sys.stderr)
     print(files.describe(done.held.segments))
     print_table(done.judged)
     for one in done.judged:
