@@ -1,16 +1,11 @@
-"""Whole runs from the command line and from Python: learning, kill -9, loading, starting from another run."""
+"""Whole runs from the command line and from Python: training, loading, starting from another run."""
 
 import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -27,17 +22,6 @@ from dreamworld.sessions.evaluation import Flags, evaluate_run
 DEBUG = ["--configs", "debug", "--eval.every", "0", "--run.report_every", "0", "--run.progress", "False"]
 
 
-def command(*words):
-    return [sys.executable, "-m", "dreamworld", "train", *DEBUG, *words]
-
-
-def wait_for(condition, timeout_s=120):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished debug run on CartPole."""
@@ -48,25 +32,6 @@ def finished(tmp_path_factory):
         assert train(config) == 0
     (logdir / "said.txt").write_text(said.getvalue())
     return config, RunDir(logdir)
-
-
-def test_kill_9_and_the_same_command_goes_on_from_the_last_checkpoint_replay_included(tmp_path):
-    words = command("--logdir", str(tmp_path / "run"), "--run.steps", "4000", "--run.save_every", "60")
-    rundir = RunDir(tmp_path / "run")
-    first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    complete = lambda: sorted(int(p.parent.name) for p in rundir.checkpoints.glob("[0-9]*/snapshot.json"))
-    wait_for(lambda: len(complete()) > 1)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    saved = complete()[-1]
-    words[words.index("4000")] = str(saved + 40)
-    again = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert f"continued at step {saved:,}" in again.stderr
-    last = json.loads(rundir.metrics.read_text().splitlines()[-1])
-    assert last["step"] >= saved + 40
-    assert last["replay/size_steps"] == last["step"]  # nothing that was collected before is missing
-    assert rundir.read_status()["state"] == "finished"
 
 
 def test_a_run_leaves_what_the_documentation_names(finished):

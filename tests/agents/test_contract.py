@@ -108,6 +108,7 @@ def test_an_update_keeps_shapes_moves_parameters_and_refreshes_what_replay_store
     }
 
 
+@pytest.mark.soak
 def test_an_update_without_jit_equals_one_with(built, name):
     agent, update, state, batch = built(name)
     carry = agent.phase.initial(state.params, BATCH)
