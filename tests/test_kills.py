@@ -200,8 +200,8 @@ def test_kill_9_of_a_training_on_data_changes_nothing_in_the_end(tmp_path):
     few = ["--steps", "300", "--env.num", "2", "--env.engine", "jax", "--run.progress", "False"]
     assert main(["collect", "--task", "jax_catch", "--data", str(tmp_path / "data"), *few]) == 0
     more = ["--data", str(tmp_path / "data"), "--replay.held_out", "0.2"]
-    train_through_kills(tmp_path / "killed", 1, 600, 1, more)
-    wait(start(tmp_path / "alone", 600, more), tmp_path / "alone")
+    train_through_kills(tmp_path / "killed", 1, 300, 1, more)
+    wait(start(tmp_path / "alone", 300, more), tmp_path / "alone")
     require_equal(RunDir(tmp_path / "killed"), RunDir(tmp_path / "alone"), more)
 
 
@@ -226,6 +226,7 @@ def rows_of_the_second(rundir):
         return replay.digest(), replay.starts
 
 
+@pytest.mark.soak
 def test_kill_9_of_a_training_by_two_processes_changes_nothing_in_the_end(tmp_path):
     more = ["--env.engine", "jax", "--parallel.heartbeat_s", "10"]
     train_through_kills(tmp_path / "killed", 1, 400, 2, more, count=2)  # after the first update
