@@ -6,9 +6,10 @@ CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
+SITE ?= build/site
 JOBS ?= 2
 
-.PHONY: demo test test-browser setup browser lint types check golden soak bench clean
+.PHONY: demo test test-browser docs setup browser lint types check golden soak bench clean
 
 demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
@@ -19,6 +20,9 @@ test: $(STAMP)  ## every test but the long ones and those of the page, in JOBS p
 test-browser: $(STAMP) browser  ## the page of `dreamworld play` in a real Chromium: its times need a machine without other work
 	$(BIN)/python -m pytest tests/play/browser
 
+docs: $(VENV)/.docs  ## the site, in SITE; a link that leads nowhere is an error. Open SITE/index.html: it needs no server
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs $(SITE)
+
 setup: $(STAMP)
 
 # Without extras: all that the demo needs, a third of the download. `make setup` adds the rest to it.
@@ -28,6 +32,9 @@ $(CORE): pyproject.toml
 $(STAMP): pyproject.toml
 	$(call install,[$(EXTRAS)])
 	@touch $(CORE)
+
+$(VENV)/.docs: pyproject.toml
+	$(call install,[docs])
 
 # uv when it is there, otherwise venv and pip. Made again whenever pyproject.toml changes.
 define install

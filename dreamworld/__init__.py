@@ -16,33 +16,58 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dreamworld import rollout
     from dreamworld.cli import parse
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
+    from dreamworld.errors import UserError
+    from dreamworld.player import Player
+    from dreamworld.presets import override
     from dreamworld.sessions.evaluation import evaluate
     from dreamworld.sessions.load import load
     from dreamworld.sessions.train import train
 
-__all__ = ["Config", "evaluate", "load", "make_env", "make_vector_env", "parse", "train"]
+__all__ = [
+    "Config",
+    "Player",
+    "UserError",
+    "evaluate",
+    "load",
+    "make_env",
+    "make_vector_env",
+    "override",
+    "parse",
+    "rollout",
+    "train",
+]
 
 _HOMES = {
     "Config": "dreamworld.config",
+    "Player": "dreamworld.player",
+    "UserError": "dreamworld.errors",
     "evaluate": "dreamworld.sessions.evaluation",
     "load": "dreamworld.sessions.load",
     "make_env": "dreamworld.envs",
     "make_vector_env": "dreamworld.envs",
+    "override": "dreamworld.presets",
     "parse": "dreamworld.cli",
     "train": "dreamworld.sessions.train",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dreamworld' has no attribute {name!r}; it has {', '.join(__all__)}")
     import importlib
 
+    if name == "__version__":
+        from dreamworld.__main__ import version
+
+        return version()
+    if name == "rollout":
+        return importlib.import_module("dreamworld.rollout")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dreamworld' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

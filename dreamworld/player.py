@@ -59,6 +59,12 @@ class Player:
         self._root = make_root(seed)
         self._act = jax.jit(functools.partial(_act, agent), static_argnames="mode")
 
+    def __repr__(self) -> str:
+        """What it sees, what it does, how it acts."""
+        obs, act = describe_spaces(self._used), describe_spaces(self.act_space)
+        size = words.count(sum(leaf.size for leaf in jax.tree.leaves(self.params)), "parameter")
+        return f"Player(sees {obs}; acts {act}; {size}, mode {self.mode})"
+
     def renewed(self, params: Params, seed: int) -> Player:
         """A player of the same agent with other parameters and another key; what was compiled is kept."""
         player = copy.copy(self)

@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+import dreamworld
+from dreamworld import __main__ as console
 from dreamworld import cli, presets, schema
 from dreamworld.config import Config
 from dreamworld.errors import UserError
@@ -188,3 +190,29 @@ def test_a_command_line_that_is_no_list_of_texts_is_one_line(argv, told):
     with pytest.raises(UserError) as caught:
         cli.parse(argv)
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("run.batch_size", 0, "run.batch_size: got 0, expects at least 1"),
+        ("run.steps", "many", "run.steps: got 'many', expects a number"),
+        ("env.size", (64,), r"env.size: got \[64\], expects 2 values"),
+        ("env.engine", "fast", "env.engine: got 'fast', expects one of auto"),
+    ],
+)
+def test_a_config_made_in_python_is_checked_as_a_command_line_is(key, value, told, tmp_path):
+    config = presets.replace(
+        cli.parse(["--configs", "debug", "--logdir", str(tmp_path / "run")]), {key: value}
+    )
+    with pytest.raises(UserError, match=told):
+        dreamworld.train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_package_names_what_a_program_needs():
+    assert dreamworld.__version__ == console.version()
+    assert {"Player", "UserError", "override", "rollout", "__version__"} <= set(dir(dreamworld))
+    assert all(getattr(dreamworld, name) for name in dreamworld.__all__)
+    with pytest.raises(AttributeError, match="it has Config, Player"):
+        _ = dreamworld.nothing

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import re
 
 import gymnasium
 import jax
@@ -124,6 +125,11 @@ def test_equal_observations_in_any_form_give_equal_actions_and_states(cart):
     for state, action in found[1:]:
         np.testing.assert_array_equal(np.ravel(action["action"]), np.ravel(found[0][1]["action"]))
         jax.tree.map(np.testing.assert_array_equal, state.carry, found[0][0].carry)
+
+
+def test_it_says_what_it_is(cart):
+    said = r"Player\(sees vector: float32 \(4,\); acts action: 2 classes; [\d,]+ parameters, mode \w+\)"
+    assert re.fullmatch(said, repr(cart)), repr(cart)
 
 
 def test_an_episode_begins_at_the_first_call_only_unless_told(cart):

@@ -26,6 +26,7 @@ def train(config: Config, env: EnvSource = None) -> int:
 
 
 def _train(config: Config, env: EnvSource) -> int:
+    from dreamworld import presets
     from dreamworld.sessions import beginning, build
     from dreamworld.sessions.job import Job
     from dreamworld.sessions.run import run
@@ -35,6 +36,7 @@ def _train(config: Config, env: EnvSource) -> int:
         raise UserError(
             f"train: the config is {words.type_of(config)}; give dreamworld.parse([...]), as of a command line"
         )
+    config = presets.override(config, presets.flat(config))  # made in Python, it was not checked yet
     config, env = beginning.name_task(beginning.name_data(config), env)
     job = Job.of(config, env)
     if said := finished_already(job):

@@ -1,0 +1,32 @@
+"""The site of the documentation: `make docs` builds it from these pages and from the docstrings."""
+
+import pathlib
+import sys
+
+from dreamworld import __main__ as console
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+project, author, release = "dreamworld", "the dreamworld maintainers", console.version()
+copyright = author
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "reference", "docstrings", "mathml"]
+exclude_patterns = ["extensions", "results"]
+source_suffix = {".md": "markdown"}
+
+html_theme = "furo"
+html_title = "dreamworld"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 4
+myst_links_external_new_tab = False
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = False
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+nitpicky = False
