@@ -19,8 +19,10 @@ from dreamworld.sessions.pieces import build_agent
 BATCHES = (1, 16, 1024)
 ROWS = 4096  # of a measured rollout: its steps times its batch
 STEPS = 64  # of it, at most
-OFF = (1e-4, 1e-3, 1e-2)  # box widths; 0.03 of a pixel of 32 is 1e-3
-AFTER = (1, 10, 25, 50, 100)
+BALLS = (1, 2, 3)
+OFF = (1e-4, 1e-3, 1e-2)  # box widths: 0.0032, 0.032 and 0.32 of a pixel of 32
+SIZE = 32  # of the picture: distances are printed in its pixels
+AFTER = (10, 25, 50, 100)
 
 
 def engine(obs, batch):
@@ -78,12 +80,12 @@ def speed(sizes=("size1m", "size12m"), batches=BATCHES, repeats=5):
     return rows
 
 
-def drift(episodes=512, off=OFF, after=AFTER):
+def drift(balls, episodes=512, off=OFF, after=AFTER):
     """Distances [len(off), len(after), episodes * balls] of engines that begin `off` beside the true place of ball 0.
 
     Both get the same random actions. Box widths; as the engine is exact, all of it comes from the beginning.
     """
-    env = make_jax_env("jax_balls", obs="vector")
+    env = make_jax_env("jax_balls", obs="vector", n=balls)
 
     @jax.jit
     def run(key):
@@ -123,10 +125,11 @@ def main():
         for name, count, took in speed():
             print(f"| {name} | {count:,} |" + "".join(f" {1e6 * took[b]:.3g} µs |" for b in BATCHES), flush=True)
         return
-    print("| begun off by |" + "".join(f" after {step} |" for step in AFTER))
-    for off, rows in zip(OFF, drift()):
-        cells = (f" {np.median(row):.1e} ({np.quantile(row, 0.9):.1e}) |" for row in rows)
-        print(f"| {off} |" + "".join(cells))
+    print("| balls | begun off by |" + "".join(f" after {step} |" for step in AFTER))
+    for balls in BALLS:
+        for off, rows in zip(OFF, drift(balls)):
+            cells = "".join(f" {SIZE * np.sqrt((row**2).mean()):.2g} |" for row in rows)
+            print(f"| {balls} | {SIZE * off:.2g} |{cells}")
 
 
 if __name__ == "__main__":
