@@ -24,7 +24,9 @@ class Picture:
         self.parts.append(f'<line {ends} stroke="{color}" stroke-width="{width}"{extra}/>')
 
     def curve(self, points, color, width=2.0, dash="", arrow=False):
-        extra = (f' stroke-dasharray="{dash}"' if dash else "") + (' marker-end="url(#blue)"' if arrow else "")
+        extra = (f' stroke-dasharray="{dash}"' if dash else "") + (
+            ' marker-end="url(#blue)"' if arrow else ""
+        )
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self.parts.append(
             f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width}"{extra}/>'
@@ -54,7 +56,8 @@ class Picture:
             for name, color in (("tip", INK), ("blue", BLUE))
         )
         ground = f'<rect width="{self.width}" height="{self.height}" rx="8" fill="#ffffff"/>'
-        return "\n".join([head, f"<title>{self.title}</title>", f"<defs>{tips}</defs>", ground, *self.parts, "</svg>\n"])
+        head += f"\n<title>{self.title}</title>\n<defs>{tips}</defs>"
+        return "\n".join([head, ground, *self.parts, "</svg>\n"])
 
 
 class Axes:
@@ -123,7 +126,9 @@ def rssm():
 
 def symlog():
     """symlog beside the identity, and the two-hot code of one number."""
-    picture = Picture(760, 300, "symlog beside the identity, and the two-hot code of 300 on bins of the example")
+    picture = Picture(
+        760, 300, "symlog beside the identity, and the two-hot code of 300 on bins of the example"
+    )
     axes = Axes(picture, (56, 40, 300, 200), (-20, 20), (-6, 6))
     axes.ticks((-20, -10, 0, 10, 20), (-6, -3, 0, 3, 6), "x", "symlog(x)")
     axes.curve([(x, x) for x in (-6, 6)], SOFT, "4 4")
@@ -151,7 +156,12 @@ def lambda_return():
     picture = Picture(
         760, 250, "Lambda-returns of three imagined steps, computed from the last one backwards"
     )
-    rows = [("", "4.42"), ("r=1  c=0.9  v=4", "3.60"), ("r=0  c=0.9  v=3", "5.00"), ("r=2  c=0.5  v=6", "6.00")]
+    rows = [
+        ("", "4.42"),
+        ("r=1  c=0.9  v=4", "3.60"),
+        ("r=0  c=0.9  v=3", "5.00"),
+        ("r=2  c=0.5  v=6", "6.00"),
+    ]
     for index, (told, total) in enumerate(rows):
         x = 110 + index * 180
         picture.disc(x, 60, 26, PAST if index == 0 else DREAM, INK)
@@ -171,7 +181,9 @@ def lambda_return():
 
 def drift():
     """Errors of half a pixel a frame: all to one side, or each to another."""
-    picture = Picture(560, 320, "An error of half a pixel a frame: a bias grows with k, a random walk with its root")
+    picture = Picture(
+        560, 320, "An error of half a pixel a frame: a bias grows with k, a random walk with its root"
+    )
     axes = Axes(picture, (64, 36, 360, 220), (1, 100), (0.3, 100), log=True)
     axes.ticks((1, 3, 10, 30, 100), (0.5, 1, 5, 10, 50), "imagined frames k (logarithmic)", "error in pixels")
     steps = [100 ** (i / 40) for i in range(41)]
@@ -210,7 +222,11 @@ def psnr():
     x, y = axes.at(4, decibels(4))
     picture.disc(x, y, 4, BLUE)
     picture.text(x - 8, y + 20, f"4 px off: {decibels(4):.1f}", BLUE, anchor="end")
-    frames = (("truth", (26,), ""), ("4 px off", (30,), f"{decibels(4):.1f} dB"), ("no ball", (), f"{black:.1f} dB"))
+    frames = (
+        ("truth", (26,), ""),
+        ("4 px off", (30,), f"{decibels(4):.1f} dB"),
+        ("no ball", (), f"{black:.1f} dB"),
+    )
     for index, (name, places, score) in enumerate(frames):
         left, top, scale = 480 + index * 92, 90, 1.25
         picture.box(left, top, 80, 80, "#000000", "none", 0)

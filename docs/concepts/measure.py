@@ -109,7 +109,9 @@ def drift(balls, episodes=512, off=OFF, after=AFTER):
 
         return jax.lax.scan(step, many, jax.random.split(act_key, max(after)))[1]
 
-    places = np.asarray(run(jax.random.PRNGKey(0)))[np.array(after) - 1]  # [after, 1 + off, episodes, balls, 2]
+    places = np.asarray(run(jax.random.PRNGKey(0)))[
+        np.array(after) - 1
+    ]  # [after, 1 + off, episodes, balls, 2]
     apart = np.linalg.norm(places[:, 1:] - places[:, :1], axis=-1)
     return apart.swapaxes(0, 1).reshape((len(off), len(after), -1))
 
@@ -123,7 +125,9 @@ def main():
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         print("| | parameters |" + "".join(f" {batch} at once |" for batch in BATCHES))
         for name, count, took in speed():
-            print(f"| {name} | {count:,} |" + "".join(f" {1e6 * took[b]:.3g} µs |" for b in BATCHES), flush=True)
+            print(
+                f"| {name} | {count:,} |" + "".join(f" {1e6 * took[b]:.3g} µs |" for b in BATCHES), flush=True
+            )
         return
     print("| balls | begun off by |" + "".join(f" after {step} |" for step in AFTER))
     for balls in BALLS:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDERS = (ROOT / "docs", ROOT / "docs" / "concepts")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(page for f in FOLDERS for page in sorted(f.glob("*.md")))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES += [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
 
 
 class Block(NamedTuple):
