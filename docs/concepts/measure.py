@@ -132,7 +132,7 @@ def main():
     print("| balls | begun off by |" + "".join(f" after {step} |" for step in AFTER))
     for balls in BALLS:
         for off, rows in zip(OFF, drift(balls)):
-            cells = "".join(f" {SIZE * np.sqrt((row**2).mean()):.2g} |" for row in rows)
+            cells = "".join(f" {SIZE * np.median(r):.2g} ({SIZE * np.quantile(r, 0.9):.2g}) |" for r in rows)
             print(f"| {balls} | {SIZE * off:.2g} |{cells}")
 
 
