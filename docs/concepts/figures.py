@@ -218,7 +218,7 @@ def psnr():
     axes.curve([(x, decibels(x)) for x in points if decibels(x) < 32], BLUE)
     black = -10 * math.log10(math.pi * RADIUS**2 / SIZE**2)
     axes.curve([(0, black), (10, black)], ORANGE, "5 4")
-    picture.text(*axes.at(7.4, black + 0.7), f"no ball at all: {black:.1f}", ORANGE)
+    picture.text(*axes.at(7.4, black - 1.4), f"no ball at all: {black:.1f}", ORANGE)
     x, y = axes.at(4, decibels(4))
     picture.disc(x, y, 4, BLUE)
     picture.text(x - 8, y + 20, f"4 px off: {decibels(4):.1f}", BLUE, anchor="end")
