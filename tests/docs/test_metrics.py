@@ -1,4 +1,4 @@
-"""docs/metrics.md names every tag that is logged and no other one: tiny trainings of every agent are compared with it."""
+"""docs/metrics.md names every tag that is logged, and no other one: it is compared with tiny trainings of every agent."""
 
 import json
 import pathlib
@@ -21,7 +21,12 @@ from documents import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 HEADINGS = {"dreamerv3": "DreamerV3", "planet": "PlaNet"}  # of the sections with an agent's own tags
-FILES = {"metrics.jsonl": "", "episodes.jsonl": "Episodes", "eval.jsonl": "Evaluations", "tensorboard": "TensorBoard"}
+FILES = {
+    "metrics.jsonl": "",
+    "episodes.jsonl": "Episodes",
+    "eval.jsonl": "Evaluations",
+    "tensorboard": "TensorBoard",
+}
 RUN = RunConfig(
     steps=64, train_ratio=16, batch_size=2, batch_length=4, log_every=32, report_every=32, save_every=32,
     progress=False,
@@ -152,7 +157,8 @@ def test_floors_of_the_reward_loss_are_those_of_the_page():
 
     shown = [f"{floor([reward]):.3f}" for reward in (0.1, 0.5, 2, 10, 100)]
     assert f"| 0.1; 0.5; 2; 10; 100 | {'; '.join(shown)} |" in PAGE
-    assert f"| always 1, or always −1 | {floor([1.0]):.3f} |" in PAGE and floor([-1.0]) == floor([1.0])
+    assert f"| always 1, or always −1 | {floor([1.0]):.3f} |" in PAGE
+    assert floor([-1.0]) == pytest.approx(floor([1.0]))
     assert f"38 of 8,000 rows are resets, {floor([1.0]) * 7962 / 8000:.4f}" in PAGE
     even = [floor(np.linspace(0, most, 2000)) for most in (1000, 1)]
     assert f"over 0 to 1 | {even[0]:.2f}; {even[1]:.2f}." in PAGE
