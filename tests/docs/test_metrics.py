@@ -1,4 +1,4 @@
-"""docs/metrics.md names every tag that is logged, and no other one: it is compared with tiny trainings of every agent."""
+"""docs/metrics.md names every tag that is logged and no other: it is compared with tiny trainings of every agent."""
 
 import json
 import pathlib
