@@ -22,6 +22,10 @@ class Check:
     state: Literal["ok", "absent", "warning", "broken"]
     found: str
     advice: str = ""
+    section: str = ""  # of docs/troubleshooting.md, where something is wrong or missing
+
+
+NOT_NEEDED = "not needed: another one works"
 
 
 def run_probe(code: str, timeout_s: float = 120, **environment: str) -> tuple[dict | None, str]:
@@ -145,7 +149,7 @@ def one_backend_is_enough(checks: list[Check]) -> list[Check]:
     if not any(check.topic.startswith("rendering") and check.state == "ok" for check in checks):
         return checks
     return [
-        dataclasses.replace(check, state="absent", advice="not needed: another one works")
+        dataclasses.replace(check, state="absent", advice=NOT_NEEDED)
         if check.topic.startswith("rendering") and check.state == "warning"
         else check
         for check in checks

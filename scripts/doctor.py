@@ -24,6 +24,7 @@ from dreamworld.benchmarks.machine import usable_cores
 from dreamworld.config import RunConfig
 from dreamworld.envs.render import backends
 from dreamworld.probes import (
+    NOT_NEEDED,
     Check,
     check_devices,
     check_rendering,
@@ -35,6 +36,18 @@ from dreamworld.probes import (
 from dreamworld.replay.memory import available_memory
 
 GB = 10**9
+PAGE = "docs/troubleshooting.md"
+# Sections of that page by the begin of the checks' topics; the longest that fits.
+SECTIONS = {
+    "": "installation",
+    "devices": "cuda-and-the-driver",
+    "precision": "cuda-and-the-driver",
+    "rendering": "rendering",
+    "memory": "memory-of-the-host",
+    "shared memory": "memory-of-the-host",
+    "disk": "disk",
+    "compilation cache": "disk",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +84,15 @@ def examine(logdir: str) -> list[Check]:
     ]
     with ThreadPoolExecutor(4) as pool:
         checks = [check for found in pool.map(lambda probe: probe(), probes) for check in found]
-    return one_backend_is_enough(checks)
+    return [with_section(check) for check in one_backend_is_enough(checks)]
+
+
+def with_section(check: Check) -> Check:
+    """The check with the section of the page that helps, where something is wrong or missing that may be needed."""
+    if check.state == "ok" or check.advice == NOT_NEEDED:
+        return check
+    topic = max((topic for topic in SECTIONS if check.topic.startswith(topic)), key=len)
+    return dataclasses.replace(check, section=f"{PAGE}#{SECTIONS[topic]}")
 
 
 def print_table(checks: list[Check]) -> None:
@@ -91,6 +112,9 @@ def print_table(checks: list[Check]) -> None:
     console.print(table)
     wrong = [check.topic for check in checks if check.state in ("warning", "broken")]
     console.print(f"\n{len(wrong)} to look at: {', '.join(wrong)}" if wrong else "\nall is well")
+    for section in dict.fromkeys(check.section for check in checks if check.section):
+        topics = ", ".join(check.topic for check in checks if check.section == section)
+        console.print(Text(f"help with {topics}: {section}"))
 
 
 def requirements() -> list[tuple[str, str, str]]:

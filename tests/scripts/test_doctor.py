@@ -2,8 +2,10 @@
 
 import json
 import os
+import pathlib
+import re
 
-from dreamworld.probes import Check
+from dreamworld.probes import NOT_NEEDED, Check
 from dreamworld.scripts import doctor
 
 
@@ -28,6 +30,7 @@ def test_this_machine_is_examined_as_json(capsys, tmp_path):
     assert any("takes" in checks[f"rendering {name}"]["found"] for name in ("egl", "osmesa"))
     for check in checks.values():
         assert check["advice"] or check["state"] == "ok", f"{check['topic']} says nothing to do"
+        assert check["section"] or check["state"] == "ok" or check["advice"] == NOT_NEEDED
 
 
 def test_something_broken_is_status_1_and_named(monkeypatch, capsys):
@@ -69,3 +72,28 @@ def test_a_quota_limits_cores(tmp_path):
     assert doctor.usable_cores(quota) == len(os.sched_getaffinity(0))
     quota.write_text("50000 100000\n")
     assert doctor.usable_cores(quota) == 0.5
+
+
+def test_what_is_wrong_or_missing_names_a_section_that_helps(monkeypatch, capsys):
+    page = (pathlib.Path(__file__).parents[2] / doctor.PAGE).read_text("utf-8")
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", page, re.MULTILINE)}
+    assert set(doctor.SECTIONS.values()) <= headings
+    found = [
+        Check("rendering egl", "warning", "no library", "install it"),
+        Check("shared memory", "warning", "64 MB", "more"),
+        Check("extra ray", "absent", "not installed", "pip install 'dreamworld[ray]'"),
+        Check("extra dmc", "warning", "mujoco missing", "pip install 'dreamworld[dmc]'"),
+        Check("rendering osmesa", "absent", "no library", NOT_NEEDED),
+        Check("python", "ok", "3.11"),
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda logdir: [doctor.with_section(check) for check in found])
+    assert doctor.main([]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("help with")]
+    assert lines == [
+        "help with rendering egl: docs/troubleshooting.md#rendering",
+        "help with shared memory: docs/troubleshooting.md#memory-of-the-host",
+        "help with extra ray, extra dmc: docs/troubleshooting.md#installation",
+    ]
+    doctor.main(["--json"])
+    shown = {check["topic"]: check["section"] for check in json.loads(capsys.readouterr().out)}
+    assert shown["rendering osmesa"] == shown["python"] == "" != shown["extra ray"]
