@@ -17,7 +17,7 @@ VECTORS = {name.replace("image", "vector") for name in FRAMES} - {
     "drift/vector/foreground_mse",
 }
 REWARDS = {f"reward/{name}" for name in (
-    "mae", "crps", "spearman", "auroc", "ap", "return_error", "mae_where_paid", "mae_elsewhere",
+    "mae", "crps", "nll", "spearman", "auroc", "ap", "return_error", "mae_where_paid", "mae_elsewhere",
 )} | {f"decisions/{name}" for name in ("top1", "regret", "spearman")}  # fmt: skip
 ACTIONS = {f"actions/image/{name}" for name in ("psnr_gain", "shuffle_ratio", "cfc", "sign")}
 ACTIONS |= {"actions/vector/shuffle_ratio", "actions/vector/cfc"}
@@ -25,7 +25,8 @@ PLACES = {"objects/centroid_error", "objects/centroid_error_free", "objects/cent
 LIVELY = {"coherence/image/motion_ratio", "coherence/image/frozen", "coherence/image/variance_ratio"}
 POSTERIOR = {"drift/image/psnr_posterior"}
 SURPRISE = {f"surprise/auroc{name}" for name in ("", "_vanish", "_jump", "_stop")}
-MOTION = {"objects/bounce_sign", "objects/speed_ratio", "objects/energy_ratio"}
+MOMENTUM = {"objects/momentum_error", "objects/energy_error"}
+MOTION = {"objects/bounce_sign", "objects/speed_ratio", "objects/energy_ratio"} | MOMENTUM
 # What a fault must move.
 MOVES = {
     "copy_last": FRAMES | VECTORS | REWARDS | ACTIONS | LIVELY | PLACES | {"objects/presence", *MOTION},
