@@ -140,7 +140,15 @@ def make_simulator(world: RSSM) -> Simulator:
         return world.predict(params, feature)[0].loss(reward)
 
     return Simulator(
-        world.initial, observe, world.imagine, world.feature, predict, decode, surprise, world.correct, reward_nll
+        world.initial,
+        observe,
+        world.imagine,
+        world.feature,
+        predict,
+        decode,
+        surprise,
+        edit=world.correct,
+        reward_nll=reward_nll,
     )
 
 

@@ -1,8 +1,8 @@
 """What else could have happened: from the last observed rows, the real environment is played under other actions.
 
-The fan holds each of a few actions for some steps; the plans are sequences of which a model has to find the best one; the
-loops are actions and then their inverses. All are played once and kept with the segments, so that all models are asked
-the same.
+The fan holds each of a few actions for some steps; the plans are sequences of which a model has to find the best one;
+the loops are actions and then their inverses. All are played once and kept with the segments, so that all models are
+asked the same.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def make_plans(
 def make_loops(
     segments: Segments, ground: Ground | HostGround, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """`segment` [M]; `action/<key>` and `alive` [M, 2, K, ...], there and back; `obs/<key>` [M, 2, *shape], the last rows.
+    """`segment` [M]; `action/<key>` and `alive` [M, 2, K, ...], there and back; `obs/<key>` [M, 2, *shape], their ends.
 
     On the way there the actions are the recorded ones, on the way back their inverses in reverse order; there are none
     where actions have no inverses.

@@ -1,6 +1,7 @@
 """Metric 5, loop closure: after some actions and their inverses, in reverse order, is the dream where it was?
 
-Reality is asked the same (`dreamworld.assess.branches`); where walls or inertia keep it from coming back, dreams need not.
+Reality is asked the same (`dreamworld.assess.branches`); where walls or inertia keep it from coming back, dreams are
+not asked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from dreamworld.types import Array, Key, Params
 CLOSED = 0.1  # of the distance at the turn: what is nearer to where it began has come back
 MOVED = 1e-6  # squared distance below which nothing has moved
 NEEDS = (
-    "needs actions that have inverses (continuous ones, or `inverse_actions` of a JAX environment); it " + RESTORE
+    "needs actions that have inverses (continuous ones, or `inverse_actions` of a JAX environment); it "
+    + RESTORE
 )
 
 
@@ -90,6 +92,7 @@ def dream_loops(
 
     actions = {name: jnp.asarray(value) for name, value in below("action", loop).items()}
     found = [
-        one(params, start, actions, jax.random.fold_in(dream_key, number)) for number in range(dreaming.samples)
+        one(params, start, actions, jax.random.fold_in(dream_key, number))
+        for number in range(dreaming.samples)
     ]
     return {name: np.mean([np.asarray(row[name]).T for row in found], 0) for name in found[0]}

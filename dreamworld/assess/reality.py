@@ -1,7 +1,7 @@
 """Metric 1, the floor of stochastic worlds: reality, played again from the same states, with other random numbers.
 
-Two real rollouts under equal actions differ by it, so no model can be nearer to what happened than a draw from reality is,
-unless it shows a mean of what may happen.
+Two real rollouts under equal actions differ by it, so no model can be nearer to what happened than a draw from reality
+is, unless it shows a mean of what may happen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from dreamworld.assess.segments import Segments, below
 from dreamworld.assess.sheet import Sheet
 from dreamworld.types import Array, Key, Tree
 
-HOST = "needs an environment in JAX: a snapshot of another one holds its random numbers, so it goes on as it did"
+HOST = (
+    "needs an environment in JAX: a snapshot of another one holds its random numbers, so it goes on as it did"
+)
 AT_ONCE = 4  # dreams that playing a segment again takes as much memory as
 
 
@@ -34,8 +36,8 @@ def add_reality(
 ) -> None:
     """Writes down the error of reality played again, of each key that is decoded, and that of dreams as a share of it.
 
-    There is no share in deterministic environments, whose error is 0. Rows at which the episode that is played again has
-    ended are left out.
+    There is no share in deterministic environments, whose error is 0. Rows after the end of the episode that is played
+    again are left out.
     """
     keys = sorted(below("mse", found))
     if not keys:

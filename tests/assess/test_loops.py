@@ -1,4 +1,4 @@
-"""Loops of actions and their inverses: a walker without inertia comes back, a dream of it in which it slips does not."""
+"""Loops of actions and their inverses: a walker without inertia comes back, one that slips in a dream does not."""
 
 import dataclasses
 from typing import Any

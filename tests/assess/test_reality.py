@@ -62,7 +62,8 @@ def test_a_draw_from_reality_is_as_far_off_as_reality(shaken):
 
 def test_the_mean_of_what_may_happen_has_half_of_its_error(shaken):
     page = page_of(shaken, dataclasses.replace(shaken[0], kick=0.0))
-    assert page.metrics["drift/vector/mse_by_reality"].low < 0.5 < page.metrics["drift/vector/mse_by_reality"].high
+    share = page.metrics["drift/vector/mse_by_reality"]
+    assert share.low < 0.5 < share.high
 
 
 def test_in_a_deterministic_world_it_is_nothing(balls):
