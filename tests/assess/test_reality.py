@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from dreamworld.assess import drift, reality, scene
-from dreamworld.assess.ground import NEEDS
 
 KICK = 0.01  # box widths a step: standard deviation, on each axis
 
@@ -64,20 +63,3 @@ def test_the_mean_of_what_may_happen_has_half_of_its_error(shaken):
     page = page_of(shaken, dataclasses.replace(shaken[0], kick=0.0))
     share = page.metrics["drift/vector/mse_by_reality"]
     assert share.low < 0.5 < share.high
-
-
-def test_in_a_deterministic_world_it_is_nothing(balls):
-    env, (made, truth) = balls
-    found = {f"mse/{key}": np.ones((*made.imagined.shape, 1)) for key in made.obs_space}
-    page = known.start(known.make_known(env), (made, truth))[2]
-    reality.add_reality(page, made, found, truth, scene.scenes(made), known.KEY)
-    assert page.value("drift/image/mse_reality") == 0
-    assert page.value("drift/vector/mse_reality") == pytest.approx(0, abs=1e-9)
-    assert not any(name.endswith("by_reality") for name in page.metrics)
-
-
-def test_without_an_environment_in_jax_it_is_left_out(balls):
-    env, (made, truth) = balls
-    page = known.start(known.make_known(env), (made, truth))[2]
-    reality.add_reality(page, made, {"mse/image": np.zeros(1)}, None, {}, known.KEY)
-    assert page.left_out == {"drift/reality": NEEDS} and page.metrics == {}
