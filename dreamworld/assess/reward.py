@@ -96,7 +96,7 @@ def add_cont(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> 
     brier = (expected - ~ends) ** 2
     sheet.mean_curve("cont/brier", brier, mask)
     sheet.mean_number("cont/brier", brier, mask)
-    nats = -np.log(np.maximum(np.where(ends, 1 - expected, expected), LEAST))
+    nats = bernoulli_nll(expected, ~ends)
     sheet.mean_curve("cont/nll", nats, mask)
     sheet.mean_number("cont/nll", nats, mask)
     values, diagram = calibration(sheet.weights, expected, ~ends, mask)
@@ -108,6 +108,11 @@ def add_cont(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> 
         sheet.left_out["cont/recall"] = "needs episodes that end truly"
         return
     sheet.mean_number("cont/recall", _near(dead), ends & mask)
+
+
+def bernoulli_nll(expected: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    """-log of the probability of what happened, in nats, where `expected` is that of True; at most 13.8."""
+    return -np.log(np.maximum(np.where(happened, expected, 1 - expected), LEAST))
 
 
 def _near(flags: np.ndarray) -> np.ndarray:

@@ -105,22 +105,24 @@ def test_an_agent_without_a_simulator_has_no_world_to_look_at():
         assessor.check_assessable(config, agent._replace(simulator=None))
 
 
+FUSED = ["--run.mode", "fused"]  # its first chunk ends where replay holds enough to learn from
 LOOPS = {
-    "fused": (["--run.mode", "fused"], [""]),
-    "seeds": (["--seeds", "3,4"], ["seed3", "seed4"]),
-    "fused seeds": (["--run.mode", "fused", "--seeds", "3,4"], ["seed3", "seed4"]),
+    "fused": (FUSED, [""], [80, 112]),
+    "seeds": (["--seeds", "3,4"], ["seed3", "seed4"], [32, 64]),
+    "fused seeds": ([*FUSED, "--seeds", "3,4"], ["seed3", "seed4"], [80, 112]),
 }
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_every_loop_looks_at_its_own_world(tmp_path, loop):
-    options, names = LOOPS[loop]
-    assert train(tmp_path / "run", *options, "--env.options", "obs=vector", *LOOKS, "--run.steps", "64") == 0
+    options, names, steps = LOOPS[loop]
+    vector = ["--env.options", "obs=vector", "--run.steps", str(steps[-1])]
+    assert train(tmp_path / "run", *options, *vector, *LOOKS) == 0
     seen = []
     for name in names:
         (kept,) = (tmp_path / "run" / name / "assess").glob("segments-*.npz")
         looks = [row for row in rows(tmp_path / "run" / name / "metrics.jsonl") if "assess/reward_mae" in row]
-        assert [row["step"] for row in looks] == [32, 64]
+        assert [row["step"] for row in looks] == steps
         assert looks[0]["assess/vector_mse_5"] == pytest.approx(looks[1]["assess/vector_mse_5"])
         seen.append((kept.name, looks[0]["assess/vector_mse_5"]))
     assert (
