@@ -219,17 +219,23 @@ def _add_momentum(
     wall, pair = (x[:, 1:, None] for x in contacts(segments, objects))
     whole = (mask[:, 1:] & mask[:, :-1]).all(-1) & ~wall.any((-2, -1))
     met = pair.any(-1)
-    lost = np.linalg.norm((dreamt - real).sum(-2), axis=-1)
-    had = np.broadcast_to(np.linalg.norm(real.sum(-2), axis=-1), lost.shape)
-    energy = [np.broadcast_to((x**2).sum((-2, -1)), lost.shape) for x in (dreamt, real)]
-    for name, error, true, rows in (
-        ("momentum_error", lost, had, whole),
-        ("momentum_error_pair", lost, had, whole & met),
-        ("energy_error", np.abs(energy[0] - energy[1]), energy[1], whole & ~met),
+    momentum, energy = conserved(dreamt, real)
+    for name, values, rows in (
+        ("momentum_error", momentum, whole),
+        ("momentum_error_pair", momentum, whole & met),
+        ("energy_error", energy, whole & ~met),
     ):
         if name != "momentum_error_pair" or met.any():
-            sums = (np.where(rows, x, 0) for x in (error, true))
+            sums = (np.where(rows, x, 0) for x in values)
             sheet.ratio_number(f"objects/{name}", *sums, n=int(rows.sum()))
+
+
+def conserved(dreamt: np.ndarray, real: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """|P' - P| and |P|, then |E' - E| and E, [...] of velocities [..., n, 2]; P = sum v, E = sum v^2."""
+    length = lambda x: np.linalg.norm(x.sum(-2), axis=-1)
+    square = lambda x: (x**2).sum((-2, -1))
+    real = np.broadcast_to(real, dreamt.shape)
+    return [length(dreamt - real), length(real)], [np.abs(square(dreamt) - square(real)), square(real)]
 
 
 def reappearing(share: np.ndarray, valid: np.ndarray) -> np.ndarray:
