@@ -109,7 +109,7 @@ def make_loops(
     where actions have no inverses.
     """
     steps, first = min(LOOP_STEPS, segments.horizon), segments.context - 1
-    starts = _choose(segments.imagined[:, :steps].all(1), LOOP_STARTS, random)
+    starts = _choose(np.all(segments.imagined[:, :steps], axis=1), LOOP_STARTS, random)
     actions = {}
     for key, space in segments.act_space.items():
         there = segments.columns[f"action/{key}"][starts, first : first + steps]

@@ -1,5 +1,7 @@
 """Momentum and energy of two balls: a contact that loses energy keeps momentum, one that stops both keeps neither."""
 
+from typing import Any
+
 import known
 import pytest
 
@@ -13,7 +15,7 @@ def pairs():
     return env, known.make_segments(env, count=128, horizon=5, steps=1000, branched=False)
 
 
-def physics(pairs, fault):
+def physics(pairs, fault) -> dict[str, Any]:
     env, (made, truth) = pairs
     _, _, found, page = known.measure(known.make_known(env, fault), (made, truth), samples=1)
     objects.add_objects(page, made, found, objects.make_objects(truth, made))

@@ -1,6 +1,7 @@
 """Reality played again: its error is that of its noise, and a draw from reality is as far off as it is."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import known
@@ -31,7 +32,7 @@ def shaken():
     return env, known.make_segments(env, count=256, horizon=4, steps=1500, branched=False)
 
 
-def page_of(shaken, world):
+def page_of(shaken, world) -> Any:
     made, truth = shaken[1]
     dreaming, _, found, page = known.measure(known.make_known(world), (made, truth), samples=1)
     drift.add_drift(page, made, found, dreaming.scenes)
