@@ -165,6 +165,12 @@ class Surprise(Protocol):
         ...
 
 
+class RewardNLL(Protocol):
+    def __call__(self, params: Params, feature: Array, reward: Array) -> Array:
+        """-log likelihood, in nats, of the reward that arrived with a state, [N]; what a head learns from."""
+        ...
+
+
 class Edit(Protocol):
     def __call__(self, params: Params, state: State, obs: dict[str, Array], key: Key) -> State:
         """The state that the model has if it sees this observation now, in a state [N, ...]: no time passes."""
@@ -182,6 +188,7 @@ class Simulator(NamedTuple):
     decode: Decode | None = None
     surprise: Surprise | None = None
     edit: Edit | None = None
+    reward_nll: RewardNLL | None = None
     probed: bool = False  # `decode` is a probe that the model did not learn from (`dreamworld.probe`)
 
 

@@ -136,8 +136,19 @@ def make_simulator(world: RSSM) -> Simulator:
     def decode(params: Params, feature: Array) -> dict[str, Array]:
         return {name: dist.mean().astype(jnp.float32) for name, dist in world.decode(params, feature).items()}
 
+    def reward_nll(params: Params, feature: Array, reward: Array) -> Array:
+        return world.predict(params, feature)[0].loss(reward)
+
     return Simulator(
-        world.initial, observe, world.imagine, world.feature, predict, decode, surprise, world.correct
+        world.initial,
+        observe,
+        world.imagine,
+        world.feature,
+        predict,
+        decode,
+        surprise,
+        edit=world.correct,
+        reward_nll=reward_nll,
     )
 
 

@@ -311,6 +311,9 @@ def make_simulator(world: World) -> Simulator:
     def predict(params: Params, feature: Array) -> Expected:
         return Expected(world.reward(params, feature), jnp.ones(feature.shape[:-1]))
 
+    def reward_nll(params: Params, feature: Array, reward: Array) -> Array:
+        return _negative_log_likelihood(world.reward(params, feature), reward, 0)
+
     def decode(params: Params, feature: Array) -> dict[str, Array]:
         return world.show(params, feature)
 
@@ -323,4 +326,5 @@ def make_simulator(world: World) -> Simulator:
         decode=decode,
         surprise=surprise,
         edit=edit,
+        reward_nll=reward_nll,
     )

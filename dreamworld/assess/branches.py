@@ -1,7 +1,8 @@
 """What else could have happened: from the last observed rows, the real environment is played under other actions.
 
-The fan holds each of a few actions for some steps; the plans are sequences of which a model has to find the best one.
-Both are played once and kept with the segments, so that all models are asked the same.
+The fan holds each of a few actions for some steps; the plans are sequences of which a model has to find the best one;
+the loops are actions and then their inverses. All are played once and kept with the segments, so that all models are
+asked the same.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dreamworld.types import Space, Spaces
 
 FAN_STARTS, FAN_STEPS, FAN_ACTIONS = 32, 10, 9
 PLAN_STARTS, PLAN_STEPS, PLANS = 64, 50, 5
+LOOP_STARTS, LOOP_STEPS = 32, 10  # steps of each half
 
 
 def with_branches(segments: Segments, ground: Ground | HostGround | None, seed: int = 0) -> Segments:
@@ -28,6 +30,7 @@ def with_branches(segments: Segments, ground: Ground | HostGround | None, seed: 
     random = np.random.default_rng([seed, 1])
     found = {f"fan/{name}": value for name, value in make_fan(segments, ground, random).items()}
     found |= {f"plan/{name}": value for name, value in make_plans(segments, ground, random).items()}
+    found |= {f"loop/{name}": value for name, value in make_loops(segments, ground, random).items()}
     return dataclasses.replace(segments, branches=segments.branches | found)
 
 
@@ -95,6 +98,46 @@ def make_plans(
     found = {f"action/{key}": value for key, value in actions.items()}
     found |= {"segment": starts, "reward": told.reward, "alive": told.alive}
     return {name: value[reached] for name, value in found.items()}
+
+
+def make_loops(
+    segments: Segments, ground: Ground | HostGround, random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """`segment` [M]; `action/<key>` and `alive` [M, 2, K, ...], there and back; `obs/<key>` [M, 2, *shape], their ends.
+
+    On the way there the actions are the recorded ones, on the way back their inverses in reverse order; there are none
+    where actions have no inverses.
+    """
+    steps, first = min(LOOP_STEPS, segments.horizon), segments.context - 1
+    starts = _choose(np.all(segments.imagined[:, :steps], axis=1), LOOP_STARTS, random)
+    actions = {}
+    for key, space in segments.act_space.items():
+        there = segments.columns[f"action/{key}"][starts, first : first + steps]
+        back = inverse(space, there[:, ::-1], getattr(getattr(ground, "env", None), "inverse_actions", ()))
+        if back is None or not len(starts):
+            return {}
+        actions[key] = np.concatenate([there, back], 1)[:, None]
+    told, reached = _play(segments, ground, starts, actions, stream=3, keep=True)
+    if not reached.any():
+        return {}
+    halves = lambda x: np.asarray(x).reshape(len(starts), 2, steps, *x.shape[3:])
+    found = {f"action/{key}": halves(value) for key, value in actions.items()}
+    found |= {f"obs/{key}": halves(told.obs[key])[:, :, -1] for key in segments.obs_space}
+    found |= {"segment": starts, "alive": halves(told.alive)}
+    return {name: value[reached] for name, value in found.items()}
+
+
+def inverse(space: Space, actions: np.ndarray, declared: tuple[int, ...]) -> np.ndarray | None:
+    """The actions that undo others; None where they have none.
+
+    Of continuous ones of a symmetric range -a, of classes what the environment declares: class c is undone by
+    `declared[c]`.
+    """
+    if space.classes is None:
+        symmetric = space.low == -space.high and actions.dtype.kind == "f"
+        return -actions if symmetric else None
+    whole = sorted(declared) == list(range(space.classes))
+    return np.asarray(declared, actions.dtype)[actions] if whole else None
 
 
 def _play(

@@ -89,7 +89,7 @@ def measure_part(
     before = rollout.actions_before(batch)
     others = rollout.actions_before(batch._replace(action=donated))
     imagined = lambda tree: jax.tree.map(lambda x: x[:, context:], tree)
-    rows = imagined((before, others, batch.obs))
+    rows = imagined((before, others, batch.obs, batch.reward))
     frames = _targets(dreaming.spaces, jax.tree.map(lambda x: x[:, context - 1], batch.obs))
     shown = {name: frames[name] for name in _decoded_keys(dreaming, params, last)}
     spread = lambda x: jnp.repeat(x[:, None], samples, 1)
@@ -120,7 +120,7 @@ class Walk(NamedTuple):
 def _step(dreaming: Dreaming, params: Params, count: int, walk: Walk, row: Any, key: Key) -> tuple[Any, Any]:
     """One imagined row: all states advance, what they show is measured."""
     simulator, samples = dreaming.simulator, dreaming.samples
-    action, other, obs = row
+    action, other, obs, earned = row
     dream_key, pair_key, see_key = jax.random.split(key, 3)
     repeated = jax.tree.map(lambda x: jnp.repeat(x, samples, 0), action)
     no = jnp.zeros(count, bool)
@@ -141,6 +141,9 @@ def _step(dreaming: Dreaming, params: Params, count: int, walk: Walk, row: Any, 
         for name, value in (("reward", reward), ("cont", cont)):
             dreamt, _, _, seen = jnp.split(value.astype(jnp.float32), bounds)
             found |= {name: dreamt.reshape(count, samples), f"{name}_posterior": seen}
+    if simulator.reward_nll is not None:
+        nats = simulator.reward_nll(params, features[: bounds[0]], jnp.repeat(earned, samples, 0))
+        found["reward_nll"] = nats.astype(jnp.float32).reshape(count, samples)
     truth = _targets(dreaming.spaces, obs)
     decoded = simulator.decode(params, features) if simulator.decode is not None else {}
     kept: dict[str, Array] = {}

@@ -15,6 +15,7 @@ from dreamworld.stats.plots import COLOURS, GREY, Draw
 
 Titled = tuple[str, str, Draw]  # name, caption, how to draw it
 BASELINES = {"_copy": ("copying the last row", "--"), "_mean": ("mean frame", "-.")}
+REALITY = {"_reality": ("reality, played again", "-")}  # of stochastic environments
 
 
 def curves(judged: Sequence[Judged], segments: Segments) -> Iterator[Titled]:
@@ -22,7 +23,9 @@ def curves(judged: Sequence[Judged], segments: Segments) -> Iterator[Titled]:
     for key in segments.obs_space:
         name = f"drift/{key}/psnr" if segments.obs_space[key].is_image else f"drift/{key}/mse"
         unit = "PSNR, dB" if name.endswith("psnr") else "squared error, in variances"
-        yield from _titled(judged, name, f"{key}: {unit}", f"Error of {key}.", BASELINES, posterior=True)
+        stochastic = any(f"drift/{key}/mse_by_reality" in one.sheet.metrics for one in judged)
+        beside = BASELINES | (REALITY if stochastic else {})
+        yield from _titled(judged, name, f"{key}: {unit}", f"Error of {key}.", beside, posterior=True)
         yield from _titled(
             judged, f"drift/{key}/skill", f"{key}: skill", "1 - MSE / MSE of copying; useful above 0.5.", {}
         )

@@ -119,16 +119,20 @@ def _wanted(segments: Segments) -> dict[str, tuple[tuple[int, ...], Space]]:
     kinds = {"obs": segments.obs_space, "action": segments.act_space}
     for kind, spaces in kinds.items():
         own |= {f"column/{kind}/{key}": (count, space) for key, space in spaces.items()}
-    for name in ("fan", "plan"):
+    for name in ("fan", "plan", "loop"):
         if not below(name, rows):
             continue
-        alive = rows.get(f"{name}/alive", np.zeros((1, 1, 1))).shape  # [M, A, K] or [M, P, K]
+        alive = rows.get(f"{name}/alive", np.zeros((1, 1, 1))).shape  # [M, A, K], [M, P, K] or [M, 2, K]
         lead = alive if len(alive) == 3 and min(alive) > 0 else (1, 1, 1)
         branch = {"segment": (lead[:1], Space((), "int32", classes=count[0])), "alive": (lead, FLAG)}
         held = lead[1:2] if name == "fan" else lead
         branch |= {f"action/{key}": (held, space) for key, space in segments.act_space.items()}
         if name == "plan":
             branch["reward"] = (lead, REWARD)
+        if name == "loop":
+            lead = (lead[0], 2, lead[2])
+            branch["alive"] = (lead, FLAG)
+            branch |= {f"obs/{key}": (lead[:2], space) for key, space in segments.obs_space.items()}
         own |= {f"branch/{name}/{key}": value for key, value in branch.items()}
     return own
 

@@ -17,8 +17,10 @@ from dreamworld.assess import (
     drift,
     inverse,
     levels,
+    loops,
     objects,
     ranking,
+    reality,
     returns,
     reward,
     timing,
@@ -80,12 +82,14 @@ def judge(
     found = dreams.measure(dreaming, params, segments, others, keys[0])
     sheet = make_sheet(segments.episode, seed=seed)
     drift.add_drift(sheet, segments, found, found_scenes)
+    reality.add_reality(sheet, segments, found, ground, found_scenes, jax.random.fold_in(keys[0], 1))
     reward.add_reward(sheet, segments, found)
     reward.add_cont(sheet, segments, found)
     actions.add_shuffle(sheet, segments, found, others)
     fan = decisions.add_counterfactuals(sheet, dreaming, params, segments, keys[1])
     decisions.add_decisions(sheet, dreaming, params, segments, keys[2])
     coherence.add_coherence(sheet, segments, found)
+    loops.add_loops(sheet, dreaming, params, segments, jax.random.fold_in(keys[1], 1))
     coherence.add_realism(sheet, segments, found, keys[3])
     inverse.add_inverse(sheet, segments, found, keys[6])
     objects.add_objects(sheet, segments, found, objects.make_objects(truth, segments) if truth else None)

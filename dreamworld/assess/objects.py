@@ -90,6 +90,7 @@ def add_objects(
     _add_strata(sheet, segments, objects, off * objects.pixels, visible, present)
     _add_bounces(sheet, segments, objects, place, visible, present)
     _add_speed(sheet, segments, objects, place, visible & present)
+    _add_momentum(sheet, segments, objects, place, visible & present)
     _add_occlusion(sheet, segments, objects, off, present, visible)
 
 
@@ -203,6 +204,38 @@ def _add_speed(
     for name, power in (("speed_ratio", 1), ("energy_ratio", 2)):
         dream, truth = (np.where(both, x**power, 0) for x in (dreamt, moved))
         sheet.ratio_number(f"objects/{name}", dream, truth, int(both.sum()))
+
+
+def _add_momentum(
+    sheet: Sheet, segments: Segments, objects: Objects, place: np.ndarray, mask: np.ndarray
+) -> None:
+    """Errors of total momentum and of total kinetic energy, each of the real one; masses are equal, as radii are.
+
+    Over steps on which all objects are there and none meets a wall, of energy none another one either: then the sum of
+    changes of place is the momentum. Both are read from pictures, as speeds are.
+    """
+    step = lambda x: x[:, 1:] - x[:, :-1]
+    real, dreamt = step(objects.seen[:, segments.context :])[:, :, None], step(place)
+    wall, pair = (x[:, 1:, None] for x in contacts(segments, objects))
+    whole = (mask[:, 1:] & mask[:, :-1]).all(-1) & ~wall.any((-2, -1))
+    met = pair.any(-1)
+    momentum, energy = conserved(dreamt, real)
+    for name, values, rows in (
+        ("momentum_error", momentum, whole),
+        ("momentum_error_pair", momentum, whole & met),
+        ("energy_error", energy, whole & ~met),
+    ):
+        if name != "momentum_error_pair" or met.any():
+            sums = (np.where(rows, x, 0) for x in values)
+            sheet.ratio_number(f"objects/{name}", *sums, n=int(rows.sum()))
+
+
+def conserved(dreamt: np.ndarray, real: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """|P' - P| and |P|, then |E' - E| and E, [...] of velocities [..., n, 2]; P = sum v, E = sum v^2."""
+    length = lambda x: np.linalg.norm(x.sum(-2), axis=-1)
+    square = lambda x: (x**2).sum((-2, -1))
+    real = np.broadcast_to(real, dreamt.shape)
+    return [length(dreamt - real), length(real)], [np.abs(square(dreamt) - square(real)), square(real)]
 
 
 def reappearing(share: np.ndarray, valid: np.ndarray) -> np.ndarray:

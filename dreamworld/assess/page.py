@@ -72,8 +72,8 @@ def _drift(judged: Sequence[Judged], segments: Segments) -> str:
     if not cards:
         return ""
     about = (
-        "Bands are 95% intervals over episodes. Grey: models that need no learning; dotted: the model that sees "
-        "every row."
+        "Bands are 95% intervals over episodes. Grey: models that need no learning, and reality played again; dotted: "
+        "the model that sees every row."
     )
     return f'<h2>Drift</h2><p class="soft">{about}</p><div class="pair">' + "\n".join(cards) + "</div>"
 

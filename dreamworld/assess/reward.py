@@ -1,7 +1,7 @@
 """Metric 2, reward and continuation: what the model expects to earn, and when it expects an end.
 
-Simulators give the mean reward of a state, so the spread is that between S dreams; there is no likelihood of rewards
-in the contract, and none is reported.
+Simulators give the mean reward of a state, so the spread is that between S dreams; those that know the likelihood of a
+reward in a state (`reward_nll`) are judged by that of the mixture of S dreams, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dreamworld.assess.segments import Segments
 from dreamworld.assess.sheet import Sheet
 
 BINS = 15
+LEAST = 1e-6  # probability: what is held for impossible and happens costs 13.8 nats
 NEAR = 1  # steps by which an expected end may be early or late
 NEEDS = "needs a model that predicts rewards and ends"
 
@@ -34,6 +35,12 @@ def add_reward(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -
     sheet.mean_number("reward/mae_posterior", np.abs(found["reward_posterior"] - real), mask)
     sheet.mean_curve("reward/crps", crps(dreamt, real), mask)
     sheet.mean_number("reward/crps", crps(dreamt, real), mask)
+    if "reward_nll" in found:
+        nats = nll(found["reward_nll"])
+        sheet.mean_curve("reward/nll", nats, mask)
+        sheet.mean_number("reward/nll", nats, mask)
+    else:
+        sheet.left_out["reward/nll"] = "needs a model that tells the likelihood of rewards (reward_nll)"
     segment = np.nonzero(mask)[0]
     if len(np.unique(real[mask])) > 1:
         sheet.number(
@@ -72,8 +79,14 @@ def crps(dreamt: np.ndarray, real: np.ndarray) -> np.ndarray:
     return near - (ordered * factors).sum(-1) / pairs / 2
 
 
+def nll(nats: np.ndarray) -> np.ndarray:
+    """-log of the mean likelihood of S dreams, [N, H] of their -log likelihoods [N, H, S]."""
+    least = nats.min(-1, keepdims=True)
+    return least[..., 0] - np.log(np.exp(least - nats).mean(-1))
+
+
 def add_cont(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> None:
-    """Writes down how well ends are expected: Brier, calibration, recall of ends, deaths that did not come."""
+    """Writes down how well ends are expected: Brier, NLL, calibration, recall of ends, deaths that did not come."""
     if "cont" not in found:
         sheet.left_out["cont"] = NEEDS
         return
@@ -83,6 +96,9 @@ def add_cont(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> 
     brier = (expected - ~ends) ** 2
     sheet.mean_curve("cont/brier", brier, mask)
     sheet.mean_number("cont/brier", brier, mask)
+    nats = bernoulli_nll(expected, ~ends)
+    sheet.mean_curve("cont/nll", nats, mask)
+    sheet.mean_number("cont/nll", nats, mask)
     values, diagram = calibration(sheet.weights, expected, ~ends, mask)
     sheet.number("cont/ece", values, int(mask.sum()))
     sheet.diagrams["cont"] = diagram
@@ -92,6 +108,11 @@ def add_cont(sheet: Sheet, segments: Segments, found: dict[str, np.ndarray]) -> 
         sheet.left_out["cont/recall"] = "needs episodes that end truly"
         return
     sheet.mean_number("cont/recall", _near(dead), ends & mask)
+
+
+def bernoulli_nll(expected: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    """-log of the probability of what happened, in nats, where `expected` is that of True; at most 13.8."""
+    return -np.log(np.maximum(np.where(happened, expected, 1 - expected), LEAST))
 
 
 def _near(flags: np.ndarray) -> np.ndarray:

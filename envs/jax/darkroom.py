@@ -62,6 +62,7 @@ class DarkRoom:
     heuristic_return: ClassVar[float] = 1.0
     optimal_return: ClassVar[float] = 1.0
     action_names: ClassVar[tuple[str, ...]] = ("no-op", "up", "down", "left", "right")
+    inverse_actions: ClassVar[tuple[int, ...]] = (0, 2, 1, 4, 3)  # action a is undone by inverse_actions[a]
 
     def __post_init__(self) -> None:
         spaces.require_size("jax_darkroom", self.size)

@@ -62,6 +62,17 @@ def is_hidden(env, balls):
     return (middle > OCCLUDER[0] - slack) & (middle < OCCLUDER[1] + slack)
 
 
+def has_met(env, before, after):
+    """Whether the first two balls came nearer to each other before a step, and apart after it, [B]."""
+
+    def apart(balls):
+        place, speed = (x[:, 1] - x[:, 0] for x in (balls.position, balls.velocity))
+        return (place * speed).sum(-1)
+
+    near = jnp.linalg.norm(after.position[:, 1] - after.position[:, 0], axis=-1) < 3 * env.radius
+    return (apart(before) < 0) & (apart(after) > 0) & near
+
+
 def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
     """The environment as a simulator; `fault` says what is wrong with it."""
 
@@ -82,7 +93,11 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
     def imagine(params, state, action, key, temperature=1.0):
         if fault == "action_blind":
             action = jax.tree.map(lambda x: jax.random.randint(key, x.shape, 0, 5), action)
-        moved, _ = jax.vmap(env.step, (0, 0, None))(state.now, action, key)
+        moved, _ = jax.vmap(env.step)(state.now, action, jax.random.split(key, len(state.age)))
+        if fault in ("inelastic", "absorbed"):
+            mean = moved.velocity.mean(1, keepdims=True) if fault == "inelastic" else 0.0
+            met = has_met(env, state.now, moved)[:, None, None]
+            moved = moved._replace(velocity=jnp.where(met, mean, moved.velocity))
         if fault == "copy_last":
             moved = state.now
         if fault == "frozen":
@@ -127,6 +142,10 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
     def predict(params, feature):
         return over_rows(predict_row, feature)
 
+    def reward_nll(params, feature, reward):
+        """Of a normal around what is expected, with standard deviation 1."""
+        return 0.5 * jnp.square(predict(params, feature).reward - reward) + 0.5 * jnp.log(2 * jnp.pi)
+
     def decode(params, feature):
         means = {key: jnp.asarray(params[key]) for key in ("image", "vector")}
         return over_rows(lambda row: decode_row(row, means), feature)
@@ -137,11 +156,11 @@ def make_known(env: Shown, fault: str = "", after: int = 3) -> Simulator:
         error = jnp.square(expected - obs["image"].astype(jnp.float32) / 255).sum((1, 2, 3))
         return jnp.round(error, 4)  # equal pictures have equal errors
 
-    return Simulator(initial, observe, imagine, feature, predict, decode, surprise)
+    return Simulator(initial, observe, imagine, feature, predict, decode, surprise, None, reward_nll)
 
 
-def make_segments(env, *, count=64, context=3, horizon=12, steps=2000, seed=0):
-    """Segments of uniform actions with their branches, and their ground truth."""
+def make_segments(env, *, count=64, context=3, horizon=12, steps=2000, seed=0, branched=True):
+    """Segments of uniform actions, with their branches if `branched`, and their ground truth."""
     vector = JaxVector(env, 8)
     acts = {"random": random_policy(env.act_space, 8, seed)}
     gathered = gather(vector, acts, steps={"random": steps}, seed=seed)
@@ -153,21 +172,34 @@ def make_segments(env, *, count=64, context=3, horizon=12, steps=2000, seed=0):
         context=context,
         horizon=horizon,
     )
-    found = branches.with_branches(drawn, ground.make_ground(env, drawn), seed)
+    found = branches.with_branches(drawn, ground.make_ground(env, drawn) if branched else None, seed)
     return found, ground.make_ground(env, found)
+
+
+def start(simulator, made, samples=2):
+    """How a simulator dreams on what `make_segments` returned, its parameters, and an empty sheet."""
+    found_segments, truth = made
+    scenes = scene.scenes(found_segments)
+    params = {key: value.mean for key, value in scenes.items()}
+    dreaming = dreams.Dreaming(
+        simulator, found_segments.obs_space, scenes, found_segments.context, samples, objects.locator(truth)
+    )
+    return dreaming, params, sheet.make_sheet(found_segments.episode, resamples=200)
+
+
+def measure(simulator, made, samples=2):
+    """What `start` returns, with the dreams before the sheet."""
+    dreaming, params, page = start(simulator, made, samples)
+    found = dreams.measure(dreaming, params, made[0], segments.donors(made[0]), KEY)
+    return dreaming, params, found, page
 
 
 def judge(simulator, made, samples=2):
     """The sheet of metrics 1 to 6 of a simulator, on what `make_segments` returned."""
     found_segments, truth = made
-    scenes = scene.scenes(found_segments)
-    params = {key: value.mean for key, value in scenes.items()}
     donors = segments.donors(found_segments)
-    dreaming = dreams.Dreaming(
-        simulator, found_segments.obs_space, scenes, found_segments.context, samples, objects.locator(truth)
-    )
-    found = dreams.measure(dreaming, params, found_segments, donors, KEY)
-    page = sheet.make_sheet(found_segments.episode, resamples=200)
+    dreaming, params, found, page = measure(simulator, made, samples)
+    scenes = dreaming.scenes
     drift.add_drift(page, found_segments, found, scenes)
     reward.add_reward(page, found_segments, found)
     reward.add_cont(page, found_segments, found)

@@ -4,8 +4,9 @@ import known
 import numpy as np
 import pytest
 
-from dreamworld.assess import levels
+from dreamworld.assess import levels, loops, reality, scene
 from dreamworld.assess.drift import MOST_DB
+from dreamworld.assess.ground import NEEDS
 
 # The metrics that a fault moves, beside those of the frame alone; all others are those of the true environment.
 FRAMES = {
@@ -17,7 +18,7 @@ VECTORS = {name.replace("image", "vector") for name in FRAMES} - {
     "drift/vector/foreground_mse",
 }
 REWARDS = {f"reward/{name}" for name in (
-    "mae", "crps", "spearman", "auroc", "ap", "return_error", "mae_where_paid", "mae_elsewhere",
+    "mae", "crps", "nll", "spearman", "auroc", "ap", "return_error", "mae_where_paid", "mae_elsewhere",
 )} | {f"decisions/{name}" for name in ("top1", "regret", "spearman")}  # fmt: skip
 ACTIONS = {f"actions/image/{name}" for name in ("psnr_gain", "shuffle_ratio", "cfc", "sign")}
 ACTIONS |= {"actions/vector/shuffle_ratio", "actions/vector/cfc"}
@@ -25,7 +26,8 @@ PLACES = {"objects/centroid_error", "objects/centroid_error_free", "objects/cent
 LIVELY = {"coherence/image/motion_ratio", "coherence/image/frozen", "coherence/image/variance_ratio"}
 POSTERIOR = {"drift/image/psnr_posterior"}
 SURPRISE = {f"surprise/auroc{name}" for name in ("", "_vanish", "_jump", "_stop")}
-MOTION = {"objects/bounce_sign", "objects/speed_ratio", "objects/energy_ratio"}
+MOMENTUM = {"objects/momentum_error", "objects/energy_error"}
+MOTION = {"objects/bounce_sign", "objects/speed_ratio", "objects/energy_ratio"} | MOMENTUM
 # What a fault must move.
 MOVES = {
     "copy_last": FRAMES | VECTORS | REWARDS | ACTIONS | LIVELY | PLACES | {"objects/presence", *MOTION},
@@ -141,6 +143,40 @@ def test_a_frozen_world_is_caught_by_the_rows_that_stand_still(sheets):
     found = values(sheets("frozen"))
     assert 0.6 < found["coherence/image/frozen"] < 0.8  # 9 of 12 rows, less those that hardly move in truth
     assert values(sheets("copy_last"))["coherence/image/frozen"] > 0.99
+
+
+def test_what_stands_still_has_lost_all_momentum_and_the_true_world_none(sheets):
+    for name in ("objects/momentum_error", "objects/energy_error"):
+        assert sheets().value(name) == pytest.approx(0, abs=1e-5)
+        assert sheets("copy_last").value(name) == pytest.approx(1)
+        assert sheets("mean_frame").value(name) is None  # no ball is there
+        assert sheets("action_blind").metrics[name].low > 0.02
+        assert sheets("reward_late").value(name) == sheets().value(name)
+
+
+def test_a_deterministic_reality_played_again_is_the_same(balls):
+    env, (made, truth) = balls
+    found = {f"mse/{key}": np.ones((*made.imagined.shape, 1)) for key in made.obs_space}
+    page = known.start(known.make_known(env), (made, truth))[2]
+    reality.add_reality(page, made, found, truth, scene.scenes(made), known.KEY)
+    assert page.value("drift/image/mse_reality") == 0
+    assert page.value("drift/vector/mse_reality") == pytest.approx(0, abs=1e-9)
+    assert not any(name.endswith("by_reality") for name in page.metrics)
+
+
+def test_without_an_environment_in_jax_reality_is_not_played_again(balls):
+    env, (made, truth) = balls
+    page = known.start(known.make_known(env), (made, truth))[2]
+    reality.add_reality(page, made, {"mse/image": np.zeros(1)}, None, {}, known.KEY)
+    assert page.left_out == {"drift/reality": NEEDS} and page.metrics == {}
+
+
+def test_actions_without_inverses_make_no_loop(balls):
+    env, (made, truth) = balls  # pushes in five directions, which inertia keeps from being undone
+    assert "fan/alive" in made.branches and "loop/alive" not in made.branches
+    dreaming, params, page = known.start(known.make_known(env), (made, truth))
+    loops.add_loops(page, dreaming, params, made, known.KEY)
+    assert page.left_out == {"coherence/loop": loops.NEEDS} and page.metrics == {}
 
 
 def test_the_level_card_names_what_stops_a_world(sheets):

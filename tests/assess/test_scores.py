@@ -87,6 +87,28 @@ def test_the_classifier_tells_what_differs_and_nothing_else(shift, low, high):
     assert low <= right[~trained].mean() <= high
 
 
+def test_momentum_and_energy_are_those_of_all_objects_together():
+    real, dreamt = (
+        np.array([[[1.0, 0], [-1, 2]], [[3, 4], [0, 0]]]),
+        np.array([[[1.0, 0], [0, 1]], [[0, 0], [0, 0]]]),
+    )
+    momentum, energy = objects.conserved(dreamt, real)
+    np.testing.assert_allclose(momentum, [[np.sqrt(2), 5], [2, 5]])  # (1, 1) in place of (0, 2)
+    np.testing.assert_allclose(energy, [[4, 25], [6, 25]])
+    exchanged, _ = objects.conserved(real[:, ::-1], real)
+    np.testing.assert_allclose(exchanged[0], 0)
+
+
+def test_the_likelihood_of_a_reward_is_the_mean_of_those_of_the_dreams():
+    nats = -np.log(np.array([[[0.5, 0.1]], [[1e-30, 1e-30]]]))
+    np.testing.assert_allclose(reward.nll(nats), [[-np.log(0.3)], [30 * np.log(10)]])
+
+
+def test_the_likelihood_of_an_end_is_bounded():
+    found = reward.bernoulli_nll(np.array([0.8, 0.8, 1.0, 1.0]), np.array([True, False, True, False]))
+    np.testing.assert_allclose(found, [-np.log(0.8), -np.log(0.2), 0, 6 * np.log(10)])
+
+
 def test_an_end_counts_as_expected_within_a_step():
     flags = np.array([[False, False, True, False, False, False]])
     assert reward._near(flags).tolist() == [[False, True, True, True, False, False]]

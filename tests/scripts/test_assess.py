@@ -57,7 +57,10 @@ def test_every_number_has_its_interval_and_its_n(done):
         sheet = json.loads(path.read_text())
         assert sheet["metrics"].keys() >= {
             "drift/image/psnr",
+            "drift/image/psnr_reality",
             "reward/mae",
+            "reward/nll",
+            "cont/nll",
             "cont/ece",
             "actions/image/psnr_gain",
         }

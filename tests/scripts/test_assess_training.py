@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from dreamworld import presets
 from dreamworld.__main__ import main
+from dreamworld.assess import files
+from dreamworld.datasets import open_dataset
 from dreamworld.errors import UserError
 from dreamworld.sessions import assessor, pieces
 from dreamworld.testing import tiny_config
@@ -100,3 +103,47 @@ def test_an_agent_without_a_simulator_has_no_world_to_look_at():
     assessor.check_assessable(config, agent)
     with pytest.raises(UserError, match="has no simulator, so there is no world to judge"):
         assessor.check_assessable(config, agent._replace(simulator=None))
+
+
+FUSED = ["--run.mode", "fused"]  # its first chunk ends where replay holds enough to learn from
+LOOPS = {
+    "fused": (FUSED, [""], [80, 112]),
+    "seeds": (["--seeds", "3,4"], ["seed3", "seed4"], [32, 64]),
+    "fused seeds": ([*FUSED, "--seeds", "3,4"], ["seed3", "seed4"], [80, 112]),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_loop_looks_at_its_own_world(tmp_path, loop):
+    options, names, steps = LOOPS[loop]
+    vector = ["--env.options", "obs=vector", "--run.steps", str(steps[-1])]
+    assert train(tmp_path / "run", *options, *vector, *LOOKS) == 0
+    seen = []
+    for name in names:
+        (kept,) = (tmp_path / "run" / name / "assess").glob("segments-*.npz")
+        looks = [row for row in rows(tmp_path / "run" / name / "metrics.jsonl") if "assess/reward_mae" in row]
+        assert [row["step"] for row in looks] == steps
+        assert looks[0]["assess/vector_mse_5"] == pytest.approx(looks[1]["assess/vector_mse_5"])
+        seen.append((kept.name, looks[0]["assess/vector_mse_5"]))
+    assert (
+        len(set(seen)) == len({mse for _, mse in seen}) == len(names)
+    )  # of segments and parameters of its own
+
+
+def test_a_training_on_data_looks_at_what_was_held_out(tmp_path):
+    data = str(tmp_path / "data")
+    few = ["--env.options", "obs=vector", "--steps", "100", "--env.num", "2", "--run.progress", "False"]
+    assert main(["collect", "--task", "jax_catch", *few, "--data", data]) == 0
+    words = ["--data", data, "--replay.held_out", "0.4", "--run.train_ratio", "1", "--run.steps", "2"]
+    looks = ["--assess.every", "1", "--assess.segments", "8", "--assess.horizon", "5", "--run.log_every", "1"]
+    assert train(tmp_path / "run", *words, *looks, "--run.save_every", "0") == 0
+    found = [row for row in rows(tmp_path / "run" / "metrics.jsonl") if "assess/vector_mse_5" in row]
+    assert [row["step"] for row in found] == [1, 2]
+    (path,) = (tmp_path / "run" / "assess").glob("segments-*.npz")
+    held = open_dataset(data)
+    kept, _ = files.load(path)
+    chosen = list(held.iterate(held.split(0.4)[1]))
+    assert 1 < len(chosen) < len(held)
+    for number, (index, row) in enumerate(zip(kept.episode, kept.row)):
+        shown = kept.columns["obs/vector"][number][kept.valid[number]]
+        np.testing.assert_array_equal(shown, chosen[index]["obs/vector"][row:][: len(shown)])
