@@ -131,7 +131,7 @@ def study(
     seed: int = 0,
 ) -> Study:
     """The study of a world with parameters `params`. UserError for one without a decoder."""
-    key = _key(dreaming, params)
+    key = shown_key(dreaming, params)
     if not key:
         raise UserError(f"{name}: --study drift {drift.FLOOR}")
     batch = segments.batch()
@@ -143,14 +143,14 @@ def study(
     return tabulate(name, found, segments, copy_last(segments, key, dreaming.scenes[key]), key, about, seed)
 
 
-def _key(dreaming: Dreaming, params: Params) -> str:
+def shown_key(dreaming: Dreaming, params: Params) -> str:
     """The observation that is compared: the first picture that is decoded, else the first of all."""
     simulator = dreaming.simulator
     decode = simulator.decode
     if decode is None:
         return ""
-    show = lambda: decode(params, simulator.feature(params, simulator.initial(params, 1)))
-    names = sorted(name for name in jax.eval_shape(show) if name in dreaming.scenes)
+    show = lambda params: decode(params, simulator.feature(params, simulator.initial(params, 1)))
+    names = sorted(name for name in jax.eval_shape(show, params) if name in dreaming.scenes)
     return next(iter([n for n in names if dreaming.spaces[n].is_image] or names), "")
 
 
