@@ -78,22 +78,21 @@ def run(config: Config, flags: ForgettingFlags, given: Collection[str]) -> Done:
 
 def make_plan(config: Config, flags: ForgettingFlags, given: Collection[str]) -> Plan:
     """What is to be trained; UserError for what can't be."""
-    trainings.refuse_set(KIND, given, ("task", "run.save_every", "env.options"))
+    trainings.refuse_set(KIND, given, ("task", "run.save_every"))
     folder = trainings.require_folder(KIND, config, given)
     if len(flags.tasks) != TASKS:
         raise UserError(
             f"assess --study {KIND}: which two tasks? Give --tasks FIRST SECOND, such as "
             "--tasks jax_balls jax_darkroom"
         )
-    if len(flags.options) not in (0, TASKS):
-        raise UserError(
-            f"--options: got {words.count(len(flags.options), 'value')}; give those of both tasks"
-        )
-    options = flags.options or ("", "")
+    options = [own or config.env.options for own in (flags.first_options, flags.second_options)]
     if len(set(zip(flags.tasks, options))) < TASKS:
-        raise UserError(f"--tasks {' '.join(flags.tasks)}: both are the same; nothing would be forgotten")
+        raise UserError(
+            f"--tasks {' '.join(flags.tasks)}: both are the same, so that nothing would be forgotten; options that "
+            "differ are given by --first_options and --second_options"
+        )
     tasks = [
-        presets.override(config, {"task": task, "env.options": own, "seeds": ""}, "--options")
+        presets.replace(config, {"task": task, "env.options": own, "seeds": ""})
         for task, own in zip(flags.tasks, options)
     ]
     own = split_list(flags.data)
@@ -279,7 +278,10 @@ def finish(
         "date": datetime.date.today().isoformat(),
     }
     del about["study"]
-    names = [f"{task.task} ({task.env.options})" if flags.options else task.task for task in plan.tasks]
+    options = [task.env.options for task in plan.tasks]
+    names = [
+        f"{task.task} ({task.env.options})" if options[0] != options[1] else task.task for task in plan.tasks
+    ]
     title = f"{names[0]}, then {names[1]}"
     study = forgetting.tabulate(title, names, done["first"], done, baselines, about)
     notes = []

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from dreamworld.limits import STEPS, Range
+from dreamworld.values import OPTIONS
 
 TRAINING = ("forgetting", "scaling")
 Kind = Literal["none", "temperature", "drift", "forgetting", "scaling"]
@@ -29,8 +30,10 @@ class TrainingFlags:
 class ForgettingFlags(TrainingFlags):
     tasks: tuple[str, ...] = ()
     """The two tasks, in the order in which they are learnt."""
-    options: tuple[str, ...] = ()
-    """`--env.options` of each task, where they differ: `--options rows=10,cols=5 rows=5,cols=10`."""
+    first_options: Annotated[str, OPTIONS] = ""
+    """`--env.options` of the first task, where the second has others: `rows=10,cols=5`."""
+    second_options: Annotated[str, OPTIONS] = ""
+    """Those of the second one: `rows=5,cols=10`."""
     data: str = ""
     """Data sets of the two tasks; by default uniformly random actions are recorded in both."""
     rows: Annotated[int, STEPS] = 10_000

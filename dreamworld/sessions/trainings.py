@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dreamworld import presets, text, words, writing
+from dreamworld import presets, text, writing
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.lists import parse_seeds
@@ -121,7 +121,7 @@ def carry_out(configs: Sequence[Config]) -> int:
     """
     from dreamworld.sessions.train import finished_already, train
 
-    count = words.count(len(configs), "training")
+    count = len(configs)
     for number, config in enumerate(configs, 1):
         if finished_already(Job.of(config)):
             print(f"training {number} of {count} is over already: {config.logdir}", file=sys.stderr)

@@ -81,8 +81,8 @@ def tabulate(
     rows: list[dict[str, Value]] = []
     for point in points:
         one = point.trained
-        row: dict[str, Value] = {"size": one.size, "parameters": float(one.parameters), "share": one.share}
-        row |= {"rows": float(one.rows), "context": float(point.context)}
+        row: dict[str, Value] = {"size": one.size, "parameters": one.parameters, "share": one.share}
+        row |= {"rows": one.rows, "context": point.context}
         row["loss"] = intervals.estimate(point.loss, sheet.episodes, mask.sum())
         with np.errstate(invalid="ignore", divide="ignore"):
             row["of_copy"] = intervals.estimate(point.loss / base, sheet.episodes, mask.sum())
@@ -153,7 +153,7 @@ def line_of(group: Group) -> PowerLaw | None:
 def _law_row(group: Group, sheet: Sheet) -> dict[str, Value]:
     x, loss = _arrays(group)
     count = len(np.unique(x))
-    row: dict[str, Value] = {"over": group.over, "at": group.at, "points": float(count)}
+    row: dict[str, Value] = {"over": group.over, "at": group.at, "points": count}
     told = lambda values: intervals.estimate(values, sheet.episodes, count)
     line = line_of(group)
     row["b"] = told(line.b) if line else f"needs {power_law.LEAST} points"

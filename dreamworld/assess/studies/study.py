@@ -17,7 +17,7 @@ from dreamworld.stats.html import document, figure
 from dreamworld.stats.plots import COLOURS, GREY
 
 VERSION = 1  # of the file, docs/assess.md
-Value = Estimate | str | float
+Value = Estimate | str | float | int
 
 
 class Line(NamedTuple):
@@ -102,6 +102,8 @@ def _curve(curve: Curve) -> dict[str, list[float | None]]:
 def _shown(value: Value) -> str:
     if isinstance(value, Estimate):
         return with_interval(value)
+    if isinstance(value, int):
+        return f"{value:,}"
     return value if isinstance(value, str) else f"{value:g}"
 
 
