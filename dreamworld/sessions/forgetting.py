@@ -278,6 +278,7 @@ def finish(
         "date": datetime.date.today().isoformat(),
     }
     del about["study"]
+    about["recorded_steps"] = about.pop("rows", None)  # the rows of the file are those of the table
     options = [task.env.options for task in plan.tasks]
     names = [
         f"{task.task} ({task.env.options})" if options[0] != options[1] else task.task for task in plan.tasks

@@ -112,7 +112,7 @@ def make_plan(config: Config, flags: ScalingFlags, given: Collection[str]) -> Pl
 def told(plan: Plan, config: Config) -> dict[str, Any]:
     """What can't change when a study goes on: the data that it learns from."""
     held_out = config.replay.held_out or trainings.HELD_OUT
-    data = {"data": str(plan.data.path), "episodes": plan.data.episodes, "rows": plan.data.rows}
+    data = {"data": str(plan.data.path), "data_episodes": plan.data.episodes, "data_rows": plan.data.rows}
     return {"study": KIND, **data, "held_out": held_out}
 
 
