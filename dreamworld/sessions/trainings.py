@@ -30,6 +30,7 @@ HELD_OUT = 0.1  # share of the episodes, where no other one is given
 SET: dict[str, Any] = {
     "seeds": "",
     "init_from": "",
+    "resume": "auto",
     "run.mode": "host",
     "run.report_every": 0,
     "run.keep_last": 1,

@@ -20,8 +20,8 @@ from dreamworld.assess.studies.study import Line, Picture, Study, Table, Value
 
 METHOD = (
     "Loss: squared error of dreams of the same held-out rows, for every context (the last rows before them). "
-    "Intervals: bootstrap over episodes of the segments and over the seeds of each training; with fewer than three "
-    "seeds they hold little of what differs from seed to seed. b is the exponent of L = a x^-b, the slope in log-log; "
+    "Intervals: bootstrap over episodes of the segments and over the seeds of each training; of few seeds they "
+    "are too narrow, as resamples of three lie within their range. b is the exponent of L = a x^-b, the slope in log-log; "
     "b with an offset is that of L = a x^-b + c, c of 0 or above. Each training has the same number of updates."
 )
 COLUMNS = {
@@ -164,30 +164,26 @@ def _law_row(group: Group, sheet: Sheet) -> dict[str, Value]:
 
 
 def _pictures(points: list[Point], sheet: Sheet) -> list[Picture]:
-    """One for each axis: the groups of the table with their fits, then all other shares or sizes."""
+    """One for each axis that has more than one point."""
     groups = _groups(points)
-    contexts = sorted({point.context for point in points})
     pictures = []
     for over, caption in (
-        (PARAMETERS, "Loss over parameters of the world model, with all of the data."),
-        (ROWS, "Loss over rows of data, of the largest model."),
-        (CONTEXT, "Loss over rows of context."),
+        (
+            PARAMETERS,
+            "Loss over parameters of the world model, with all of the data. Dashed: the fitted line.",
+        ),
+        (ROWS, "Loss over rows of data, of the largest model. Dashed: the fitted line."),
+        (CONTEXT, "Loss over rows of context, with all of the data."),
     ):
-        lines = []
-        for group in groups:
-            if group.over == over:
-                lines += _lines(group, sheet, over != CONTEXT)
-        if over == CONTEXT:
-            lines += _by_context(points, groups[-1], sheet)
-        if over == CONTEXT and len(contexts) == 1:
+        own = _by_context(points) if over == CONTEXT else [group for group in groups if group.over == over]
+        if all(len(group.points) < 2 for group in own):
             continue
-        pictures.append(
-            Picture(f"{caption} Dashed: the fitted line.", over, "squared error", lines, log=True)
-        )
+        lines = [line for group in own for line in _lines(group, sheet, fitted=over != CONTEXT)]
+        pictures.append(Picture(caption, over, "squared error", lines, log=True))
     return pictures
 
 
-def _lines(group: Group, sheet: Sheet, fitted: bool = True) -> list[Line]:
+def _lines(group: Group, sheet: Sheet, fitted: bool) -> list[Line]:
     """The losses of a group, and the line through them."""
     x, loss = _arrays(group)
     count = np.full(len(x), len(group.points))
@@ -199,17 +195,15 @@ def _lines(group: Group, sheet: Sheet, fitted: bool = True) -> list[Line]:
     return lines
 
 
-def _by_context(points: list[Point], done: Group, sheet: Sheet) -> list[Line]:
-    """Of the other sizes, with all of the data."""
+def _by_context(points: list[Point]) -> list[Group]:
+    """Of each size, with all of the data."""
     share = max(point.trained.share for point in points)
-    sizes = dict.fromkeys(point.trained.size for point in points if point.trained.share == share)
-    lines = []
-    for size in sizes:
-        own = [point for point in points if point.trained.size == size and point.trained.share == share]
-        group = _group(CONTEXT, size, f"size {size}", own)
-        if group.line != done.line:
-            lines += _lines(group, sheet, fitted=False)
-    return lines
+    here = [point for point in points if point.trained.share == share]
+    sizes = dict.fromkeys(point.trained.size for point in here)
+    return [
+        _group(CONTEXT, size, f"size {size}", [point for point in here if point.trained.size == size])
+        for size in sizes
+    ]
 
 
 def no_interval(values: np.ndarray, count: np.ndarray) -> Curve:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dreamworld import words
 from dreamworld.assess.intervals import Curve, Estimate
@@ -17,6 +20,7 @@ from dreamworld.stats.html import document, figure
 from dreamworld.stats.plots import COLOURS, GREY
 
 VERSION = 1  # of the file, docs/assess.md
+DECADES = 20  # beyond this ratio, ticks are powers of ten and their doubles and halves
 Value = Estimate | str | float | int
 
 
@@ -150,8 +154,9 @@ def _draw(picture: Picture) -> Callable[[], Figure]:
     def draw() -> Figure:
         shown = Figure((5.0, 3.1), layout="constrained")
         axes = shown.subplots()
-        for number, line in enumerate(picture.lines):
-            colour = GREY if line.dashed else COLOURS[number % len(COLOURS)]
+        colours = itertools.cycle(COLOURS)
+        for line in picture.lines:
+            colour = GREY if line.dashed else next(colours)
             kind = "--" if line.dashed else "o-" if picture.log else "-"
             label = "" if picture.log and line.dashed else line.name  # a fit beside its points
             axes.plot(line.x, line.curve.value, kind, color=colour, label=label, markersize=4)
@@ -161,8 +166,19 @@ def _draw(picture: Picture) -> Callable[[], Figure]:
                 )
         axes.set(xlabel=picture.x, ylabel=picture.y)
         if picture.log:
-            axes.set(xscale="log", yscale="log")
+            _scale(axes, sorted({x for line in picture.lines for x in line.x}))
         axes.legend(fontsize=8)
         return shown
 
     return draw
+
+
+def _scale(axes: Axes, points: list[float]) -> None:
+    """Logarithmic axes whose ticks are plain numbers: the points themselves, and a few losses."""
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks(points, [f"{x:,.0f}" for x in points])
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(6) if high < DECADES * low else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
