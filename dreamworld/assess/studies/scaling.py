@@ -20,8 +20,8 @@ from dreamworld.assess.studies.study import Line, Picture, Study, Table, Value
 
 METHOD = (
     "Loss: squared error of dreams of the same held-out rows, for every context (the last rows before them). "
-    "Intervals: bootstrap over episodes of the segments and over the seeds of each training; of few seeds they "
-    "are too narrow, as resamples of three lie within their range. b is the exponent of L = a x^-b, the slope in log-log; "
+    "Intervals: bootstrap over episodes of the segments and over the seeds of each training; of few seeds they are "
+    "too narrow, as resamples of three lie within their range. b is the exponent of L = a x^-b, the slope in log-log; "
     "b with an offset is that of L = a x^-b + c, c of 0 or above. Each training has the same number of updates."
 )
 COLUMNS = {
