@@ -54,8 +54,11 @@ def run(config: Config, flags: ScalingFlags, given: Collection[str]) -> Done:
     pieces.setup_jax(config)
     segments = draw_segments(plan, flags, config.seed)
     spaces = (plan.data.obs_space, plan.data.act_space)
-    for sized in plan.sizes.values():
-        trainings.require_agent(KIND, sized, spaces)
+    for size, sized in plan.sizes.items():
+        try:
+            trainings.require_agent(KIND, sized, spaces)
+        except UserError as error:
+            raise UserError(f"--sizes {size}: {error}") from None
     trainings.keep_plan(plan.folder, told(plan, config))
     for share in plan.shares:
         write_share(plan, share)

@@ -195,6 +195,7 @@ def test_what_can_not_be_forgotten_is_one_line_before_anything_is_trained(words,
 @pytest.mark.parametrize(("words", "line"), [
     (["--sizes", "big"], "--sizes big: neither a factor, such as 0.5, nor the name of a preset"),
     (["--sizes", "0"], "--sizes 0: a factor is above 0"),
+    (["--sizes", "1,2", "--agent.rssm.blocks", "64"], "--sizes 1: "),
     (["--shares", "1,1"], "--shares: give at least one, each once"),
     (["--shares", "0.05", "--run.batch_length", "60"], "fewer than a window of 61 rows"),
     (["--contexts", "1,10"], "has 10 rows, and at least one is imagined"),
