@@ -93,7 +93,7 @@ def test_what_has_learnt_nothing_forgets_nothing(forgotten):
     assert found["tasks"] == ["jax_catch", "jax_catch"]
     assert found["options"] == ["rows=10,cols=5", "rows=5,cols=10"]
     ways = [(row["way"], row["measure"]) for row in found["rows"]]
-    assert ways == [(f"{way} replay", m) for way in ("without", "with") for m in ("return", "world loss")]
+    assert ways == [(way, m) for way in ("without", "with") for m in ("return", "world loss")]
     for row in found["rows"]:  # nothing was learnt, so nothing is forgotten
         assert row["forgetting"] == {"value": 0, "low": None, "high": None, "n": 1}
         assert row["best"] == row["after_first"] == row["end"]

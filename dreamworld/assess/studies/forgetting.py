@@ -22,15 +22,15 @@ METHOD = (
     "measured on the first task, less what is left at the end; the best of several noisy measurements is better than "
     "it should be, so compare it with the other way, on the same seeds. Means over seeds with Student's 95% intervals."
 )
-WAYS = {"without": "without replay", "with": "with replay"}
+WAYS = ("without", "with")
 COLUMNS = {
-    "way": "replay of the first task",
+    "way": "replay",
     "measure": "measured",
-    "best": "first task: best",
+    "best": "first task, best",
     "after_first": "before the second",
     "end": "at the end",
     "forgetting": "forgetting",
-    "second": "second task: at the end",
+    "second": "second task, at the end",
 }
 DIFFERENCES = {
     "measure": "measured",
@@ -76,13 +76,13 @@ def tabulate(
     """The study of a first training and of the two `WAYS` to go on."""
     rows: list[dict[str, Value]] = []
     lost: dict[tuple[str, str], np.ndarray] = {}
-    for way, told in WAYS.items():
+    for way in WAYS:
         for measure, what in MEASURES.items():
             before, after = first.of(measure), ways[way].of(measure)
             whole = np.concatenate([before, after], 1)[..., 0]
             lost[way, measure] = forgetting(whole, measure)
             best = whole.max(1) if measure == "return" else whole.min(1)
-            row: dict[str, Value] = {"way": told, "measure": what, "best": intervals.over_runs(best)}
+            row: dict[str, Value] = {"way": way, "measure": what, "best": intervals.over_runs(best)}
             row |= {"after_first": intervals.over_runs(before[:, -1, 0]), "end": _mean(after[:, -1, 0])}
             row |= {"forgetting": _mean(lost[way, measure]), "second": _mean(after[:, -1, 1])}
             rows.append(row)
@@ -113,10 +113,10 @@ def _picture(
     """What is measured on one task, over the updates of both trainings; the second begins where the first ends."""
     before = first.of(measure)[..., index]
     lines = [Line("the first task", list(first.steps), _curve(before))]
-    for way, told in WAYS.items():
+    for way in WAYS:
         joined = np.concatenate([before[:, -1:], ways[way].of(measure)[..., index]], 1)
         steps = [first.steps[-1], *(first.steps[-1] + step for step in ways[way].steps)]
-        lines.append(Line(f"the second, {told}", steps, _curve(joined)))
+        lines.append(Line(f"the second, {way} replay", steps, _curve(joined)))
     level, what = (
         (baselines.returns[index], "the policy of the data")
         if measure == "return"
