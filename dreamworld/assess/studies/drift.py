@@ -169,17 +169,22 @@ def tabulate(
     total = lambda values: intervals.total_mean(sheet.weights, values, mask)
     late = mask & (np.arange(segments.horizon) >= segments.horizon - max(1, segments.horizon // 10))
     plain = total(next(iter(found.values())))
-    number = lambda values, n: intervals.estimate(values, sheet.episodes, int(n))
+
+    def number(values: np.ndarray, mask: np.ndarray) -> Estimate:
+        """Of the episodes that have a row there: of one alone there is no interval."""
+        episodes = len(np.unique(segments.episode[mask.any(1)]))
+        return intervals.estimate(values, episodes, int(mask.sum()))
+
     rows: list[dict[str, Value]] = []
     lines: list[Line] = []
     for means, values in found.items():
         curve = intervals.mean(sheet.weights, values, mask)
         useful = drift.useful_horizon(drift.skill(curve, base))
         with np.errstate(invalid="ignore", divide="ignore"):
-            part: Estimate = number(total(values) / plain, mask.sum())
-        row: dict[str, Value] = {"means": means, "mse": number(total(values), mask.sum()), "of_plain": part}
-        row["last"] = number(intervals.total_mean(sheet.weights, values, late), late.sum())
-        row["useful_horizon"] = number(useful, mask[:, 0].sum())
+            part: Estimate = number(total(values) / plain, mask)
+        row: dict[str, Value] = {"means": means, "mse": number(total(values), mask), "of_plain": part}
+        row["last"] = number(intervals.total_mean(sheet.weights, values, late), late)
+        row["useful_horizon"] = number(useful, mask[:, :1])
         rows.append(row)
         lines.append(_line(means, curve, sheet.episodes, mask))
     lines.append(_line("copying the last row", base, sheet.episodes, mask, dashed=True))
