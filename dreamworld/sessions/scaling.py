@@ -113,10 +113,10 @@ def make_plan(config: Config, flags: ScalingFlags, given: Collection[str]) -> Pl
 
 
 def told(plan: Plan, config: Config) -> dict[str, Any]:
-    """What can't change when a study goes on: the data that it learns from."""
+    """What can't change when a study goes on, beside the configs of its runs."""
     held_out = config.replay.held_out or trainings.HELD_OUT
     data = {"data": str(plan.data.path), "data_episodes": plan.data.episodes, "data_rows": plan.data.rows}
-    return {"study": KIND, **data, "held_out": held_out}
+    return {"study": KIND, **data, "held_out": held_out, "updates": int(config.run.steps)}
 
 
 def choose(data: DataSet, kept: list[int], share: float) -> Share:
@@ -242,7 +242,6 @@ def finish(
     about = told(plan, config) | {
         "task": plan.data.task,
         "agent": config.agent.name,
-        "updates": int(config.run.steps),
         "seeds": list(plan.seeds),
         "segments": describe_segments(segments, flags.samples),
         "device": jax.devices()[0].device_kind,
