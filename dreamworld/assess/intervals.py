@@ -6,6 +6,7 @@ weights [R, N]: how often each of N segments counts. Row 0 counts every segment 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ import numpy as np
 RESAMPLES = 1000
 TAIL = 2.5  # percent on each side
 BLOCK = 100  # resamples whose ranks are summed up at once
+# Student's t: the 97.5th percentile for 1, 2, ... degrees of freedom, and of the normal distribution
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+NORMAL = 1.959964
 
 
 class Estimate(NamedTuple):
@@ -73,6 +77,35 @@ def curve(values: np.ndarray, episodes: int, n: np.ndarray) -> Curve:
     """The curve of a statistic [R, H]."""
     low, high = _interval(values[1:], episodes)
     return Curve(values[0], low, high, np.asarray(n, np.int64))
+
+
+def over_runs(values: np.ndarray) -> Estimate:
+    """The mean of one number of each of a few runs, with Student's 95% interval; without one for a single run.
+
+    Few runs can't be resampled: percentiles of three lie within their range, which is too narrow.
+    """
+    count = len(values)
+    mean_value = float(np.mean(values))
+    if not np.isfinite(mean_value):
+        return Estimate(None, None, None, count)
+    if count < 2:
+        return Estimate(mean_value, None, None, count)
+    wide = student(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    return Estimate(mean_value, mean_value - wide, mean_value + wide, count)
+
+
+def student(freedom: int) -> float:
+    """The 97.5th percentile of Student's t; beyond the table by its expansion about the normal one."""
+    if freedom <= len(STUDENT):
+        return STUDENT[freedom - 1]
+    z = NORMAL
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
 
 
 def _interval(drawn: np.ndarray, episodes: int) -> tuple[np.ndarray, np.ndarray]:

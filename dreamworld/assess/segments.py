@@ -133,6 +133,19 @@ class Segments:
         short = {key: value[:, : context + horizon] for key, value in self.columns.items()}
         return dataclasses.replace(self, columns=short, valid=self.valid[:, : context + horizon])
 
+    def see(self, context: int) -> Segments:
+        """The same imagined rows after only the last `context` of the observed ones, of which there are as many."""
+        first = self.context - context
+        columns = {key: value[:, first:] for key, value in self.columns.items()}
+        return dataclasses.replace(
+            self,
+            context=context,
+            columns=columns,
+            valid=self.valid[:, first:],
+            row=self.row + first,
+            branches={},
+        )
+
     def check_spaces(self, obs_space: Spaces, act_space: Spaces, name: str) -> None:
         """UserError where a model of other spaces can't be judged on these segments."""
         found = difference("observation", self.obs_space, obs_space) or difference(

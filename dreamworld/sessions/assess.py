@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from dreamworld import writing
 from dreamworld.errors import UserError
 from dreamworld.limits import SEED, STEPS, Range
 from dreamworld.reading import require_inside
+from dreamworld.sessions.study_flags import Kind
 
 if TYPE_CHECKING:
     from dreamworld.assess.judge import Judged
@@ -36,8 +37,8 @@ class Flags:
     """Checkpoint to load; -1 for the newest."""
     checkpoints: str = ""
     """Ranks the policies of these checkpoints (all, or steps N,M) in the world that is judged, and in reality."""
-    study: Literal["none", "temperature", "drift"] = "none"
-    """Studies the worlds instead: dreamt against real score over temperature, or what helps against drift."""
+    study: Kind = "none"
+    """Studies instead: temperature or drift of the worlds of runs; forgetting or scaling, which train (no DIR)."""
     temperatures: str = "0.1,0.5,1,1.15,1.3"
     """Temperatures of the study of temperature."""
     every: Annotated[int, Range(1, 100_000)] = 10

@@ -1,5 +1,6 @@
 """Studies of worlds whose answer is known: one that flatters when it is cold is found out, a frozen one is woken."""
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -119,6 +120,18 @@ def test_a_world_without_a_decoder_can_not_drift(balls):
     found, world = dreaming(balls, known.make_known(balls[0])._replace(decode=None))
     with pytest.raises(UserError, match="world: --study drift needs a decoder"):
         drift.study("world", world, found, made, 3, 0.1, {})
+
+
+def test_rows_that_one_episode_alone_has_have_no_interval(balls):
+    _, (made, _) = balls
+    valid = made.valid.copy()
+    valid[made.episode != made.episode[0], -2:] = False
+    short = dataclasses.replace(made, valid=valid)
+    found = {"plain": np.random.default_rng(0).uniform(size=short.imagined.shape)}
+    (row,) = drift.tabulate("world", found, short, found["plain"], "image", {}).rows
+    mse, last = row["mse"], row["last"]
+    assert isinstance(mse, intervals.Estimate) and isinstance(last, intervals.Estimate)
+    assert mse.low is not None and last.value is not None and (last.low, last.high) == (None, None)
 
 
 def test_files_and_pages_hold_all_of_it(balls, honest):

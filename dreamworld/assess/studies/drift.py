@@ -131,7 +131,7 @@ def study(
     seed: int = 0,
 ) -> Study:
     """The study of a world with parameters `params`. UserError for one without a decoder."""
-    key = _key(dreaming, params)
+    key = shown_key(dreaming, params)
     if not key:
         raise UserError(f"{name}: --study drift {drift.FLOOR}")
     batch = segments.batch()
@@ -143,14 +143,14 @@ def study(
     return tabulate(name, found, segments, copy_last(segments, key, dreaming.scenes[key]), key, about, seed)
 
 
-def _key(dreaming: Dreaming, params: Params) -> str:
+def shown_key(dreaming: Dreaming, params: Params) -> str:
     """The observation that is compared: the first picture that is decoded, else the first of all."""
     simulator = dreaming.simulator
     decode = simulator.decode
     if decode is None:
         return ""
-    show = lambda: decode(params, simulator.feature(params, simulator.initial(params, 1)))
-    names = sorted(name for name in jax.eval_shape(show) if name in dreaming.scenes)
+    show = lambda params: decode(params, simulator.feature(params, simulator.initial(params, 1)))
+    names = sorted(name for name in jax.eval_shape(show, params) if name in dreaming.scenes)
     return next(iter([n for n in names if dreaming.spaces[n].is_image] or names), "")
 
 
@@ -169,17 +169,22 @@ def tabulate(
     total = lambda values: intervals.total_mean(sheet.weights, values, mask)
     late = mask & (np.arange(segments.horizon) >= segments.horizon - max(1, segments.horizon // 10))
     plain = total(next(iter(found.values())))
-    number = lambda values, n: intervals.estimate(values, sheet.episodes, int(n))
+
+    def number(values: np.ndarray, mask: np.ndarray) -> Estimate:
+        """Of the episodes that have a row there: of one alone there is no interval."""
+        episodes = len(np.unique(segments.episode[mask.any(1)]))
+        return intervals.estimate(values, episodes, int(mask.sum()))
+
     rows: list[dict[str, Value]] = []
     lines: list[Line] = []
     for means, values in found.items():
         curve = intervals.mean(sheet.weights, values, mask)
         useful = drift.useful_horizon(drift.skill(curve, base))
         with np.errstate(invalid="ignore", divide="ignore"):
-            part: Estimate = number(total(values) / plain, mask.sum())
-        row: dict[str, Value] = {"means": means, "mse": number(total(values), mask.sum()), "of_plain": part}
-        row["last"] = number(intervals.total_mean(sheet.weights, values, late), late.sum())
-        row["useful_horizon"] = number(useful, mask[:, 0].sum())
+            part: Estimate = number(total(values) / plain, mask)
+        row: dict[str, Value] = {"means": means, "mse": number(total(values), mask), "of_plain": part}
+        row["last"] = number(intervals.total_mean(sheet.weights, values, late), late)
+        row["useful_horizon"] = number(useful, mask[:, :1])
         rows.append(row)
         lines.append(_line(means, curve, sheet.episodes, mask))
     lines.append(_line("copying the last row", base, sheet.episodes, mask, dashed=True))
