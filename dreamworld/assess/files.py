@@ -41,8 +41,8 @@ def save(segments: Segments, folder: Path, request: dict[str, Any]) -> Path:
     np.savez_compressed(buffer, **arrays)
     path = folder / f"segments-{segments.hash}.npz"
     require_inside(folder.parent, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    writing.replace(path, buffer.getvalue())
+    with writing.making(folder):
+        writing.replace(path, buffer.getvalue())
     return path
 
 

@@ -24,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None
     import msvcrt
 
+OTHER = "choose another folder"
 PLACE = 1 << 30  # Windows locks bytes, and nobody reads a locked one: one far behind the text
 
 
@@ -33,10 +34,11 @@ def hold(path: Path, refused: str) -> Iterator[None]:
 
     The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
     """
-    advice = "remove it, or choose another folder"
+    advice = f"remove it, or {OTHER}"
     if why := obstacle(path):
         raise UserError(f"{path} {why}; {advice}")
     require_inside(path.parent, path)  # what a link names would be emptied
+    is_new = not os.path.lexists(path)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -52,12 +54,22 @@ def hold(path: Path, refused: str) -> Iterator[None]:
         if not _take(file):
             holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
             raise UserError(refused.replace("{holder}", holder))
-        if not is_shared(os.fstat(file)):  # else its other name may be anybody's file
-            os.ftruncate(file, 0)
-            os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        try:
+            _sign(file)
+        except OSError as error:
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise UserError(f"{path} can't be written ({error.strerror}); make room, or {OTHER}") from None
         yield
     finally:
         os.close(file)
+
+
+def _sign(file: int) -> None:
+    """Writes into a lock who holds it."""
+    if not is_shared(os.fstat(file)):  # else its other name may be anybody's file
+        os.ftruncate(file, 0)
+        os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _take(file: int) -> bool:

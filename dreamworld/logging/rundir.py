@@ -103,9 +103,9 @@ class RunDir:
         """Makes the directory and checks that it can be written to; UserError otherwise."""
         probe = self.path / f".probe-{os.getpid()}"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            writing.clear(probe).write_bytes(b"")
-            probe.unlink()
+            with writing.making(self.path):
+                writing.clear(probe).write_bytes(b"")
+                probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
@@ -116,12 +116,19 @@ class RunDir:
     def claim(self, config: Config) -> Iterator[None]:
         """Creates the directory and holds it: call it once everything about a training is accepted.
 
-        Raises UserError, changing nothing, where `begin` would, and where another training holds the directory.
+        Raises UserError, changing nothing, where `begin` would, and where another training holds the directory. A
+        directory in which no run began is removed at the end.
         """
         self.admit(config)
-        self.create()
-        with self.lock():
-            yield
+        with writing.making(self.path):
+            self.create()
+            with self.lock():
+                try:
+                    yield
+                except BaseException:
+                    if not self.exists():
+                        (self.path / ".lock").unlink(missing_ok=True)
+                    raise
 
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
@@ -134,6 +141,18 @@ class RunDir:
             notes.append(f"no checkpoint in {self.checkpoints}: the run starts anew at step 0")
         self.create()
         self.save_config(config)
+        return notes
+
+    def begin_on(self, config: Config, env: RunEnv) -> list[str]:
+        """As `begin`, and keeps what the run is trained on. A new run whose files can't be written leaves none."""
+        is_new = not self.exists()
+        try:
+            notes = self.begin(config)
+            self.remember(env)
+        except OSError:
+            for path in (self.spaces, self.path / trust.SIGNATURE, self.config) if is_new else ():
+                path.unlink(missing_ok=True)
+            raise
         return notes
 
     def admit(self, config: Config) -> list[str]:

@@ -112,8 +112,7 @@ def begin(
     envs = [_describe(rundir, config, source, spaces) for rundir, config in zip(rundirs, configs)]
     notes = [rundir.check_env(env) if rundir.exists() else [] for rundir, env in zip(rundirs, envs)]
     for rundir, config, env, told in zip(rundirs, configs, envs, notes):
-        told += rundir.begin(config)
-        rundir.remember(env)
+        told += rundir.begin_on(config, env)
     return notes
 
 

@@ -20,6 +20,7 @@ from dreamworld.reading import BadFile, open_file, require_inside
 from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
 from dreamworld.text import printable
+from dreamworld.writing import making
 
 State = Literal["new", "unfinished", "finished"]
 PLAN, EVENTS = "sweep.json", "sweep.jsonl"
@@ -38,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds a sweep's directory against a second sweep; UserError where one is at work."""
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(making(folder))
             for name in PARTS:
                 if os.path.lexists(folder / name):
                     require_inside(folder, folder / name)
