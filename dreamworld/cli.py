@@ -148,6 +148,7 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """
     streams.guard_process("stderr")
     streams.guard_closed("stdout")
+    streams.escape("stdout")
     try:
         status = main(list(argv))
         sys.stdout.flush()  # what was printed may fail only now
@@ -161,6 +162,12 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader left, as in `dreamworld train --help | head`
         streams.silence(sys.stdout)
         return 141
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        name = printable(error.object)[:200].encode("ascii", "backslashreplace").decode()
+        print(f"error: {name}: the locale can't name it; set LC_ALL=C.UTF-8 or PYTHONUTF8=1", file=sys.stderr)
+        return Exit.USAGE
     except OSError as error:
         if error.filename is None and streams.is_broken(sys.stdout):
             streams.silence(sys.stdout)

@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ OTHER = "choose another folder"
 PLACE = 1 << 30  # Windows locks bytes, and nobody reads a locked one: one far behind the text
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(path: Path, refused: str) -> Iterator[None]:
     """Holds a lock file; UserError `refused`, with {holder} filled in, when another process has it.
 
@@ -60,9 +59,21 @@ def hold(path: Path, refused: str) -> Iterator[None]:
             if is_new:
                 path.unlink(missing_ok=True)
             raise UserError(f"{path} can't be written ({error.strerror}); make room, or {OTHER}") from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                _leave_nothing(path)
+            raise
     finally:
         os.close(file)
+
+
+def _leave_nothing(path: Path) -> None:
+    """Removes a lock that is alone in its folder: what it was taken for did not begin."""
+    with contextlib.suppress(OSError):
+        if os.listdir(path.parent) == [path.name]:
+            path.unlink()
 
 
 def _sign(file: int) -> None:

@@ -17,7 +17,6 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,23 +111,17 @@ class RunDir:
                 f"--logdir {self.path}: can't be written to ({reason}); choose another folder"
             ) from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[None]:
         """Creates the directory and holds it: call it once everything about a training is accepted.
 
-        Raises UserError, changing nothing, where `begin` would, and where another training holds the directory. A
-        directory in which no run began is removed at the end.
+        UserError, changing nothing, where `begin` would, and where another training has it. It goes if no run began.
         """
         self.admit(config)
         with writing.making(self.path):
             self.create()
             with self.lock():
-                try:
-                    yield
-                except BaseException:
-                    if not self.exists():
-                        (self.path / ".lock").unlink(missing_ok=True)
-                    raise
+                yield
 
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
@@ -141,18 +134,6 @@ class RunDir:
             notes.append(f"no checkpoint in {self.checkpoints}: the run starts anew at step 0")
         self.create()
         self.save_config(config)
-        return notes
-
-    def begin_on(self, config: Config, env: RunEnv) -> list[str]:
-        """As `begin`, and keeps what the run is trained on. A new run whose files can't be written leaves none."""
-        is_new = not self.exists()
-        try:
-            notes = self.begin(config)
-            self.remember(env)
-        except OSError:
-            for path in (self.spaces, self.path / trust.SIGNATURE, self.config) if is_new else ():
-                path.unlink(missing_ok=True)
-            raise
         return notes
 
     def admit(self, config: Config) -> list[str]:
@@ -297,7 +278,7 @@ class RunDir:
             return {}
         return status if isinstance(status, dict) else {}
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the directory against a second training; UserError when another one has it.
 
