@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 from dreamworld import agents, presets, schema, streams, words
 from dreamworld.config import Config
-from dreamworld.errors import UserError
+from dreamworld.errors import CodeFailure, UserError
 from dreamworld.exits import Exit
 from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
@@ -156,6 +156,9 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
         return Exit.USAGE
+    except CodeFailure as error:
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
+        return Exit.FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED

@@ -117,7 +117,7 @@ def speak_utf8() -> None:
     try:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
     except OSError:
-        pass  # without it, what can't be named is one line
+        return  # without it, what can't be named is one line
 
 
 def run(command, main):  # type: ignore[no-untyped-def]  # `typing` and `collections.abc` would cost time here

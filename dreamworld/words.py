@@ -62,9 +62,11 @@ def exception(error: BaseException, most: int = 200) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What an exception says, also where asking it raises."""
+    """What an exception says, also where asking it raises; control characters but line breaks are escaped."""
+    from dreamworld.text import printable_lines  # which counts with this module
+
     try:
-        return str(error)
+        return printable_lines(error)
     except Exception:
         return "(its text can't be had)"
 

@@ -106,7 +106,9 @@ def test_a_new_run_or_sweep_that_can_not_be_held_leaves_nothing(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("size", [100, 8000])  # of config.yaml nothing, or all of it and not of what comes next
+@pytest.mark.parametrize(
+    "size", [100, 8000]
+)  # of config.yaml nothing, or all of it and not of what comes next
 def test_a_new_run_whose_files_can_not_be_written_leaves_nothing(tmp_path, size):
     config, spaces = config_of(tmp_path / "a"), {"x": Space((999,) * 99, "float32")}
     rundir = RunDir.of(config)
