@@ -143,6 +143,12 @@ def test_streams_come_back_from_a_file_and_crafted_ones_are_one_line(tmp_path):
         crafted = dataclasses.replace(made, branches=made.branches | {name: change(made.branches[name])})
         with pytest.raises(UserError, match="replay"):
             files.load(files.save(crafted, tmp_path / "crafted", {}))
+    for name in ("replay/seed", "replay/begin"):
+        crafted = dataclasses.replace(
+            made, branches={key: value for key, value in made.branches.items() if key != name}
+        )
+        with pytest.raises(UserError, match=f"lacks the array 'branch/{name}'"):
+            files.load(files.save(crafted, tmp_path / "crafted", {}))
     far = made.columns | {tape.COLUMN: made.columns[tape.COLUMN] + 999}
     with pytest.raises(UserError, match="that names no rows"):
         files.load(files.save(dataclasses.replace(made, columns=far), tmp_path / "crafted", {}))
