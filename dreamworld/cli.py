@@ -153,24 +153,15 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         status = main(list(argv))
         sys.stdout.flush()  # what was printed may fail only now
         return status
-    except UserError as error:
+    except (UserError, CodeFailure) as error:
         print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
-        return Exit.USAGE
-    except CodeFailure as error:
-        print(f"error: {printable_lines(error)}", file=sys.stderr)
-        return Exit.FAILURE
+        return Exit.USAGE if isinstance(error, UserError) else Exit.FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader left, as in `dreamworld train --help | head`
         streams.silence(sys.stdout)
         return 141
-    except UnicodeEncodeError as error:
-        if sys.getfilesystemencoding() == "utf-8":
-            raise
-        name = printable(error.object)[:200].encode("ascii", "backslashreplace").decode()
-        print(f"error: {name}: the locale can't name it; set LC_ALL=C.UTF-8 or PYTHONUTF8=1", file=sys.stderr)
-        return Exit.USAGE
     except OSError as error:
         if error.filename is None and streams.is_broken(sys.stdout):
             streams.silence(sys.stdout)

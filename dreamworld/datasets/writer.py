@@ -181,6 +181,8 @@ def require_writable(path: Path) -> None:
             if not folder.exists():
                 folder.mkdir()
                 made.append(folder)
+        if not path.is_dir():
+            raise OSError("it is no folder")
         if not os.access(path, os.W_OK):
             raise OSError("no permission to write there")
     except OSError as error:
