@@ -70,7 +70,7 @@ def test_pillow_path_on_the_threads_agrees_but_for_last_rows(gray):
 
 
 def test_a_resumed_run_plays_the_same_rows_though_actions_stick(tmp_path):
-    """From a checkpoint into new environments, as a new process does it; the first action after the resume may repeat the one before."""
+    """From a checkpoint into new environments; the first action after the resume may repeat the one before."""
     atari = AtariConfig(sticky=0.9, noops=2, actions="needed", max_frames=60)
     whole, resumed = (pair("atari_freeway", atari, size=(32, 32))[1] for _ in range(2))
     random = np.random.default_rng(0)
