@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -129,6 +130,36 @@ def test_an_environment_that_raises_costs_its_state_alone():
     _, reached = ground.play(made, np.arange(24), actions, keep=False)
     assert np.flatnonzero(~reached).tolist() == [3]
     assert ground.told[0].startswith("1 of 24 states were left out: the environment raised")
+
+
+class Trap(gymnasium.Env):
+    """Four times action 1 lead to what is no row."""
+
+    observation_space = gymnasium.spaces.Box(-99, 99, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    kind = "nan"
+
+    def reset(self, *, seed=None, options=None):
+        self.time = self.ones = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.time, self.ones = self.time + 1, (self.ones + 1) * int(action)
+        obs, reward = np.full(3, self.time, np.float32), 0.0
+        if self.ones >= 4:
+            obs = {"nan": obs * np.nan, "shape": np.zeros(5, np.float32), "reward": obs}[self.kind]
+            reward = 1e39
+        return obs, reward, self.time >= 12, False, {}
+
+
+@pytest.mark.parametrize("kind", ["nan", "shape", "reward"])
+def test_rows_that_no_training_would_take_are_left_out_and_named(kind, monkeypatch):
+    monkeypatch.setattr(Trap, "kind", kind)
+    made, ground = make(Trap, EnvConfig(), count=12)
+    found = branches.with_branches(made, ground)
+    assert any("the environment gave what is no row: " in line for line in ground.told)
+    assert all(np.isfinite(value).all() for value in found.branches.values() if value.dtype.kind == "f")
+    assert "branch/plan/reward" in found.arrays() and "branch/fan/alive" not in found.arrays()
 
 
 def test_streams_come_back_from_a_file_and_crafted_ones_are_one_line(tmp_path):
