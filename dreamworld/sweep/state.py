@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,6 +100,13 @@ def save_plan(folder: Path, name: str, jobs: Sequence[Job]) -> None:
             os.replace(folder / PLAN, folder / f"{PLAN}.damaged-{int(time.time())}")
     rows = {row["name"]: row for row in before} | {job.name: job.row() for job in jobs}
     write_json(folder / PLAN, {"name": name, "runs": list(rows.values())})
+
+
+def forget(folder: Path) -> None:
+    """Removes what a sweep that could start no run has written in its new folder."""
+    shutil.rmtree(folder / "slurm", ignore_errors=True)
+    for name in (PLAN, EVENTS, "slurm.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def record(folder: Path, event: str, job: Job, **fields: Any) -> None:

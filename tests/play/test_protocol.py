@@ -1,6 +1,8 @@
 """Messages of browsers, the controls that they set, and what waits for them."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -10,7 +12,8 @@ from dreamworld.config import EnvConfig
 from dreamworld.envs.vector.inprocess import InProcess
 from dreamworld.envs.vector.worker import maker
 from dreamworld.errors import UserError
-from dreamworld.play import protocol, recording
+from dreamworld.logging.rundir import RunDir
+from dreamworld.play import opening, protocol, recording
 from dreamworld.play.controls import make_controls
 from dreamworld.play.encode import HEADER, JPEG, PNG, as_rgb, encode, frame
 from dreamworld.play.outbox import MOST_TEXTS, Full, Outbox
@@ -239,3 +242,26 @@ def test_a_file_that_is_no_recording_is_one_line(tmp_path, lines):
     with pytest.raises(UserError) as caught:
         recording.read(path, {"a": Space((), "int32", classes=3)})
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"metrics": {"drift/x/useful_horizon": {"value": Infinity}}}',
+        '{"metrics": {"drift/x/useful_horizon": {"value": [1]}}}',
+        '{"metrics": {"drift/x/useful_horizon": 3}}',
+        '{"metrics": [3]}',
+        "[3]",
+        "\xff",
+    ],
+)
+def test_a_result_of_assess_that_is_none_is_left_out(tmp_path, content):
+    rundir = RunDir(tmp_path)
+    rundir.assess.mkdir()
+    path = rundir.assess / "step-3.json"
+    path.write_text('{"metrics": {"drift/x/useful_horizon": {"value": 7.0}}}')
+    run: Any = SimpleNamespace(rundir=rundir)
+    assert opening.useful_horizon(run) == 7
+    path.write_bytes(content.encode("latin-1"))
+    assert opening.useful_horizon(run) is None

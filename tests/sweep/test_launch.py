@@ -11,6 +11,7 @@ import time
 import pytest
 
 from dreamworld.errors import UserError
+from dreamworld.sweep import driver
 from dreamworld.sweep.launch import local, make_launcher, process, sbatch, slurm
 from dreamworld.sweep.plan import expand
 from dreamworld.sweep.spec import make_spec
@@ -267,6 +268,14 @@ def test_a_refused_first_array_is_one_line(tmp_path, cluster, sbatch, told):
     ) as caught:
         array.submit()
     assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_whose_first_array_is_refused_leaves_nothing(tmp_path, cluster, capsys):
+    cluster(sbatch="exit 1")
+    tree = {"tasks": ["jax_catch"], "seeds": "0:2", "launcher": "slurm", "logdir": str(tmp_path / "a" / "b")}
+    with pytest.raises(UserError, match="the job array was not submitted"):
+        driver.sweep(make_spec(tree), command=["train"])
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_later_array_that_is_refused_waits_and_costs_no_run(tmp_path, cluster, caplog):

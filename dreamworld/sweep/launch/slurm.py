@@ -26,6 +26,7 @@ from dreamworld.sweep.launch.sbatch import parameter
 from dreamworld.sweep.plan import Job
 from dreamworld.sweep.spec import Spec
 from dreamworld.text import printable
+from dreamworld.writing import making
 
 POLL_S = 10.0
 LOST = -1002  # SLURM no longer lists the job, and it left no result
@@ -107,10 +108,11 @@ class SlurmArray:
         return [handle.job_id for handle in submitted]
 
     def _submit(self, new: list[Job]) -> list[Any]:
-        for job in new:
-            job.logdir.mkdir(parents=True, exist_ok=True)
-        with self._executor.batch():
-            return [self._executor.submit(self._task(job)) for job in new]
+        with contextlib.ExitStack() as made:
+            for job in new:
+                made.enter_context(making(job.logdir))
+            with self._executor.batch():
+                return [self._executor.submit(self._task(job)) for job in new]
 
     def _task(self, job: Job) -> SlurmTask:
         return SlurmTask((*self._command, *job.args), str(job.logdir), self._threads, self._spec.grace_s)
