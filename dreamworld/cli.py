@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 from dreamworld import agents, presets, schema, streams, words
 from dreamworld.config import Config
-from dreamworld.errors import UserError
+from dreamworld.errors import CodeFailure, UserError
 from dreamworld.exits import Exit
 from dreamworld.limits import ACTING, shorten_words
 from dreamworld.lists import split_list, split_names
@@ -148,13 +148,14 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """
     streams.guard_process("stderr")
     streams.guard_closed("stdout")
+    streams.escape("stdout")
     try:
         status = main(list(argv))
         sys.stdout.flush()  # what was printed may fail only now
         return status
-    except UserError as error:
+    except (UserError, CodeFailure) as error:
         print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
-        return Exit.USAGE
+        return Exit.USAGE if isinstance(error, UserError) else Exit.FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED

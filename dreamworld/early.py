@@ -107,8 +107,22 @@ def _write(descriptor: int, data: bytes) -> None:
     os.write(descriptor, data)
 
 
+def speak_utf8() -> None:
+    """Starts the program anew in Python's UTF-8 mode where the locale knows ASCII only: names of files are UTF-8.
+
+    Else no file could be named whose name a config, a plan or an option holds.
+    """
+    if sys.getfilesystemencoding() != "ascii" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    try:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+    except OSError:
+        return  # without it, what can't be named is one line
+
+
 def run(command, main):  # type: ignore[no-untyped-def]  # `typing` and `collections.abc` would cost time here
     """Calls `main()`, which returns an exit status, as the command of a process; returns its exit status."""
+    speak_utf8()
     early = Early(command)
     early.install()
     return early.end(main())

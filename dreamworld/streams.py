@@ -207,6 +207,13 @@ def guard_closed(name: str) -> None:
         guard_process(name)
 
 
+def escape(name: str) -> None:
+    """Lets a stream that the process was started with escape what its encoding can't say, in place of an error."""
+    stream = getattr(sys, name)
+    if type(stream) is io.TextIOWrapper and stream is getattr(sys, f"__{name}__"):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def open_standard_descriptors() -> None:
     """Leads closed ones nowhere: else the next file that is opened gets the number, and all stray output with it."""
     for descriptor in range(3):

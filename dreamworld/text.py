@@ -79,8 +79,17 @@ def check_filled(name: str, value: str, expects: str) -> None:
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
-    """The path with the home folder in place of `~`; UserError for the home of a user who is not there."""
+    """The path with the home folder in place of `~`; UserError for one that the locale has no bytes for, and for the
+    home of a user who is not there.
+    """
     found = os.path.expanduser(path)
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        shown = printable(path).encode("ascii", "backslashreplace").decode()
+        raise UserError(
+            f"{shown}: the locale can't name this file; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+        ) from None
     if found.startswith("~"):
         user, _, below = found[1:].partition("/")
         if not user:

@@ -77,9 +77,8 @@ class Space:
             if not _is_whole(classes) or classes < 1:
                 raise UserError(f"Space classes={classes!r}: give a whole number of at least 1, or None")
             if dtype == "bool" or "float" in dtype or classes - 1 > np.iinfo(dtype).max:
-                raise UserError(
-                    f"Space classes={classes}: {dtype} can't hold these classes; int32 can, for most"
-                )
+                held = "no classes; use int32" if dtype[0] in "bf" else f"at most {np.iinfo(dtype).max + 1:,}"
+                raise UserError(f"Space classes={classes}: {dtype} holds {held}")
             classes = int(classes)
         for name, bound in (("low", self.low), ("high", self.high)):
             if not np.isscalar(bound) or not isinstance(bound, numbers.Real) or np.isnan(float(bound)):

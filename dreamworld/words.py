@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 
+OBEYED = ("Cc", "Cs")  # Unicode categories: controls, halves of characters
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -62,9 +64,12 @@ def exception(error: BaseException, most: int = 200) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What an exception says, also where asking it raises."""
+    """What an exception says, also where asking it raises; what a terminal would obey is escaped, but line breaks."""
     try:
-        return str(error)
+        return "".join(
+            item if item in "\n\t" or unicodedata.category(item) not in OBEYED else ascii(item)[1:-1]
+            for item in str(error)
+        )
     except Exception:
         return "(its text can't be had)"
 

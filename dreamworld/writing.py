@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -26,14 +28,53 @@ def clear(path: Path) -> Path:
 
 
 def replace(path: Path, content: bytes | str) -> None:
-    """Replaces a file, or a link in its place, atomically; UTF-8."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replaces a file, or a link in its place, atomically; UTF-8. An OSError names this file and no other."""
+    replace_all(path.parent, {path.name: content})
+
+
+def replace_all(folder: Path, files: Mapping[str, bytes | str]) -> None:
+    """Replaces files of a folder, by their paths below it: all of them, or none where one can't be written."""
+    parts: dict[Path, Path] = {}
+    path = folder
     try:
-        part.unlink(missing_ok=True)  # of a process that died, or a link
-        with open(part, "xb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        for name, content in files.items():
+            path = folder / name
+            parts[path] = path.with_name(f".{path.name}.{os.getpid()}")
+            _write(parts[path], content)
+        for path, part in parts.items():
+            os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is called like one that a process which was killed could not finish."""
+    return re.fullmatch(r"\..+\.[0-9]+", name) is not None
+
+
+def _write(part: Path, content: bytes | str) -> None:
+    part.unlink(missing_ok=True)  # of a process that died, or a link
+    with open(part, "xb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it. If what follows fails, those that it made are removed as far as empty."""
+    made: list[Path] = []
+    try:
+        for path in (*reversed(folder.parents), folder):
+            if not os.path.lexists(path):
+                path.mkdir(exist_ok=True)
+                made.append(path)
+        folder.mkdir(exist_ok=True)  # an error where something else is in its place
+        yield
+    except BaseException:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise

@@ -82,19 +82,24 @@ def why_not(env: Env, seed: int = 0) -> str:
 
     Plays it: what it was doing is lost.
     """
+    try:
+        return _why_not(env, seed)
+    except NoSnapshotError as error:
+        return str(error)
+    except BaseException as error:
+        return f"under random actions it raised {words.exception(survivable(error))}"
+
+
+def _why_not(env: Env, seed: int) -> str:
     random = np.random.default_rng(seed)
     act = lambda: {key: space.sample(random) for key, space in env.act_space.items()}
     env.reset(seed)
     _walk(env, [act() for _ in range(CHECKED)])
     actions = [act() for _ in range(CHECKED)]
-    try:
-        taken = snapshot(env)
-        rows = []
-        for _ in range(3):  # the second time after going on, the third one to see that the snapshot lasts
-            rows.append(_walk(env, actions))
-            restore(env, taken)
-    except NoSnapshotError as error:
-        return str(error)
+    taken, rows = snapshot(env), []
+    for _ in range(3):  # the second time after going on, the third one to see that the snapshot lasts
+        rows.append(_walk(env, actions))
+        restore(env, taken)
     if not all(equal_rows(rows[0], again) for again in rows[1:]):
         return "after its state was restored, the same actions led to other rows"
     return ""

@@ -187,7 +187,11 @@ def _box_leaf(space: spaces.Box, prefix: str, path: tuple[Any, ...], reading: Re
     # A picture that is too small, or of unknown range, is a vector: encoders take rank <= 2 as vectors.
     flat_shape = shape if len(shape) <= 2 else (int(np.prod(shape)),)
     flat = Space(flat_shape, "float32", low=float(np.min(space.low)), high=float(np.max(space.high)))
-    to_vector = lambda x: np.array(x, np.float32).reshape(flat_shape)
+
+    def to_vector(x: Any) -> np.ndarray:
+        with np.errstate(over="ignore"):  # what float32 can't hold is refused by name, as an infinity
+            return np.array(x, np.float32).reshape(flat_shape)
+
     return _Leaf(_safe_key(prefix), path, shape, flat, to_vector)
 
 

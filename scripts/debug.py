@@ -78,16 +78,19 @@ def phase_of(agent: Agent, bad: Any) -> Phase:
 
 def check_batch(agent: Agent, batch: Batch, folder: Path) -> None:
     """Raises UserError where the arrays are not rows of this agent's environment."""
+    import numpy as np
+
     leading = batch.reward.shape
     spaces = {f"obs/{key}": space for key, space in (agent.obs_space or {}).items()}
     spaces |= {f"action/{key}": space for key, space in (agent.act_space or {}).items()}
     arrays = {f"obs/{key}": array for key, array in batch.obs.items()}
     arrays |= {f"action/{key}": array for key, array in batch.action.items()}
     for key, space in spaces.items():
-        found = arrays[key].shape if key in arrays else "nothing"
-        if found != (*leading, *space.shape):
+        array, shape = arrays.get(key), (*leading, *space.shape)
+        if array is None or array.shape != shape or array.dtype.kind != np.dtype(space.dtype).kind:
+            found = "nothing" if array is None else f"{array.dtype} {array.shape}"
             raise UserError(
-                f"{folder} is no batch of this agent: {key} is {found}, not {(*leading, *space.shape)}"
+                f"{folder} is no batch of this agent: {key} is {found}, not {space.dtype} {shape}"
             )
 
 
@@ -154,8 +157,14 @@ def load_carry(agent: Agent, state: TrainState, bad: Any) -> Carry:
     import jax
 
     initial = phase_of(agent, bad).initial(state.params, bad.batch.reward.shape[0])
-    structure = jax.tree.structure(initial)
-    return jax.tree.unflatten(structure, bad.carry) if len(bad.carry) == structure.num_leaves else initial
+    wanted, structure = jax.tree.flatten(initial)
+    if len(bad.carry) != len(wanted):
+        return initial
+    for one, other in zip(bad.carry, wanted):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            found = f"{one.dtype} {one.shape}, not {other.dtype} {other.shape}"
+            raise UserError(f"the failure has no carry of this agent: one of its arrays is {found}")
+    return jax.tree.unflatten(structure, bad.carry)
 
 
 def debug_batch(

@@ -75,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 def make_place(logdir: Path, config: Config) -> None:
     """An empty folder with the mark of a demo; UserError, with nothing touched, where more than a demo would go."""
+    from dreamworld import writing
     from dreamworld.logging.rundir import RunDir
 
     advice = "remove it yourself, or give another --logdir"
@@ -88,8 +89,8 @@ def make_place(logdir: Path, config: Config) -> None:
             with RunDir(logdir).lock():  # else a demo that is running would lose its files
                 pass
             shutil.rmtree(logdir)
-        logdir.mkdir(parents=True, exist_ok=True)
-        (logdir / MARKER).write_text(MARK)
+        with writing.making(logdir):
+            writing.replace(logdir / MARKER, MARK)
     except OSError as error:
         raise UserError(f"--logdir {logdir}: {error.strerror or error}; {advice}") from None
 

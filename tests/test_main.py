@@ -8,7 +8,8 @@ import pytest
 
 from dreamworld import __main__ as console
 from dreamworld import cli
-from dreamworld.errors import UserError
+from dreamworld.envs.vector import EnvFailure
+from dreamworld.errors import CodeFailure, UserError
 
 
 def call(*argv, **options):
@@ -127,3 +128,13 @@ print([m for m in ("jax", "matplotlib", "tensorboardX", "flax", "orbax") if m in
     assert "usage: dreamworld" in result.stdout, result.stderr
     assert result.stdout.endswith("[]\n"), result.stdout[-200:]
     assert duration_s < 1
+
+
+def test_a_failure_of_the_users_code_is_told_with_its_own_traceback_alone(capsys):
+    def fail(argv):
+        raise CodeFailure("environment 0 failed 11 times: RuntimeError: x\x1b\n\nTraceback\n  File mine.py")
+
+    assert cli.run(fail, []) == 1
+    told = r"error: environment 0 failed 11 times: RuntimeError: x\x1b"
+    assert capsys.readouterr().err.splitlines() == [told, "", "Traceback", "  File mine.py"]
+    assert issubclass(EnvFailure, CodeFailure)

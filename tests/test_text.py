@@ -1,4 +1,7 @@
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +68,24 @@ def test_no_home_folder_is_filled_in_elsewhere():
     ]
     assert len(sources) > 200
     assert not [path for path in sources if ".expanduser()" in path.read_text()]
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("more", [{}, {"PYTHONIOENCODING": "ascii"}])
+def test_a_locale_of_ascii_changes_no_name(tmp_path, more):
+    """Python would give the word as halves of characters, and could not open what a config calls by this name."""
+    (tmp_path / "dätä").mkdir()
+    command = [sys.executable, "-m", "dreamworld", "data", "info", "dätä"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={**os.environ, **ASCII, **more})
+    shown = b"d\\xe4t\\xe4" if more else "dätä".encode()
+    assert done.stderr == b"error: " + shown + b": is a folder, not a data set; it has no dataset.json\n"
+
+
+def test_in_python_a_name_that_the_locale_can_not_say_is_one_line(tmp_path):
+    code = "from dreamworld.__main__ import main; main(['data', 'info', 'd\\xe4t\\xe4'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={**os.environ, **ASCII})
+    wanted = rb"error: d\xe4t\xe4: the locale can't name this file; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+    assert done.stderr.splitlines() == [wanted]

@@ -82,3 +82,9 @@ def test_a_cache_has_the_units_of_its_maker():
 )
 def test_a_share_is_neither_rounded_up_nor_more_than_all(part, whole, text):
     assert words.percent(part, whole) == text
+
+
+def test_what_an_exception_says_is_escaped():
+    """It is printed, and its text may come from a file or an environment of somebody else."""
+    assert words.exception(RuntimeError("a\x1b[31mb\n c")) == r"RuntimeError: a\x1b[31mb c"
+    assert words.said(RuntimeError("a\x1b[31mb\nc")) == "a\\x1b[31mb\nc"

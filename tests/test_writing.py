@@ -9,7 +9,7 @@ from dreamworld.config import Config
 from dreamworld.logging.rows import write_json
 from dreamworld.logging.rundir import RunDir
 from dreamworld.replay.files import TEMPORARY, FileWriter
-from dreamworld.writing import clear, replace
+from dreamworld.writing import clear, making, replace, replace_all
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
@@ -45,3 +45,22 @@ def test_what_a_dead_process_left_is_no_obstacle(tmp_path):
     (tmp_path / f".x.{os.getpid()}").write_text("half")
     replace(tmp_path / "x", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_bytes() == b"whole"
+
+
+def test_files_are_replaced_together_or_none(tmp_path):
+    (tmp_path / "b").mkdir()
+    replace(tmp_path / "b" / "one", "before")
+    with pytest.raises(OSError, match="No such file") as caught:
+        replace_all(tmp_path, {"b/one": "after", "gone/two": "after"})
+    assert caught.value.filename == str(tmp_path / "gone" / "two")  # and no name that nobody knows
+    assert [path.name for path in tmp_path.rglob("*")] == ["b", "one"]
+    assert (tmp_path / "b" / "one").read_text() == "before"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_folders_that_were_made_for_what_failed_go_again_unless_they_hold_something(tmp_path, kept):
+    with pytest.raises(RuntimeError), making(tmp_path / "a" / "b" / "c"):
+        if kept:
+            (tmp_path / "a" / "b" / "mine").write_text("precious")
+        raise RuntimeError
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == (["a", "b", "mine"] if kept else [])

@@ -16,7 +16,7 @@ from dreamworld.datasets.episodes import ENDS, FLAG, REWARD
 from dreamworld.datasets.formats.npz import read_arrays
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields
-from dreamworld.reading import BadFile, parse_json, require_inside
+from dreamworld.reading import BadFile, inside, parse_json, require_inside
 from dreamworld.replay.layout import as_dtype, finite, is_float
 from dreamworld.spaces import from_fields
 from dreamworld.types import Space
@@ -41,8 +41,8 @@ def save(segments: Segments, folder: Path, request: dict[str, Any]) -> Path:
     np.savez_compressed(buffer, **arrays)
     path = folder / f"segments-{segments.hash}.npz"
     require_inside(folder.parent, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    writing.replace(path, buffer.getvalue())
+    with writing.making(folder):
+        writing.replace(path, buffer.getvalue())
     return path
 
 
@@ -142,7 +142,7 @@ def find(folder: Path, request: dict[str, Any]) -> tuple[Segments, Path] | None:
     found = sorted(folder.glob("segments-*.npz"), key=lambda path: path.lstat().st_mtime, reverse=True)
     for path in found:
         try:
-            segments, asked = load(path)
+            segments, asked = load(inside(folder, path.name))
         except UserError:
             continue
         if asked == request:

@@ -11,7 +11,6 @@ import collections
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,8 @@ from dreamworld.dream_env import clip_actions
 from dreamworld.envs import restore
 from dreamworld.envs.base import Env, Step
 from dreamworld.envs.building import quietly, survivable
+from dreamworld.envs.scalars import Misfit
+from dreamworld.envs.vector.common import RowArrays
 from dreamworld.types import Key, Params
 
 SECONDS = 60.0  # that going on from all states may take, for each metric
@@ -115,6 +116,9 @@ class HostGround:
                     walk.mark()
                     go_on(number, walk)
                     reached[number] = True
+                except Misfit as error:
+                    counts[f"gave what is no row: {error}"] += 1
+                    walk.renew()
                 except BaseException as error:
                     counts[f"raised {words.exception(survivable(error))}"] += 1
                     walk.renew()
@@ -159,6 +163,7 @@ class _Walk:
     def __init__(self, make: Callable[[], Env], streams: Streams):
         self._make, self._streams = make, streams
         self._env = make()
+        self._rows = RowArrays(self._env.obs_space, 1)  # the row, as a training would have it
         self.reason = restore.why_not(self._env)  # why its state can't be copied
         self._stream, self._at = -1, 0
         self._seen: collections.deque[bytes] = collections.deque(maxlen=1)
@@ -202,6 +207,7 @@ class _Walk:
         self.row = self._env.step(
             {key: np.asarray(value, spaces[key].dtype) for key, value in action.items()}
         )
+        self._check()
         return self.row
 
     def renew(self) -> None:
@@ -227,7 +233,11 @@ class _Walk:
 
     def _arrive(self, row: Step) -> None:
         self.row = row
-        spaces: Any = self._env.obs_space
-        parts = [np.asarray(row.obs[key], spaces[key].dtype).tobytes() for key in spaces]
-        reward = np.float32(0.0 if row.is_first else row.reward)
-        self._seen.append(b"".join(parts) + reward.tobytes())
+        self._check()
+        parts = [value[0].tobytes() for value in self._rows.obs.values()]
+        self._seen.append(b"".join(parts) + self._rows.reward[0].tobytes())
+
+    def _check(self) -> None:
+        """Misfit for a row that no training would take, such as one with a NaN."""
+        first, last, terminal = self.row.is_first, self.row.is_last, self.row.is_terminal
+        self._rows.write(0, self.row.obs, 0.0 if first else self.row.reward, first, last, terminal)

@@ -118,6 +118,9 @@ def streams_of(segments: Segments) -> Streams | None:
 
 def misfit(segments: Segments) -> str:
     """What is wrong with the streams of a file of segments; empty for nothing."""
+    kept = below("replay", segments.branches)
+    if missing := [name for name in ("seed", "begin") if kept and name not in kept]:
+        return f"lacks the array 'branch/replay/{missing[0]}'"
     streams = streams_of(segments)
     if streams is None:
         return ""

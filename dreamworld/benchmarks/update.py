@@ -16,8 +16,10 @@ from dreamworld.benchmarks import machine
 from dreamworld.benchmarks.printing import print_row
 from dreamworld.config import Config
 from dreamworld.contract import Agent
+from dreamworld.datasets.writer import require_writable
 from dreamworld.errors import UserError
 from dreamworld.limits import SCALE, Range
+from dreamworld.text import expand_path
 from dreamworld.types import Batch, Space, Spaces
 
 
@@ -56,6 +58,10 @@ def main(argv: Sequence[str]) -> int:
             timed = "--profile" if flags.profile else "--parts"
             raise UserError(f"--target compiles for a device that is not here: it can't time {timed}")
         config = on_accelerator(config)
+    if flags.profile:
+        folder = expand_path(flags.profile)
+        require_writable(folder)
+        flags = dataclasses.replace(flags, profile=str(folder))
     agent = make_synthetic_agent(config, flags)
     row = count_parameters(agent) if flags.params_only else measure(config, agent, flags)
     print_row({"obs": flags.obs, "act": flags.act, **row}, load, as_json=flags.json)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dreamworld import text, words
+from dreamworld import text, words, writing
 from dreamworld.datasets.formats import Source
 from dreamworld.datasets.store import DataSet, open_dataset
 from dreamworld.datasets.writer import DataWriter, require_free
@@ -56,7 +56,7 @@ def import_data(
     for note in found.notes:
         tell(f"note: {source}: {note}")
     said, task = f"import {source}", task or found.task
-    with _prepared(path) as part, DataWriter(part, found.schema, source=said, task=task) as writer:
+    with _prepared(path, folder) as part, DataWriter(part, found.schema, source=said, task=task) as writer:
         for index, (episode, label) in enumerate(_until(stop, found.episodes())):
             try:
                 writer.add(episode, label)
@@ -147,7 +147,7 @@ def export_data(data: DataSet, target: Path | str, *, format: str, stop: Stop = 
     path = expand_path(target).absolute()
     if os.path.lexists(path):
         raise UserError(f"{target}: is there already, and nothing is overwritten; give a new name")
-    with _prepared(path) as part:
+    with _prepared(path, target) as part:
         _module(format).export(data, part, episodes)
     return str(path)
 
@@ -181,20 +181,31 @@ def _module(format: str) -> Any:
 
 
 @contextlib.contextmanager
-def _prepared(path: Path) -> Iterator[Path]:
-    """A place beside `path` that becomes `path` when all went well, and is removed otherwise."""
+def _prepared(path: Path, given: Path | str) -> Iterator[Path]:
+    """A place beside `path` that becomes `path` when all went well, and is removed otherwise.
+
+    What goes wrong names `given`, which is how the user calls it.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    told = lambda message: message.replace(str(part), str(given))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        if path.is_dir():
-            path.rmdir()  # it is empty
-        elif os.path.lexists(path):
-            raise UserError(f"{path}: appeared meanwhile, and nothing is overwritten; give a new name")
-        os.rename(part, path)
+        with writing.making(path.parent):
+            try:
+                yield part
+                _rename(part, path, given)
+            finally:
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                part.unlink(missing_ok=True) if part.is_file() else None
+    except UserError as error:
+        raise UserError(told(str(error))) from None
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        part.unlink(missing_ok=True) if part.is_file() else None
+        raise UserError(f"{given} can't be written: {told(error.strerror or str(error))}") from None
+
+
+def _rename(part: Path, path: Path, given: Path | str) -> None:
+    if path.is_dir():
+        path.rmdir()  # it is empty
+    elif os.path.lexists(path):
+        raise UserError(f"{given}: appeared meanwhile, and nothing is overwritten; give a new name")
+    os.rename(part, path)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import text
+from dreamworld import text, writing
 from dreamworld.datasets.episodes import Episode, Schema, check_episode, return_of
 from dreamworld.datasets.headers import (
     HEADER,
@@ -60,6 +60,7 @@ class DataWriter:
         self._waiting: list[tuple[Episode, str]] = []
         self._bytes = 0
         self._stack = contextlib.ExitStack()
+        self._made = contextlib.ExitStack()
         self._taken = False
 
     @property
@@ -91,10 +92,14 @@ class DataWriter:
             if not self.header.files:
                 write_spaces(self.path / SPACES, self.schema, header.task)
             write_header(self.path / HEADER, header, self.schema)
-        except OSError as error:
+        except (OSError, UserError) as error:
             if not self.header.files:
-                self._leave_nothing()
-            raise UserError(f"{self.path} can't be written: {error.strerror or error}") from None
+                self._leave_nothing(error)
+            if isinstance(error, UserError):
+                raise
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            raise UserError(f"{self.path} can't be written: {cause.strerror or cause}") from None
+        self._made.close()
         self.header, self._waiting, self._bytes = header, [], 0
 
     def __enter__(self) -> DataWriter:
@@ -119,7 +124,7 @@ class DataWriter:
             return
         if not self.header.files:
             self._find()
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made.enter_context(writing.making(self.path))
         self._stack.enter_context(
             hold(self.path / LOCK, f"{self.path}: {{holder}} is adding to this data set")
         )
@@ -127,13 +132,14 @@ class DataWriter:
             self.header = self._find()  # another process may have added to it until now
         self._taken = True
 
-    def _leave_nothing(self) -> None:
-        """Removes the folder of a data set that could not be begun, unless somebody put something there."""
+    def _leave_nothing(self, error: Exception) -> None:
+        """Removes what was made for a data set that could not be begun, unless somebody put something there."""
         with contextlib.suppress(OSError):
-            (self.path / LOCK).unlink(missing_ok=True)
-            for path in (*self.path.glob("rows-*.dwr"), self.path / SPACES):
-                path.unlink(missing_ok=True)
-            self.path.rmdir()
+            if self._taken:
+                (self.path / LOCK).unlink(missing_ok=True)
+                for path in (*self.path.glob("rows-*.dwr"), self.path / SPACES):
+                    path.unlink(missing_ok=True)
+        self._made.__exit__(type(error), error, error.__traceback__)
 
     def _write_file(self, path: Path, first: int) -> None:
         records: list[dict[str, Any]] = []
@@ -175,6 +181,8 @@ def require_writable(path: Path) -> None:
             if not folder.exists():
                 folder.mkdir()
                 made.append(folder)
+        if not path.is_dir():
+            raise OSError("it is no folder")
         if not os.access(path, os.W_OK):
             raise OSError("no permission to write there")
     except OSError as error:

@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,21 @@ except ImportError:  # Windows
     fcntl = None
     import msvcrt
 
+OTHER = "choose another folder"
 PLACE = 1 << 30  # Windows locks bytes, and nobody reads a locked one: one far behind the text
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(path: Path, refused: str) -> Iterator[None]:
     """Holds a lock file; UserError `refused`, with {holder} filled in, when another process has it.
 
     The lock is the kernel's: it goes with the process, so that a killed one leaves nothing to clean up.
     """
-    advice = "remove it, or choose another folder"
+    advice = f"remove it, or {OTHER}"
     if why := obstacle(path):
         raise UserError(f"{path} {why}; {advice}")
     require_inside(path.parent, path)  # what a link names would be emptied
+    is_new = not os.path.lexists(path)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -52,12 +53,34 @@ def hold(path: Path, refused: str) -> Iterator[None]:
         if not _take(file):
             holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
             raise UserError(refused.replace("{holder}", holder))
-        if not is_shared(os.fstat(file)):  # else its other name may be anybody's file
-            os.ftruncate(file, 0)
-            os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
+        try:
+            _sign(file)
+        except OSError as error:
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise UserError(f"{path} can't be written ({error.strerror}); make room, or {OTHER}") from None
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                _leave_nothing(path)
+            raise
     finally:
         os.close(file)
+
+
+def _leave_nothing(path: Path) -> None:
+    """Removes a lock that is alone in its folder: what it was taken for did not begin."""
+    with contextlib.suppress(OSError):
+        if os.listdir(path.parent) == [path.name]:
+            path.unlink()
+
+
+def _sign(file: int) -> None:
+    """Writes into a lock who holds it."""
+    if not is_shared(os.fstat(file)):  # else its other name may be anybody's file
+        os.ftruncate(file, 0)
+        os.write(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _take(file: int) -> bool:

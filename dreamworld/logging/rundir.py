@@ -17,7 +17,6 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +102,26 @@ class RunDir:
         """Makes the directory and checks that it can be written to; UserError otherwise."""
         probe = self.path / f".probe-{os.getpid()}"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            writing.clear(probe).write_bytes(b"")
-            probe.unlink()
+            with writing.making(self.path):
+                writing.clear(probe).write_bytes(b"")
+                probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
                 f"--logdir {self.path}: can't be written to ({reason}); choose another folder"
             ) from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[None]:
         """Creates the directory and holds it: call it once everything about a training is accepted.
 
-        Raises UserError, changing nothing, where `begin` would, and where another training holds the directory.
+        UserError, changing nothing, where `begin` would, and where another training has it. It goes if no run began.
         """
         self.admit(config)
-        self.create()
-        with self.lock():
-            yield
+        with writing.making(self.path):
+            self.create()
+            with self.lock():
+                yield
 
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
@@ -278,7 +278,7 @@ class RunDir:
             return {}
         return status if isinstance(status, dict) else {}
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the directory against a second training; UserError when another one has it.
 

@@ -8,12 +8,12 @@ keys, the next ones other groups of keys, so that several can be held at once.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamworld.reading import is_number
 from dreamworld.types import Space, Spaces
 
 MOST = 64  # controls; a page of more is of no use
@@ -93,7 +93,7 @@ class Controls:
             control = known.get(name)
             if control is None:
                 raise ValueError(f"there is no control {str(name)[:40]!r}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not is_number(value):
                 raise ValueError(f"control {name}: the value is no number")
             if control.kind == "slider":
                 found[name] = min(1.0, max(-1.0, float(value)))

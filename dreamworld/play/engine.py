@@ -69,7 +69,7 @@ class Engine:
             self._end(str(error), error.code)
         except (UserError, Full) as error:
             self._end(str(error), 1011)
-        except Exception as error:  # of somebody's environment, say: the other sessions go on
+        except BaseException as error:  # of somebody's environment, say: the other sessions go on
             self._end(f"the session failed: {words.exception(error)}", 1011)
         finally:
             if session:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
@@ -108,16 +106,18 @@ def plans(name: str) -> bool:
 
 def useful_horizon(run: Stored) -> int | None:
     """The steps of a dream that are better than half of standing still, by the newest `assess/step-N.json`."""
-    from dreamworld.reading import BadFile, read_text
+    from dreamworld.fields import read_fields
+    from dreamworld.reading import BadFile, inside
 
-    paths = {int(p.stem[5:]): p for p in run.rundir.assess.glob("step-*.json") if p.stem[5:].isdecimal()}
+    folder = run.rundir.assess
+    paths = {int(p.stem[5:]): p.name for p in folder.glob("step-*.json") if p.stem[5:].isdecimal()}
     if not paths:
         return None
     try:
-        metrics: Any = json.loads(read_text(paths[max(paths)], 16 << 20)).get("metrics", {})
-        found = [metrics[key]["value"] for key in metrics if key.endswith("/useful_horizon")]
-        return int(min(found)) if found else None
-    except (BadFile, ValueError, TypeError, LookupError, AttributeError, OSError):
+        metrics = read_fields(inside(folder, paths[max(paths)]), 16 << 20).fields("metrics")
+        keys = [key for key in metrics if key.endswith("/useful_horizon")]
+        return int(min(metrics.fields(key).number("value") for key in keys)) if keys else None
+    except BadFile:
         return None  # somebody's file: the page does without
 
 
@@ -129,7 +129,7 @@ def of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], Vector
     rewind = reality.why_no_rewind(env, config.seed)
     env.reset(config.seed)
     seen = any(space.is_image for space in obs_space.values())
-    rendered = not seen and env.render(0) is not None
+    rendered = not seen and reality.rendered(env)[0] is not None
     another = lambda: reality.Played(reality.another(env, make), render=rendered, rewind=rewind)
     if not isinstance(env, JaxVector):
         env.close()  # each session makes its own, in its own thread

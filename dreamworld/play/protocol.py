@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dreamworld import words
+from dreamworld.reading import is_number
 
 MAX_BYTES = 4096
 MAX_RATE = 200  # messages in a second
@@ -36,8 +36,8 @@ class Command(NamedTuple):
 def number(low: float, high: float, *, whole: bool = False) -> Callable[[object], float]:
     """Reads a number within bounds."""
 
-    def read(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    def read(value: Any) -> float:
+        if not is_number(value):
             raise ValueError("needs a number")
         if whole and value != int(value):
             raise ValueError("needs a whole number")

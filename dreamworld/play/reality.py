@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamworld import words
 from dreamworld.envs.vector.jax_engine import JaxVector
+from dreamworld.frames import as_picture
 from dreamworld.types import Spaces, TimeStep, VectorEnv
 
 Action = dict[str, np.ndarray]
@@ -74,7 +75,7 @@ class LostPast(RuntimeError):
 
 
 class Played:
-    """An environment of one. Pictures are rendered where `render` says so."""
+    """An environment of one. Pictures are rendered where `render` says so, and until one can't be."""
 
     def __init__(self, env: VectorEnv, *, render: bool, rewind: str = ""):
         self._env, self._render, self.rewind = env, render, rewind
@@ -109,8 +110,21 @@ class Played:
     def _row(self, step: TimeStep) -> Row:
         obs = {key: np.array(value[0]) for key, value in step.obs.items()}
         flags = (bool(step.is_first[0]), bool(step.is_last[0]), bool(step.is_terminal[0]))
-        picture = self._env.render(0) if self._render else None
-        return Row(obs, float(step.reward[0]), *flags, picture, step.events)
+        picture, events = None, tuple(step.events)
+        if self._render:
+            picture, why = rendered(self._env)
+            self._render = not why
+            events += (f"no more pictures: {why}",) if why else ()
+        return Row(obs, float(step.reward[0]), *flags, picture, events)
+
+
+def rendered(env: VectorEnv) -> tuple[np.ndarray | None, str]:
+    """What an environment renders, uint8 [H, W, 3], and why it can't be had where its code fails."""
+    try:
+        found = env.render(0)
+        return (None if found is None else as_picture(found)), ""
+    except Exception as error:
+        return None, words.exception(error)
 
 
 @dataclasses.dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 import tempfile
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from dreamworld.fields import Fields
 from dreamworld.frames import fit
 from dreamworld.logging import video
 from dreamworld.play.readouts import DREAM, REAL, Step
 from dreamworld.play.reality import Action
+from dreamworld.reading import BadFile, read_rows
 from dreamworld.types import Spaces
 
 VERSION = 1
@@ -168,12 +171,16 @@ class Shelf:
 
 
 def read(path: Path, spaces: Spaces) -> Recording:
-    """A recording from its file of actions; ValueError for a file that is none."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    if not rows or not isinstance(rows[0], dict) or rows[0].get("version") != VERSION:
-        raise ValueError(f"{path}: is no recording of version {VERSION}")
-    for row in rows[1:]:
-        if "action" in row:
-            from_plain(row["action"], spaces)
-    start = {key: rows[0][key] for key in ("seed", "episode", "segment")}
-    return Recording(path.stem, start, rows[1:], rows[0]["first"], {"actions": path})
+    """A recording from its file of actions; BadFile for a file that is none."""
+    rows = list(itertools.islice(read_rows(path), LINES + 2))
+    head, lines = Fields(rows[0] if rows else None, path), [row for row in rows[1:] if row is not None]
+    if head.get("version", None) != VERSION or not len(lines) + 1 == len(rows) <= LINES + 1:
+        raise BadFile(path, f"is no recording of version {VERSION}")
+    for number, line in enumerate(lines, 2):
+        try:
+            if "action" in line:
+                from_plain(line["action"], spaces)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            raise BadFile(path, f"has an action in line {number} that is none of this world") from None
+    start = {key: head.integer(key, -1) for key in ("seed", "episode", "segment")}
+    return Recording(path.stem, start, lines, head.integer("first", 0, len(lines)), {"actions": path})

@@ -153,11 +153,12 @@ def _of_data(run: Stored, agent: Agent, seed: int) -> list[Segment]:
 def _of_assess(run: Stored, agent: Agent, seed: int) -> list[Segment]:
     """Those that the run's world was judged on."""
     from dreamworld.assess import files
+    from dreamworld.reading import inside
 
-    paths = sorted(run.rundir.assess.glob("segments-*.npz"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(run.rundir.assess.glob("segments-*.npz"), key=lambda path: path.lstat().st_mtime)
     if not paths:
         return []
-    segments, _ = files.load(paths[-1])
+    segments, _ = files.load(inside(run.rundir.assess, paths[-1].name))
     segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
     chosen = range(min(COUNT, len(segments)))
     there = segments.valid.sum(1)

@@ -222,7 +222,7 @@ def _check_rows(table: Fields, record: Fields) -> list[Any]:
         raise record.bad("ends", "a list for each column")
     for column, blocks in zip(columns, ends):
         whole = all(type(end) is int for end in blocks) and len(blocks) == -(-rows // BLOCK_ROWS)
-        if not whole or sorted({0, *blocks}) != [0, *blocks] or blocks[-1] != column[1:2][0]:
+        if not whole or sorted({0, *blocks}) != [0, *blocks] or blocks[-1:] != column[1:2]:
             raise record.bad("ends", "the ends of blocks, ascending")
     return columns
 

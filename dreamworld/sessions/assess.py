@@ -160,7 +160,7 @@ def replace(run: Stored, path: Path, content: str, problems: Problems) -> Path |
     """Writes a file of a run; None where that can't be done, which is told."""
     require_inside(run.rundir.path, path.parent)
     with problems.told(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writing.replace(path, content)
+        with writing.making(path.parent):
+            writing.replace(path, content)
         return path
     return None

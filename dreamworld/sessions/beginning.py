@@ -112,8 +112,20 @@ def begin(
     envs = [_describe(rundir, config, source, spaces) for rundir, config in zip(rundirs, configs)]
     notes = [rundir.check_env(env) if rundir.exists() else [] for rundir, env in zip(rundirs, envs)]
     for rundir, config, env, told in zip(rundirs, configs, envs, notes):
-        told += rundir.begin(config)
+        told += _begin(rundir, config, env)
+    return notes
+
+
+def _begin(rundir: RunDir, config: Config, env: RunEnv) -> list[str]:
+    """Keeps config and spaces of one run; notes for people. A new run whose files can't be written leaves none."""
+    is_new = not rundir.exists()
+    try:
+        notes = rundir.begin(config)
         rundir.remember(env)
+    except OSError:
+        for path in (rundir.spaces, rundir.path / trust.SIGNATURE, rundir.config) if is_new else ():
+            path.unlink(missing_ok=True)
+        raise
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from dreamworld.text import cell
 Rows = list[dict[str, Any]]
 
 
-def write_csv(analysis: Analysis, folder: Path) -> list[Path]:
-    """Writes one CSV file per kind of row into `folder` and returns those that have rows."""
+def csv_files(analysis: Analysis) -> dict[str, str]:
+    """{file name: content} of one CSV file per kind of row; empty content where there are no rows."""
     kinds = {
         "runs": run_rows(analysis),
         "scores": score_rows(analysis),
@@ -26,17 +26,15 @@ def write_csv(analysis: Analysis, folder: Path) -> list[Path]:
         "profiles": profile_rows(analysis),
         "improvement": improvement_rows(analysis),
     }
-    written = []
-    for name, rows in kinds.items():
-        path = folder / f"{name}.csv"
-        path.unlink(missing_ok=True)
-        if rows:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-            written.append(path)
-    return written
+    return {f"{name}.csv": _csv(rows) if rows else "" for name, rows in kinds.items()}
+
+
+def _csv(rows: Rows) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    return file.getvalue()
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float]:

@@ -7,7 +7,6 @@ import io
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
@@ -216,18 +215,18 @@ def _style(more: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
     return matplotlib.rc_context(cast(Any, STYLE | more))
 
 
-def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
-    """Writes every figure as PNG and SVG on white."""
-    written = []
+def figure_files(analysis: Analysis) -> dict[str, bytes]:
+    """{file name: content} of every figure as PNG and SVG on white."""
+    drawn = {}
     for name, draw in figures(analysis).items():
         with _style({"figure.facecolor": "white", "svg.hashsalt": name}):
             figure = draw()
             for kind in ("png", "svg"):
-                written.append(folder / f"{name}.{kind}")
-                written[-1].unlink(missing_ok=True)  # it may be a link
                 metadata = {"Date": None} if kind == "svg" else None
-                figure.savefig(written[-1], dpi=144, metadata=metadata)
-    return written
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, dpi=144, metadata=metadata)
+                drawn[f"{name}.{kind}"] = buffer.getvalue()
+    return drawn
 
 
 def inline_svg(name: str, draw: Draw, caption: str) -> str:

@@ -11,7 +11,7 @@ from dreamworld.errors import UserError
 from dreamworld.reading import inside, require_inside
 from dreamworld.stats import groups as grouping
 from dreamworld.stats.analysis import Analysis, Options, analyse
-from dreamworld.stats.export import write_csv
+from dreamworld.stats.export import csv_files
 from dreamworld.stats.notes import describe
 from dreamworld.stats.tables import aggregate_tables, markdown, score_table
 from dreamworld.text import marked, printable
@@ -43,18 +43,21 @@ def report(
 
 
 def write(analysis: Analysis, folder: Path, title: str) -> Path:
-    """Writes all files into `folder`, in place of an older report, and returns the page's path."""
+    """Writes all files into `folder`, in place of an older report, or none; returns the page's path."""
     from dreamworld.stats import html, plots  # matplotlib takes seconds to import
 
     require_inside(folder, folder / "plots")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / PAGE).exists():
-        writing.replace(folder / PAGE, "")  # it marks the folder as that of a report, should the disk be full
-    (folder / "plots").mkdir(exist_ok=True)
-    write_csv(analysis, folder)
-    writing.replace(folder / "report.md", markdown(analysis, title))
-    plots.write_figures(analysis, folder / "plots")
-    writing.replace(folder / PAGE, html.page(analysis, title))
+    tables = csv_files(analysis)
+    files: dict[str, str | bytes] = {
+        PAGE: html.page(analysis, title)
+    }  # first: it marks the folder as a report's
+    files |= {name: content for name, content in tables.items() if content}
+    files |= {"report.md": markdown(analysis, title)}
+    files |= {f"plots/{name}": content for name, content in plots.figure_files(analysis).items()}
+    with writing.making(folder / "plots"):
+        writing.replace_all(folder, files)
+        for name in tables.keys() - files.keys():  # of an older report
+            (folder / name).unlink(missing_ok=True)
     return folder / PAGE
 
 
@@ -74,7 +77,8 @@ def _check_writable(folder: Path) -> None:
     """Only an empty folder or an older report is written to."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
+    others = folder.is_dir() and any(not writing.is_part(path.name) for path in folder.iterdir())
+    if others and not (folder / PAGE).is_file():
         raise UserError(f"--out {folder} holds other files and no older report; give a new or empty folder")
 
 

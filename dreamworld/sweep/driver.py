@@ -19,6 +19,7 @@ from dreamworld.sweep.plan import Job, check_tasks, expand
 from dreamworld.sweep.spec import Spec
 from dreamworld.sweep.state import (
     State,
+    forget,
     is_finished,
     last_error,
     locked,
@@ -183,8 +184,14 @@ def _sweep(spec: Spec, command: tuple[str, ...], say: Say) -> int:
         say("nothing left to train")
         write_report(spec, say)
         return 0
+    is_new = not spec.folder.exists()
     with contextlib.closing(make_launcher(spec, len(unfinished), command)) as launcher, locked(spec.folder):
-        return _run(spec, jobs, launcher, say)
+        try:
+            return _run(spec, jobs, launcher, say)
+        except UserError:  # SLURM did not take the first runs
+            if is_new:
+                forget(spec.folder)
+            raise
 
 
 def _run(spec: Spec, jobs: list[Job], launcher: Launcher, say: Say) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from dreamworld.reading import BadFile, open_file, require_inside
 from dreamworld.stats.files import read_plan, read_status
 from dreamworld.sweep.plan import Job
 from dreamworld.text import printable
+from dreamworld.writing import making
 
 State = Literal["new", "unfinished", "finished"]
 PLAN, EVENTS = "sweep.json", "sweep.jsonl"
@@ -38,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds a sweep's directory against a second sweep; UserError where one is at work."""
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(making(folder))
             for name in PARTS:
                 if os.path.lexists(folder / name):
                     require_inside(folder, folder / name)
@@ -98,6 +100,13 @@ def save_plan(folder: Path, name: str, jobs: Sequence[Job]) -> None:
             os.replace(folder / PLAN, folder / f"{PLAN}.damaged-{int(time.time())}")
     rows = {row["name"]: row for row in before} | {job.name: job.row() for job in jobs}
     write_json(folder / PLAN, {"name": name, "runs": list(rows.values())})
+
+
+def forget(folder: Path) -> None:
+    """Removes what a sweep that could start no run has written in its new folder."""
+    shutil.rmtree(folder / "slurm", ignore_errors=True)
+    for name in (PLAN, EVENTS, "slurm.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def record(folder: Path, event: str, job: Job, **fields: Any) -> None:

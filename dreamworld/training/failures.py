@@ -12,6 +12,7 @@ from etils import epath
 
 from dreamworld.errors import UserError
 from dreamworld.fields import Fields, read_fields
+from dreamworld.limits import MAX_STEP
 from dreamworld.reading import BadFile
 from dreamworld.training import snapshot, trees
 from dreamworld.training.guard import Failure, GuardState, fetch
@@ -72,16 +73,37 @@ def load_bad_batch(folder: epath.PathLike) -> BadBatch:
         tree = Fields(trees.read_tree(folder), folder / "tree.json")
         summary = read_fields(folder / "report.json")
         summary.text("text")
-        batch = tree.fields("batch")
-        if set(batch) != set(Batch._fields):
-            raise batch.bad("obs", "with the other fields of a batch")
-        for name in batch:
-            check_arrays(batch.get(name), batch, name)
+        if summary.get("checkpoint") is not None:
+            summary.integer("checkpoint", 0, MAX_STEP)
+        batch = check_batch(tree.fields("batch"))
         carry = tree.items("carry", np.ndarray)
         key = check_arrays(tree.get("key"), tree, "key")
-        return BadBatch(tree.integer("step"), key, carry, Batch(**batch.row), summary.row)
+        if isinstance(key, dict) or key.shape != (2,) or key.dtype != np.uint32:
+            raise tree.bad("key", "a key of two numbers")
+        return BadBatch(tree.integer("step", 0, 2**31 - 1), key, carry, batch, summary.row)
     except (snapshot.CorruptError, BadFile) as error:
         raise UserError(f"{folder} does not hold a batch that can be read: {error}") from error
+
+
+def check_batch(found: Fields) -> Batch:
+    """A batch whose arrays have the same rows; BadFile for anything else."""
+    if set(found) != set(Batch._fields):
+        raise found.bad("obs", "with the other fields of a batch")
+    reward = found.get("reward")
+    for name in found:
+        value = check_arrays(found.get(name), found, name)
+        if isinstance(value, dict) != (name in ("obs", "action", "extras")):
+            raise found.bad(name, "arrays by name" if name in ("obs", "action", "extras") else "one array")
+        if not isinstance(value, dict) and (value.ndim != 2 or value.shape != reward.shape):
+            raise found.bad(name, "an array [B, L], as long as the others")
+    for name in ("obs", "action", "extras"):
+        for key, array in found.get(name).items():
+            rows = 1 if key == "weight" and name == "extras" else 2
+            if array.shape[:rows] != reward.shape[:rows]:
+                raise found.bad(
+                    name, f"arrays [B, L, ...] of as many rows as `reward`, as {key!r:.80} is not"
+                )
+    return Batch(**found.row)
 
 
 def check_arrays(value: Tree, found: Fields, name: str) -> Tree:

@@ -32,6 +32,9 @@ GAMES = tuple(_GAMES.split())
 GAMES_100K = tuple(_GAMES_100K.split())
 ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
+ACTIONS = 18  # of a joystick
+WORDS = 624  # of a Mersenne twister
+NO_DRAWS = np.zeros(2, np.uint32)
 
 
 def game_name(prefix: str, name: str, games: Sequence[str]) -> str:
@@ -69,7 +72,9 @@ def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dic
 class AtariEnv:
     """One game. Sticky actions act on each emulator frame; the last two frames are pooled by their maximum.
 
-    Lives are not used, rewards not clipped, the frame limit truncates (the published code calls it terminal).
+    Lives are not used, rewards not clipped, the frame limit truncates (the published code calls it terminal). Which
+    actions stick is drawn here, as the emulator would draw it from the same seed: its own state can't be saved
+    exactly, because it lacks the action that was executed last.
     """
 
     def __init__(self, game: str, size: tuple[int, int], config: AtariConfig):
@@ -87,7 +92,8 @@ class AtariEnv:
         self._size = size
         self._config = config
         self._ale = ALEInterface()
-        self._ale.setFloat("repeat_action_probability", config.sticky)
+        self._ale.setFloat("repeat_action_probability", 0.0)
+        self._executed = NOOP
         self._seed(int(np.random.default_rng().integers(2**31)))
         all_actions = config.actions == "all"
         self._actions = self._ale.getLegalActionSet() if all_actions else self._ale.getMinimalActionSet()
@@ -106,11 +112,11 @@ class AtariEnv:
         refuse_options(self, options)
         if seed is not None:
             self._seed(seed)
-        self._ale.reset_game()
+        self._begin()
         for _ in range(self._draw_noops()):
-            self._ale.act(NOOP)
+            self._act(NOOP)
             if self._ale.game_over():
-                self._ale.reset_game()
+                self._begin()
         self._frames = 0
         self._capture(0)
         self._screens[1].fill(0)
@@ -118,10 +124,10 @@ class AtariEnv:
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         """Advances by `repeat` emulator frames, fewer when the game ends."""
-        chosen = self._actions[int(action["action"])]
+        chosen = self._actions[int(action["action"])].value
         reward, over, limit = 0.0, False, False
         for left in reversed(range(self._config.repeat)):
-            reward += self._ale.act(chosen)
+            reward += self._act(chosen)
             self._frames += 1
             over = self._ale.game_over()
             limit = self._frames >= self._config.max_frames
@@ -137,25 +143,31 @@ class AtariEnv:
         return self._ale.getScreenRGB()
 
     def save(self) -> dict[str, np.ndarray]:
-        """Emulator, its random state, pooled screens and the current row."""
+        """Emulator, what may stick, random states, pooled screens and the current row."""
         state = self._ale.cloneState(include_rng=True).serialize()
-        _, keys, position, *_ = self._random.get_state(legacy=True)
         return {
             "ale": np.frombuffer(state, np.uint8),
             "screens": np.stack(self._screens),
-            "random": np.array([*keys, position], np.uint32),
+            "random": _state_of(self._random),
+            "sticky": _state_of(self._sticking),
+            "executed": np.array(self._executed, np.int32),
             "image": self._last.obs["image"].copy(),
             "flags": np.array([self._last.reward, *self._last[2:5], self._frames], np.float64),
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> Step:
-        """Restores `save()`."""
+        """Restores `save()`; ValueError for a state that is none, or lacks the action that may stick."""
         from ale_py import ALEState
+
+        if self._config.sticky > 0 and "executed" not in state:
+            raise ValueError("an earlier version saved it without the action that may stick")
+        if "executed" in state:
+            self._executed = _action_of(state["executed"])
+            _bring_back(self._sticking, state["sticky"])
 
         self._ale.restoreState(ALEState(np.ascontiguousarray(state["ale"]).tobytes()))
         self._screens = [x.copy() for x in state["screens"]]
-        keys = state["random"]
-        self._random.set_state(("MT19937", keys[:-1], int(keys[-1]), 0, 0.0))
+        _bring_back(self._random, state["random"])
         reward, first, last, terminal, frames = state["flags"].tolist()
         self._frames = int(frames)
         self._last = Step({"image": state["image"].copy()}, reward, bool(first), bool(last), bool(terminal))
@@ -169,7 +181,21 @@ class AtariEnv:
         seed %= 2**31
         self._ale.setInt("random_seed", seed)
         self._ale.loadROM(self._rom)
-        self._random = np.random.RandomState(seed)
+        self._random, self._sticking = np.random.RandomState(seed), np.random.RandomState(seed)
+
+    def _begin(self) -> None:
+        self._ale.reset_game()
+        self._executed = NOOP
+
+    def _act(self, chosen: int) -> float:
+        """One frame of the chosen action or, with probability `sticky`, of the one before; returns the reward.
+
+        The emulator draws twice a frame from its seed, the second time for another player.
+        """
+        draws = self._sticking.randint(0, 2**32, 2, np.uint32) if self._config.sticky > 0 else NO_DRAWS
+        if draws[0] >= self._config.sticky * 2**32:
+            self._executed = chosen
+        return self._ale.act(self._executed)
 
     def _draw_noops(self) -> int:
         """Uniform in [0, noops]: the draw of ale_py's C++ path from the same seed (Lemire, 2019)."""
@@ -200,3 +226,22 @@ class AtariEnv:
             image = resize_area(pooled[:, :, None] if self._gray_screen else pooled, self._size)
         self._last = Step({"image": np.array(image)}, float(reward), first, last, terminal)
         return self._last._replace(obs={"image": image.copy()})
+
+
+def _action_of(value: np.ndarray) -> int:
+    """An action that was saved; ValueError for what the emulator, which checks nothing, has no action for."""
+    if value.shape != () or not 0 <= (number := int(value)) < ACTIONS:
+        raise ValueError("it holds no action of the emulator")
+    return number
+
+
+def _state_of(random: np.random.RandomState) -> np.ndarray:
+    """uint32 [625]: the words of a Mersenne twister, and which one is next."""
+    _, words, position, *_ = random.get_state(legacy=True)
+    return np.array([*words, position], np.uint32)
+
+
+def _bring_back(random: np.random.RandomState, state: np.ndarray) -> None:
+    if state.shape != (WORDS + 1,) or state[-1] > WORDS:  # numpy would read beyond the words
+        raise ValueError("it holds no state of a random generator")
+    random.set_state(("MT19937", state[:-1], int(state[-1]), 0, 0.0))

@@ -10,11 +10,11 @@ import numpy as np
 from dreamworld import words
 from dreamworld.envs.finite import as_finite, check_class, check_reward
 from dreamworld.envs.scalars import Misfit, number
-from dreamworld.errors import UserError
+from dreamworld.errors import CodeFailure, UserError
 from dreamworld.types import FLAGS, Spaces, TimeStep
 
 
-class EnvFailure(RuntimeError):
+class EnvFailure(CodeFailure):
     """An environment failed more than `env.max_failures` times in a row; ends with the original traceback."""
 
 

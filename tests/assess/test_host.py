@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -78,8 +79,7 @@ def test_going_on_as_recorded_is_what_was_recorded(name):
 
 
 def test_where_states_can_not_be_copied_the_way_is_gone_again():
-    sticky = dataclasses.replace(SMALL, atari=dataclasses.replace(SMALL.atari, sticky=0.25))
-    made, ground = make("atari_pong", sticky, count=6)
+    made, ground = make("gym_ale_py:ALE/Pong-v5", SMALL, count=6)  # whose actions stick
     check(made, ground)
     (note,) = ground.told
     assert note.startswith(
@@ -132,6 +132,36 @@ def test_an_environment_that_raises_costs_its_state_alone():
     assert ground.told[0].startswith("1 of 24 states were left out: the environment raised")
 
 
+class Trap(gymnasium.Env):
+    """Four times action 1 lead to what is no row."""
+
+    observation_space = gymnasium.spaces.Box(-99, 99, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    kind = "nan"
+
+    def reset(self, *, seed=None, options=None):
+        self.time = self.ones = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.time, self.ones = self.time + 1, (self.ones + 1) * int(action)
+        obs, reward = np.full(3, self.time, np.float32), 0.0
+        if self.ones >= 4:
+            obs = {"nan": obs * np.nan, "shape": np.zeros(5, np.float32), "reward": obs}[self.kind]
+            reward = 1e39
+        return obs, reward, self.time >= 12, False, {}
+
+
+@pytest.mark.parametrize("kind", ["nan", "shape", "reward"])
+def test_rows_that_no_training_would_take_are_left_out_and_named(kind, monkeypatch):
+    monkeypatch.setattr(Trap, "kind", kind)
+    made, ground = make(Trap, EnvConfig(), count=12)
+    found = branches.with_branches(made, ground)
+    assert any("the environment gave what is no row: " in line for line in ground.told)
+    assert all(np.isfinite(value).all() for value in found.branches.values() if value.dtype.kind == "f")
+    assert "branch/plan/reward" in found.arrays() and "branch/fan/alive" not in found.arrays()
+
+
 def test_streams_come_back_from_a_file_and_crafted_ones_are_one_line(tmp_path):
     made, _ = make("gym_CartPole-v1", EnvConfig(), count=6)
     again, _ = files.load(files.save(made, tmp_path / "assess", {}))
@@ -143,6 +173,12 @@ def test_streams_come_back_from_a_file_and_crafted_ones_are_one_line(tmp_path):
     }.items():
         crafted = dataclasses.replace(made, branches=made.branches | {name: change(made.branches[name])})
         with pytest.raises(UserError, match="replay"):
+            files.load(files.save(crafted, tmp_path / "crafted", {}))
+    for name in ("replay/seed", "replay/begin"):
+        crafted = dataclasses.replace(
+            made, branches={key: value for key, value in made.branches.items() if key != name}
+        )
+        with pytest.raises(UserError, match=f"lacks the array 'branch/{name}'"):
             files.load(files.save(crafted, tmp_path / "crafted", {}))
     far = made.columns | {tape.COLUMN: made.columns[tape.COLUMN] + 999}
     with pytest.raises(UserError, match="that names no rows"):

@@ -58,6 +58,14 @@ def test_longer_batches_cost_more_operations(capsys, monkeypatch):
     assert len(measured) == 2  # three of the four are the options as given
 
 
+def test_a_profile_that_could_not_be_written_is_refused_before_anything_is_compiled(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for folder in ("file", "file/below"):
+        with pytest.raises(UserError, match=r"file.* can't be written: "):
+            update.main([*DEBUG, "--profile", str(tmp_path / folder)])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
+
+
 def test_growth_refuses_what_no_run_would_take():
     with pytest.raises(UserError, match="--batch: got 0"):
         growth.main([*DEBUG, "--batch", "0"])

@@ -144,6 +144,39 @@ def test_restored_games_go_on_identically(resize):
         assert row[1:] == again[1:]
 
 
+def test_what_sticks_is_restored_from_every_point_of_a_game():
+    """Freeway shows at once whether the last frame went up or waited; the emulator's own state does not say it."""
+    config = AtariConfig(sticky=0.9, noops=0, actions="needed")
+    env, other = (AtariEnv("freeway", (64, 64), config) for _ in range(2))
+    env.reset(3)
+    for turn in range(12):
+        env.step(act(turn % 3))
+        state = {key: value.copy() for key, value in env.save().items()}
+        other.reset(turn)
+        other.step(act(1 + turn % 2))
+        other.restore(state)
+        wanted = [env.step(act((turn + i) % 3)) for i in range(3)]
+        for row, again in zip(wanted, [other.step(act((turn + i) % 3)) for i in range(3)]):
+            np.testing.assert_array_equal(row.obs["image"], again.obs["image"])
+        env.restore(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"executed": np.array(99)}, "no action of the emulator"),
+        ({"sticky": np.full(625, 2**31, np.uint32)}, "no state of a random generator"),
+        ({"executed": None}, "without the action that may stick"),
+    ],
+)
+def test_a_crafted_or_older_state_is_refused(change, told):
+    env = AtariEnv("pong", (64, 64), AtariConfig(sticky=0.25))
+    env.reset(0)
+    state = {key: value for key, value in (env.save() | change).items() if value is not None}
+    with pytest.raises(ValueError, match=told):
+        env.restore(state)
+
+
 def test_there_are_57_games_and_26_of_them_for_100k():
     assert len(GAMES) == 57 and len(GAMES_100K) == 26
     assert set(GAMES_100K) < set(GAMES)

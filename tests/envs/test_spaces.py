@@ -1,3 +1,5 @@
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
@@ -283,3 +285,15 @@ def test_more_observations_than_an_agent_is_compiled_for_are_one_line(tmp_path):
         ):
             make()
     assert len(make_env(Wide(1000)).obs_space) == 1000 and not (tmp_path / "run").exists()
+
+
+def test_a_number_beyond_float32_is_an_infinity_without_a_warning():
+    codec = make_obs_codec(spaces.Box(-1, 1, (2,), np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert codec.encode(np.array([1e300, 0]))["vector"].tolist() == [np.inf, 0]
+
+
+def test_too_many_classes_are_told_with_how_many_there_can_be():
+    with pytest.raises(UserError, match="classes=1000000000000: int32 holds at most 2,147,483,648"):
+        make_obs_codec(spaces.Discrete(10**12))

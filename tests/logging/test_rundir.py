@@ -1,7 +1,9 @@
 """The run directory: whose it is, what may change, and who may write."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rows import dumps
 from dreamworld.logging.rundir import RunDir
+from dreamworld.sessions import beginning
+from dreamworld.sweep.state import locked
+from dreamworld.types import Space
 
 
 def config_of(tmp_path, *argv):
@@ -82,6 +87,37 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         RunDir("/proc/run").create()
 
 
+@contextlib.contextmanager
+def room_for(size):
+    """For a file of more bytes the system says what it says on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_new_run_or_sweep_that_can_not_be_held_leaves_nothing(tmp_path):
+    config = config_of(tmp_path / "a" / "b")
+    for make in (lambda: RunDir.of(config).claim(config), lambda: locked(tmp_path / "a" / "sweep")):
+        with pytest.raises(UserError, match=r"lock can't be written \(File too large\)"), room_for(0), make():
+            raise AssertionError("held")
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "size", [100, 8000]
+)  # of config.yaml nothing, or all of it and not of what comes next
+def test_a_new_run_whose_files_can_not_be_written_leaves_nothing(tmp_path, size):
+    config, spaces = config_of(tmp_path / "a"), {"x": Space((999,) * 99, "float32")}
+    rundir = RunDir.of(config)
+    with pytest.raises(OSError) as caught, rundir.claim(config), room_for(size):
+        beginning.begin([rundir], [config], None, ({**spaces, "y" * 8000: spaces["x"]}, {}))
+    assert caught.value.filename == str(rundir.config if size == 100 else rundir.spaces)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("logdir", ["gs://bucket/run", "s3://bucket/{task}"])
 def test_a_store_is_refused_with_what_to_do_instead(logdir):
     with pytest.raises(UserError, match=f"--logdir {logdir[:14]}.* a local folder .* mount the store"):
@@ -116,6 +152,9 @@ def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import time
 from dreamworld.logging.rundir import RunDir
+from dreamworld.sessions import beginning
+from dreamworld.sweep.state import locked
+from dreamworld.types import Space
 with RunDir({str(tmp_path)!r}).lock():
     print("locked", flush=True)
     time.sleep(60)

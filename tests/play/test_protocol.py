@@ -1,16 +1,24 @@
 """Messages of browsers, the controls that they set, and what waits for them."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
-from dreamworld.play import protocol
+from dreamworld.config import EnvConfig
+from dreamworld.envs.vector.inprocess import InProcess
+from dreamworld.envs.vector.worker import maker
+from dreamworld.errors import UserError
+from dreamworld.logging.rundir import RunDir
+from dreamworld.play import opening, protocol, recording
 from dreamworld.play.controls import make_controls
 from dreamworld.play.encode import HEADER, JPEG, PNG, as_rgb, encode, frame
 from dreamworld.play.outbox import MOST_TEXTS, Full, Outbox
 from dreamworld.play.readouts import Picture, Spread, Step
-from dreamworld.play.reality import Row
+from dreamworld.play.reality import Played, Row
 from dreamworld.types import Native, Space
 
 
@@ -38,6 +46,8 @@ def test_messages_are_understood():
         ('{"do": "rewind", "to": 1.5}', 1008, "whole number"),
         ('{"do": "speed", "value": NaN}', 1008, "needs a number"),
         ('{"do": "speed", "value": true}', 1008, "needs a number"),
+        ('{"do": "speed", "value": 1%s}' % ("0" * 400), 1008, "needs a number"),  # no float holds it
+        ('{"do": "edit", "name": "x", "value": [1, -1%s]}' % ("0" * 400), 1008, "needs a number"),
         ('{"do": "speed", "value": 1e9}', 1008, "from 1 to 60"),
         ('{"do": "temperature", "value": 4}', 1008, "from 0 to 3"),
         ('{"do": "record", "on": 1}', 1008, "true or false"),
@@ -94,7 +104,8 @@ def test_controls_are_made_of_an_action_space():
 
 
 @pytest.mark.parametrize(
-    "value", [[], {"x": 1}, {"a": "1"}, {"a": 3}, {"a": 0.5}, {"a": True}, {"a": float("nan")}]
+    "value",
+    [[], {"x": 1}, {"a": "1"}, {"a": 3}, {"a": 0.5}, {"a": True}, {"a": float("nan")}, {"a": 10**400}],
 )
 def test_other_values_of_controls_are_refused(value):
     with pytest.raises(ValueError):
@@ -171,3 +182,86 @@ def test_the_spread_of_vectors_is_their_variance():
     variance = spread.variance("v")
     assert variance is not None
     np.testing.assert_allclose(variance, rows.astype(np.float64).var(0, ddof=1))
+
+
+class Shy(gymnasium.Env):
+    """Shows one picture, of another form than asked for, and raises at the next."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    render_mode = "rgb_array"
+
+    def __init__(self):
+        self.shown = 0
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+    def render(self):
+        self.shown += 1
+        if self.shown > 1:
+            raise RuntimeError("the display\x1b[31m is gone")
+        return np.ones((20, 16))
+
+
+def test_a_picture_that_an_environment_can_not_give_ends_no_game():
+    real = Played(InProcess(maker(Shy, EnvConfig()), 1), render=True)
+    first = real.reset(0)
+    assert (
+        first.picture is not None and first.picture.shape == (20, 16, 3) and first.picture.dtype == np.uint8
+    )
+    rows = [real.step({"action": np.int32(0)}) for _ in range(2)]
+    assert [row.picture for row in rows] == [None, None]
+    assert [row.events for row in rows] == [
+        (r"no more pictures: RuntimeError: the display\x1b[31m is gone",),
+        (),
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["[1]"],
+        ["{"],
+        ['{"version": 1}'],
+        ['{"version": 1, "seed": 0, "episode": 0, "segment": -1, "first": 9}'],
+        ['{"version": 1, "seed": NaN, "episode": 0, "segment": -1, "first": 0}'],
+        ['{"version": 1, "seed": 0, "episode": 0, "segment": -1, "first": 0}', "3"],
+        ['{"version": 1, "seed": 0, "episode": 0, "segment": -1, "first": 0}', '{"action": []}'],
+        ['{"version": 1, "seed": 0, "episode": 0, "segment": -1, "first": 0}', '{"action": {"a": [1, 2]}}'],
+        ['{"version": 1, "seed": 0, "episode": 0, "segment": -1, "first": 0}', '{"action": {"a": "x"}}'],
+    ],
+)
+def test_a_file_that_is_no_recording_is_one_line(tmp_path, lines):
+    path = tmp_path / "recording.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        recording.read(path, {"a": Space((), "int32", classes=3)})
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"metrics": {"drift/x/useful_horizon": {"value": Infinity}}}',
+        '{"metrics": {"drift/x/useful_horizon": {"value": [1]}}}',
+        '{"metrics": {"drift/x/useful_horizon": 3}}',
+        '{"metrics": [3]}',
+        "[3]",
+        "\xff",
+    ],
+)
+def test_a_result_of_assess_that_is_none_is_left_out(tmp_path, content):
+    rundir = RunDir(tmp_path)
+    rundir.assess.mkdir()
+    path = rundir.assess / "step-3.json"
+    path.write_text('{"metrics": {"drift/x/useful_horizon": {"value": 7.0}}}')
+    run: Any = SimpleNamespace(rundir=rundir)
+    assert opening.useful_horizon(run) == 7
+    path.write_bytes(content.encode("latin-1"))
+    assert opening.useful_horizon(run) is None

@@ -1,13 +1,17 @@
 """`dreamworld debug` repeats a failure that the guard kept."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
 from dreamworld.scripts import debug
+from dreamworld.training import trees
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.failures import load_bad_batch, save_bad_batch
 from dreamworld.training.guard import guarded, init_guard, inspect
@@ -108,3 +112,49 @@ def test_a_run_without_failures_is_the_users_to_know(tmp_path, run):
         debug.explain(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="--update 7: no failure was saved there; there are 2"):
         debug.explain(run[0], 7)
+
+
+def change(*path):
+    """A change of what was saved: the value at a path of keys."""
+    *way, key, value = path
+
+    def make(tree):
+        for part in way:
+            tree = tree[part]
+        tree[key] = value
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        change("batch", "obs", np.zeros((2, 3), np.float32)),
+        change("batch", "obs", "speed", np.zeros((1, 3), np.float32)),
+        change("batch", "obs", "speed", np.array("text")),
+        change("batch", "reward", {"a": np.zeros((2, 3), np.float32)}),
+        change("batch", "reward", np.array(1, np.float32)),
+        change("batch", "reward", np.zeros(3, np.float32)),
+        change("batch", "is_last", np.zeros((3, 2), bool)),
+        change("batch", "extras", {"weight": np.zeros(3, np.float32)}),
+        change("batch", "more", np.zeros((2, 3), np.float32)),
+        change("carry", [1.0]),
+        change("carry", [np.zeros(7, np.float32)]),
+        change("key", np.zeros(3, np.uint32)),
+        change("key", {}),
+        change("step", 2**40),
+        change("report", "checkpoint", "700"),
+        change("report", "text", None),
+    ],
+)
+def test_a_crafted_failure_is_one_line(run, make):
+    directory, agent = run
+    folder = epath.Path(directory / "failures" / "2")
+    tree = trees.read_tree(folder) | {"report": json.loads((folder / "report.json").read_text())}
+    make(tree)
+    (folder / "report.json").write_text(json.dumps(tree.pop("report")))
+    trees.write_tree(folder, tree)
+    with pytest.raises(UserError) as caught:
+        bad = load_bad_batch(folder)
+        debug.load_carry(agent, agent.init(jax.random.PRNGKey(0)), bad)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import io
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dreamworld.errors import UserError
 from dreamworld.scripts import report as command
 from dreamworld.stats import aggregate
 from dreamworld.stats.analysis import analyse
-from dreamworld.stats.export import write_csv
+from dreamworld.stats.export import csv_files
 from dreamworld.stats.groups import collect
 from dreamworld.stats.report import report
 
@@ -81,14 +82,14 @@ def test_report_leaves_page_pictures_and_tables(make_run, tmp_path):
 
 def test_csv_scores_equal_a_plain_recomputation_from_the_files(make_run, tmp_path):
     two_methods(make_run)
-    write_csv(analyse(collect([str(tmp_path / "ours"), str(tmp_path / "theirs")])), tmp_path)
-    rows = list(csv.DictReader((tmp_path / "aggregates.csv").open()))
+    files = csv_files(analyse(collect([str(tmp_path / "ours"), str(tmp_path / "theirs")])))
+    rows = list(csv.DictReader(io.StringIO(files["aggregates.csv"])))
     found = {(row["method"], row["statistic"]): float(row["value"]) for row in rows}
     # Episodes every 7000 frames: the last 5% of 490k (24.5k) hold 469k, 476k, 483k, 490k.
     ends = np.array([469_000, 476_000, 483_000, 490_000])
     expected = np.mean([np.mean(900 * ends / 490_000 + seed) / 1000 for seed in range(3)])
     assert found["ours", "mean"] == pytest.approx(expected) == pytest.approx(found["ours", "median"])
-    better = list(csv.DictReader((tmp_path / "improvement.csv").open()))
+    better = list(csv.DictReader(io.StringIO(files["improvement.csv"])))
     assert float(better[0]["probability_x_above_y"]) == 1.0
 
 
@@ -163,14 +164,16 @@ def test_a_report_that_cannot_be_written_is_one_line_and_the_next_one_works(make
             report([str(folder)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in folder.iterdir()] == ["0"]
     _, page = report([str(folder)])
     assert page.stat().st_size > 1000
 
 
-def test_a_report_that_cannot_be_replaced_leaves_the_older_page(make_run, tmp_path):
+def test_a_report_that_cannot_be_replaced_leaves_the_older_one(make_run, tmp_path):
     make_run("runs/0", "gym_A", 0, [(1000, 1.0)])
     _, page = report([str(tmp_path / "runs")])
-    older = page.read_bytes()
+    content = lambda: {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    older = content()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
     try:
@@ -178,7 +181,14 @@ def test_a_report_that_cannot_be_replaced_leaves_the_older_page(make_run, tmp_pa
             report([str(tmp_path / "runs")])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert page.read_bytes() == older
+    assert content() == older
+
+
+def test_a_folder_with_what_a_killed_report_left_is_taken(make_run, tmp_path):
+    make_run("runs/0", "gym_A", 0, [(1000, 1.0)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".report.html.123").write_text("ha")
+    report([str(tmp_path / "runs")], out=tmp_path / "out")
 
 
 def test_a_folder_of_the_report_that_is_a_link_to_nothing_is_named(make_run, tmp_path):

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from dreamworld.errors import UserError
-from dreamworld.sweep.launch import local, make_launcher, process, slurm
+from dreamworld.sweep import driver
+from dreamworld.sweep.launch import local, make_launcher, process, sbatch, slurm
 from dreamworld.sweep.plan import expand
 from dreamworld.sweep.spec import make_spec
 
@@ -153,7 +154,7 @@ print(handler.stream.closed)
     [("90", 90), ("90:30", 91), ("1:30:00", 90), ("2-12", 3600), ("2-12:00", 3600), ("1-00:00:30", 1441)],
 )
 def test_slurm_times(text, minutes):
-    assert slurm.minutes(text) == minutes
+    assert sbatch.minutes(text) == minutes
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,23 @@ def test_slurm_times(text, minutes):
         ("nodes=2.5", "nodes: got '2.5', expects a whole number"),
         ("stderr_to_stdout=perhaps", "stderr_to_stdout: got 'perhaps', expects True or False"),
         ("additional_parameters=abc", "got 'abc', expects KEY=VALUE"),
+        ("partition=gpu a", "slurm: partition: got 'gpu a', expects letters, digits and"),
+        ("account=$(whoami)", "slurm: account: got .*, expects letters"),
+        ("qos=high#low", "slurm: qos: got 'high#low', expects letters"),
+        ("mail_user=a b@c", "slurm: mail_user: got 'a b@c', expects letters"),
+        ("constraint=a100 --wrap=x", "slurm: constraint: .* expects features"),
+        ("nodelist=n1;n2", "slurm: nodelist: .* expects names of nodes"),
+        ("mem=32 GB", "slurm: mem: got '32 GB', expects a number with"),
+        ("gpus_per_node=a100: 2", "slurm: gpus_per_node: .* a100:2"),
+        ("exclusive=yes", "slurm: exclusive: got 'yes', expects true, user"),
+        ("gres=gpu:`x`", "slurm: gres: .* expects kinds"),
+        ("dependency=afterok:1 2", "slurm: dependency: .* afterok:123"),
+        ("comment=it's mine", "slurm: comment: .* expects words"),
+        (
+            "additional_parameters=reservation=a b",
+            "additional_parameters: reservation: got 'a b', expects no space",
+        ),
+        ("additional_parameters=a b=c", "additional_parameters: got 'a b', expects the name of an option"),
     ],
 )
 def test_unknown_slurm_parameters_are_named(tmp_path, pair, message):
@@ -183,9 +201,17 @@ def test_slurm_parameters_are_what_submitit_takes(tmp_path):
         "setup=hostname",
         "use_srun=false",
         "additional_parameters=reservation=mine",
+        "partition= gpu,gpu-long ",
+        "constraint=[a100*2&ib]|h100",
+        "nodelist=node[1-4,7]",
+        "comment=first try, of two",
+        "exclusive=True",
     ]
     spec = spec_of(tmp_path, launcher="slurm", slurm=[*pairs, "stderr_to_stdout=False", "signal_delay_s=60"])
     lines = slurm.scripts(spec, expand(spec), ("train",)).splitlines()
+    assert "#SBATCH --partition=gpu,gpu-long" in lines and "#SBATCH --exclusive" in lines
+    assert "#SBATCH --nodelist='node[1-4,7]'" in lines and "#SBATCH --comment='first try, of two'" in lines
+    assert "#SBATCH --constraint='[a100*2&ib]|h100'" in lines
     assert "module load cuda" in lines and "hostname" in lines and "#SBATCH --reservation=mine" in lines
     assert not any(line.startswith("srun") for line in lines) and "#SBATCH --signal=USR2@60" in lines
     assert any(line.startswith("#SBATCH --error=") for line in lines)
@@ -242,6 +268,14 @@ def test_a_refused_first_array_is_one_line(tmp_path, cluster, sbatch, told):
     ) as caught:
         array.submit()
     assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_whose_first_array_is_refused_leaves_nothing(tmp_path, cluster, capsys):
+    cluster(sbatch="exit 1")
+    tree = {"tasks": ["jax_catch"], "seeds": "0:2", "launcher": "slurm", "logdir": str(tmp_path / "a" / "b")}
+    with pytest.raises(UserError, match="the job array was not submitted"):
+        driver.sweep(make_spec(tree), command=["train"])
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_later_array_that_is_refused_waits_and_costs_no_run(tmp_path, cluster, caplog):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamworld import words
+from dreamworld import words, writing
 from dreamworld.datasets.columns import refuse_unknown_dtypes
 from dreamworld.datasets.described import describe, read_described
 from dreamworld.datasets.episodes import BadEpisode, Episode, Schema, make_episode
@@ -175,14 +175,17 @@ def export(data: DataSet, target: str, episodes: Iterator[Episode]) -> None:
     minari = require("minari")
     place = check_target(data, target)
     try:
-        with warnings.catch_warnings():
+        with writing.making(place.parent), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _write(minari, data, target, episodes)
-    except BaseException as error:
-        shutil.rmtree(place, ignore_errors=True)
-        if isinstance(error, OSError | ValueError | TypeError) and not isinstance(error, UserError):
-            raise UserError(f"{target}: Minari can't hold this data set: {words.exception(error)}") from None
-        raise
+            try:
+                _write(minari, data, target, episodes)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{target}: Minari can't hold this data set: {words.exception(error)}") from None
 
 
 def check_target(data: DataSet, target: str) -> Path:

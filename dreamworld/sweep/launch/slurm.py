@@ -16,29 +16,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dreamworld import schema, text, words
+from dreamworld import text, words
 from dreamworld.errors import UserError
-from dreamworld.limits import Range
 from dreamworld.logging.rows import write_json
 from dreamworld.reading import BadFile, read_json
 from dreamworld.sweep.launch import process
 from dreamworld.sweep.launch.local import CORES
+from dreamworld.sweep.launch.sbatch import parameter
 from dreamworld.sweep.plan import Job
 from dreamworld.sweep.spec import Spec
 from dreamworld.text import printable
+from dreamworld.writing import making
 
 POLL_S = 10.0
 LOST = -1002  # SLURM no longer lists the job, and it left no result
 MAX_TIMEOUTS = 1000  # times that a run may meet its time limit and be queued again
 SETTLE_S = 30.0  # shared file systems show a result some seconds after the job has left the queue
 DEFAULTS: dict[str, Any] = {"time": 24 * 60, "nodes": 1, "ntasks_per_node": 1}
-
-COMMANDS = ("setup", "teardown", "srun_args")  # lists, of which a line gives one element
-MORE = "additional_parameters"  # those of sbatch that submitit has no name for
-FLAGS = ("stderr_to_stdout", "use_srun")
-NUMBERS = ("nodes", "ntasks_per_node", "cpus_per_task", "array_parallelism", "signal_delay_s")
-NUMBER = Range(1, 1e6)
-TIME = Range(0, 10 * 366 * 1440)  # minutes; 0 is no limit
 log = logging.getLogger("dreamworld")
 
 
@@ -114,10 +108,11 @@ class SlurmArray:
         return [handle.job_id for handle in submitted]
 
     def _submit(self, new: list[Job]) -> list[Any]:
-        for job in new:
-            job.logdir.mkdir(parents=True, exist_ok=True)
-        with self._executor.batch():
-            return [self._executor.submit(self._task(job)) for job in new]
+        with contextlib.ExitStack() as made:
+            for job in new:
+                made.enter_context(making(job.logdir))
+            with self._executor.batch():
+                return [self._executor.submit(self._task(job)) for job in new]
 
     def _task(self, job: Job) -> SlurmTask:
         return SlurmTask((*self._command, *job.args), str(job.logdir), self._threads, self._spec.grace_s)
@@ -250,40 +245,3 @@ def _executor(spec: Spec, name: str = "") -> Any:
     executor = Executor(folder=spec.folder / "slurm" / name, max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor
-
-
-def parameter(key: str, value: str, before: Any = None) -> Any:
-    """The value of a parameter as submitit takes it, added to the one `before` where it takes several."""
-    if key == "time":
-        return minutes(value)
-    if key in COMMANDS:
-        return [*(before or []), value]
-    if key == MORE:
-        name, equals, text = value.partition("=")
-        if not name.strip() or not equals:
-            raise UserError(
-                f"slurm: {MORE}: got {value!r}, expects KEY=VALUE, such as {MORE}=reservation=NAME"
-            )
-        return {**(before or {}), name.strip(): text}
-    if key in FLAGS or key in NUMBERS:
-        found = schema.coerce(f"slurm: {key}", value, bool if key in FLAGS else int)
-        if key in NUMBERS:
-            NUMBER.check(found, f"slurm: {key}")
-        return found
-    return int(value) if value.isdecimal() else value
-
-
-def minutes(text: str) -> int:
-    """SLURM's time formats in minutes, rounded up: 90, 90:00, 1:30:00, 2-12, 2-12:00, 2-12:00:00."""
-    days, dash, clock = text.strip().rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]) or len(parts) > 3:
-        raise UserError(f"slurm: time: got {text!r}, expects minutes, MM:SS, HH:MM:SS or D-HH:MM:SS")
-    numbers = [int(part) for part in parts]
-    if dash:  # D-HH, D-HH:MM, D-HH:MM:SS
-        hours, minute, second = [*numbers, 0, 0][:3]
-    else:  # MM, MM:SS, HH:MM:SS
-        hours, minute, second = [0, *numbers, 0][:3] if len(numbers) == 1 else [0, 0, *numbers][-3:]
-    found = int(days or 0) * 1440 + hours * 60 + minute + (second > 0)
-    TIME.check(found, f"slurm: time {text}, in minutes")
-    return found

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import vector_toys as toys
+from etils import epath
 
 from dreamworld.config import AtariConfig, EnvConfig
 from dreamworld.errors import UserError
+from dreamworld.training import trees
 
 
 def pair(name, atari, num=2, size=(64, 64)):
@@ -64,6 +66,23 @@ def test_pillow_path_on_the_threads_agrees_but_for_last_rows(gray):
     for one, two in zip(play(fast, 250), play(plain, 250)):
         same = ~two.is_last
         np.testing.assert_array_equal(one.obs["image"][same], two.obs["image"][same])
+        assert_same_flags(one, two)
+
+
+def test_a_resumed_run_plays_the_same_rows_though_actions_stick(tmp_path):
+    """From a checkpoint into new environments; the first action after the resume may repeat the one before."""
+    atari = AtariConfig(sticky=0.9, noops=2, actions="needed", max_frames=60)
+    whole, resumed = (pair("atari_freeway", atari, size=(32, 32))[1] for _ in range(2))
+    random = np.random.default_rng(0)
+    whole.reset(3)
+    for _ in range(6):
+        whole.step({"action": random.integers(0, 3, 2)})
+    trees.write_tree(epath.Path(tmp_path / "host"), trees.copy_tree(whole.save()))
+    resumed.restore(trees.read_tree(epath.Path(tmp_path / "host")))
+    for _ in range(20):  # with the beginning of another episode
+        action = {"action": random.integers(0, 3, 2)}
+        one, two = whole.step(action), resumed.step(action)
+        np.testing.assert_array_equal(one.obs["image"], two.obs["image"])
         assert_same_flags(one, two)
 
 
