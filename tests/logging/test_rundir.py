@@ -163,9 +163,6 @@ def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import time
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import beginning
-from dreamworld.sweep.state import locked
-from dreamworld.types import Space
 with RunDir({str(tmp_path)!r}).lock():
     print("locked", flush=True)
     time.sleep(60)
