@@ -78,11 +78,21 @@ def check_filled(name: str, value: str, expects: str) -> None:
         )
 
 
+def current_folder() -> str:
+    """The folder that relative paths begin in; UserError where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current folder was removed; change to another one, and call again") from None
+
+
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder in place of `~`; UserError for one that the locale has no bytes for, and for the
     home of a user who is not there.
     """
     found = os.path.expanduser(path)
+    if not os.path.isabs(found):
+        current_folder()
     try:
         os.fsencode(found)
     except UnicodeEncodeError:

@@ -15,6 +15,7 @@ from dreamworld.envs.building import survivable
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import similar_module
 from dreamworld.errors import UserError
+from dreamworld.text import current_folder
 
 
 def import_user_module(module_name: str, label: str) -> ModuleType:
@@ -27,7 +28,7 @@ def import_user_module(module_name: str, label: str) -> ModuleType:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _own_problem(module_name, label, error) from error
         close = similar_module(module_name)
-        where = f"looked in {os.getcwd()} and on the Python path" + (
+        where = f"looked in {current_folder()} and on the Python path" + (
             f"; did you mean {close}?" if close else ""
         )
         raise UserError(f"{label}: no module named {error.name!r} ({where})") from None
@@ -62,7 +63,7 @@ def look_in(folder: str, name: str) -> None:
     found = _home_of(PathFinder.find_spec(top))
     if found == "":
         sys.path.append(folder)
-    elif found == os.getcwd() and found != folder:
+    elif found == current_folder() and found != folder:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()
 
@@ -95,7 +96,7 @@ def _find_beside(module_name: str) -> None:
     top = module_name.partition(".")[0]
     if top in sys.modules or importlib.util.find_spec(top) is not None:
         return
-    here = os.getcwd()
+    here = current_folder()
     if here not in sys.path:
         sys.path.append(here)
         importlib.invalidate_caches()

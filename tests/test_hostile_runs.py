@@ -478,10 +478,12 @@ def test_nothing_of_a_sweep_is_run_by_the_shell_of_its_script(tmp_path, monkeypa
 
     monkeypatch.chdir(tmp_path)
     evil = "$(touch owned1)`touch owned2`;touch owned3 #'\"&touch owned4"
-    made = spec.make_spec(
-        {"tasks": ["jax_catch"], "logdir": f"{tmp_path}/{evil}", "name": evil, "launcher": "slurm"}
-        | {"slurm": [f"partition={evil}", f"comment={evil}"]}
-    )
+    tree = {"tasks": ["jax_catch"], "logdir": f"{tmp_path}/{evil}", "name": evil, "launcher": "slurm"}
+    for key in ("partition", "comment"):
+        refused = spec.make_spec({**tree, "slurm": [f"{key}={evil}"]})
+        with pytest.raises(UserError, match=f"slurm: {key}: got "):
+            slurm.scripts(refused, expand(refused), ("python", evil))
+    made = spec.make_spec(tree)
     script = slurm.scripts(made, expand(made), ("python", evil))
     fake = tmp_path / "bin" / "srun"
     fake.parent.mkdir()

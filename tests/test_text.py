@@ -89,3 +89,12 @@ def test_in_python_a_name_that_the_locale_can_not_say_is_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={**os.environ, **ASCII})
     wanted = rb"error: d\xe4t\xe4: the locale can't name this file; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
     assert done.stderr.splitlines() == [wanted]
+
+
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert text.expand_path(tmp_path / "run") == tmp_path / "run"  # needs none
+    with pytest.raises(UserError, match="the current folder was removed"):
+        text.expand_path("run")

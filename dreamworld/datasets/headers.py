@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,12 @@ def schema_from_fields(row: Fields, absent: list[Any]) -> Schema:
 
 def write_spaces(path: Path, schema: Schema, task: str) -> None:
     """Replaces spaces.json, in which a run's fields are, too."""
-    row = {"environment": task or "unknown", "given": False, "folder": os.getcwd(), **schema_to_plain(schema)}
+    row = {
+        "environment": task or "unknown",
+        "given": False,
+        "folder": text.current_folder(),
+        **schema_to_plain(schema),
+    }
     writing.replace(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
 
 

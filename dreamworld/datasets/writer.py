@@ -95,9 +95,9 @@ class DataWriter:
         except (OSError, UserError) as error:
             if not self.header.files:
                 self._leave_nothing(error)
-            if isinstance(error, UserError):
-                raise
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            if isinstance(cause, UserError):
+                raise
             raise UserError(f"{self.path} can't be written: {cause.strerror or cause}") from None
         self._made.close()
         self.header, self._waiting, self._bytes = header, [], 0

@@ -58,7 +58,7 @@ def hold(path: Path, refused: str) -> Iterator[None]:
         except OSError as error:
             if is_new:
                 path.unlink(missing_ok=True)
-            raise UserError(f"{path} can't be written ({error.strerror}); make room, or {OTHER}") from None
+            raise UserError(f"{path} can't be written ({error.strerror}); make room, or {OTHER}") from error
         try:
             yield
         except BaseException:

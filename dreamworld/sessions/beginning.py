@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from dreamworld.lists import split_list
 from dreamworld.logging.rundir import RunDir
 from dreamworld.reading import BadFile
 from dreamworld.runenv import CUSTOM, RunEnv, read_run_env, same_name
-from dreamworld.text import expand_path
+from dreamworld.text import current_folder, expand_path
 from dreamworld.training.group import seed_configs
 from dreamworld.training.offline import open_all
 from dreamworld.types import EnvSource, Spaces
@@ -130,7 +129,7 @@ def _begin(rundir: RunDir, config: Config, env: RunEnv) -> list[str]:
 
 
 def _describe(rundir: RunDir, config: Config, source: EnvSource, spaces: tuple[Spaces, Spaces]) -> RunEnv:
-    name, folder = config.task if source is None else name_of(source), os.getcwd()
+    name, folder = config.task if source is None else name_of(source), current_folder()
     found = _recall(rundir)
     if found and same_name(found.name, name):
         name = found.name if name.startswith(CUSTOM) else name

@@ -74,7 +74,11 @@ def next_lines(rundirs: Sequence[RunDir], configs: Sequence[Config]) -> list[str
             _line("compare", _report(rundirs)),
             _line("go on", f"in Python: dreamworld.train(config, env={name}), with more run.steps"),
         ]
-    more = f"--run.steps {2 * max(config.run.steps for config in configs):.12g}"
+    done = [
+        rundir.read_status().get("step") for rundir in rundirs
+    ]  # more than `run.steps` where these are fewer now
+    most = max([*(config.run.steps for config in configs), *filter(is_number, done)])
+    more = f"--run.steps {2 * most:.12g}"
     return [
         _line("evaluate", f"dreamworld eval {_quoted(rundirs[0])}"),
         _line("compare", _report(rundirs)),

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -416,3 +417,15 @@ def test_a_data_set_says_how_other_spaces_differ(data):
 def test_absent_actions_fit_any(tmp_path):
     data = made.write(tmp_path / "data", Schema(made.OBS, {}))
     assert data.difference(made.OBS, made.ACT) == ""
+
+
+def test_a_data_set_whose_lock_can_not_be_written_is_named_as_it_was_given(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the system says what it says on a full disk
+    try:
+        with pytest.raises(UserError) as caught:
+            made.write(tmp_path / "a" / "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == f"{tmp_path / 'a' / 'new'} can't be written: File too large"
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from dreamworld import cli
 from dreamworld.errors import UserError
 from dreamworld.logging.rows import dumps
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import beginning
+from dreamworld.sessions import beginning, ending
 from dreamworld.sweep.state import locked
 from dreamworld.types import Space
 
@@ -87,6 +87,17 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         RunDir("/proc/run").create()
 
 
+def test_going_on_is_said_with_more_steps_than_were_done(tmp_path):
+    """Also where the command that found the run finished asked for fewer."""
+    config = config_of(tmp_path, "--run.steps", "100")
+    rundir = RunDir.of(config)
+    rundir.begin(config)
+    for done, more in ((None, 200), (600, 1200)):
+        if done:
+            rundir.write_status("finished", step=done)
+        assert ending.next_lines([rundir], [config])[-1].endswith(f" --run.steps {more}")
+
+
 @contextlib.contextmanager
 def room_for(size):
     """For a file of more bytes the system says what it says on a full disk."""
@@ -152,9 +163,6 @@ def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import time
 from dreamworld.logging.rundir import RunDir
-from dreamworld.sessions import beginning
-from dreamworld.sweep.state import locked
-from dreamworld.types import Space
 with RunDir({str(tmp_path)!r}).lock():
     print("locked", flush=True)
     time.sleep(60)

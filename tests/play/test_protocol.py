@@ -213,7 +213,7 @@ def test_a_picture_that_an_environment_can_not_give_ends_no_game():
     assert (
         first.picture is not None and first.picture.shape == (20, 16, 3) and first.picture.dtype == np.uint8
     )
-    rows = [real.step({"action": np.array(0, np.int32)}) for _ in range(2)]
+    rows = [real.step({"action": np.zeros((), np.int32)}) for _ in range(2)]
     assert [row.picture for row in rows] == [None, None]
     assert [row.events for row in rows] == [
         (r"no more pictures: RuntimeError: the display\x1b[31m is gone",),
