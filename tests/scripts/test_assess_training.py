@@ -113,7 +113,7 @@ LOOPS = {
 }
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", ["fused", "seeds", pytest.param("fused seeds", marks=pytest.mark.soak)])
 def test_every_loop_looks_at_its_own_world(tmp_path, loop):
     options, names, steps = LOOPS[loop]
     vector = ["--env.options", "obs=vector", "--run.steps", str(steps[-1])]
