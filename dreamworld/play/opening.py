@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
+from dreamworld.envs.vector.common import EnvFailure
 from dreamworld.envs.vector.jax_engine import JaxVector
 from dreamworld.errors import UserError
 from dreamworld.play import reality
@@ -126,10 +127,16 @@ def of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], Vector
     obs_space, act_space = dict(env.obs_space), dict(env.act_space)
     if not act_space:
         raise UserError(f"{config.task}: takes no actions, so there is nothing to play")
-    rewind = reality.why_no_rewind(env, config.seed)
-    env.reset(config.seed)
+    try:
+        rewind = reality.why_no_rewind(env, config.seed)
+        env.reset(config.seed)
+    except EnvFailure as error:  # its traceback is what `envs check` is for
+        line = str(error).partition("\n")[0]
+        raise UserError(
+            f"{config.task} can't be played: {line}; dreamworld envs check {config.task}"
+        ) from None
     seen = any(space.is_image for space in obs_space.values())
-    rendered = not seen and env.render(0) is not None
+    rendered = not seen and reality.render(env)[0] is not None
     another = lambda: reality.Played(reality.another(env, make), render=rendered, rewind=rewind)
     if not isinstance(env, JaxVector):
         env.close()  # each session makes its own, in its own thread

@@ -74,7 +74,7 @@ class LostPast(RuntimeError):
 
 
 class Played:
-    """An environment of one. Pictures are rendered where `render` says so."""
+    """An environment of one. Pictures are rendered where `render` says so, until one can't be had."""
 
     def __init__(self, env: VectorEnv, *, render: bool, rewind: str = ""):
         self._env, self._render, self.rewind = env, render, rewind
@@ -109,8 +109,12 @@ class Played:
     def _row(self, step: TimeStep) -> Row:
         obs = {key: np.array(value[0]) for key, value in step.obs.items()}
         flags = (bool(step.is_first[0]), bool(step.is_last[0]), bool(step.is_terminal[0]))
-        picture = self._env.render(0) if self._render else None
-        return Row(obs, float(step.reward[0]), *flags, picture, step.events)
+        picture, events = None, step.events
+        if self._render:
+            picture, problem = render(self._env)
+            self._render = not problem
+            events = (*events, f"no more pictures: {problem}") if problem else events
+        return Row(obs, float(step.reward[0]), *flags, picture, events)
 
 
 @dataclasses.dataclass
@@ -161,6 +165,16 @@ def batched(action: Action, spaces: Spaces) -> Action:
         key: (action[key] if space.discrete else np.clip(action[key], -1, 1)).astype(space.dtype)[None]
         for key, space in spaces.items()
     }
+
+
+def render(env: VectorEnv) -> tuple[np.ndarray | None, str]:
+    """What an environment shows people, and what its own code raised meanwhile; empty where it did not."""
+    try:
+        return env.render(0), ""
+    except (
+        Exception
+    ) as error:  # many environments have no `render` of their own, and that of gymnasium raises
+        return None, words.exception(error)
 
 
 def same_action(one: Action, other: Action) -> bool:

@@ -69,7 +69,9 @@ def test_space_plays_and_pauses(page):
     assert page.step["t"] == there
     assert page.text("#play-label") == "Play"
     assert set(actions(page)) == {index(page, NOTHING)}
-    page.until(lambda: page.text("#fps") != "–" and int(page.text("#fps").split()[0]) > 0, "the painted pictures")
+    page.until(
+        lambda: page.text("#fps") != "–" and int(page.text("#fps").split()[0]) > 0, "the painted pictures"
+    )
 
 
 def test_a_tap_between_two_steps_is_played_once_and_measured(page):
