@@ -106,7 +106,7 @@ def find(run: Stored, agent: Agent, seed: int) -> list[Segment]:
 def which(found: list[Segment]) -> str:
     """Which segments there are, in words."""
     if not found:
-        return "no replay or data set of this run is at hand to take one from"
+        return "no replay or data set of this run is at hand to take one from; dreamworld assess keeps some"
     return f"they are counted from 0 to {len(found) - 1}"
 
 

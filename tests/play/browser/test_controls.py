@@ -66,6 +66,7 @@ def test_sliders_choices_toggles_and_views_are_worked(page):
     assert page.pixels("real")[:2] == (24, 24)
     page.page.click("#views >> text=map")
     page.until(lambda: page.pixels("real")[:2] == (16, 40), "the other picture")
+    assert page.page.locator("#canvas-real").bounding_box()["height"] <= 0.6 * 900  # however high it is
 
     # An action takes over from another player, a toggle as every other.
     page.keyboard.press("p")

@@ -141,6 +141,15 @@ def test_dragging_the_slider_shows_the_past_without_asking_the_server(page):
     assert page.text("#time") == "5"
 
 
+def test_the_picture_that_was_looked_at_last_is_the_one_that_stays(page):
+    page.act("ArrowRight", 3)
+    before = page.pixels("real")
+    page.act("ArrowRight", 7)
+    page("""() => { const slider = document.getElementById("timeline");
+      for (const t of [9, 8, 7, 6, 5, 4, 3]) { slider.value = t; slider.dispatchEvent(new Event("input")); } }""")
+    page.until(lambda: page.pixels("real") == before, "the picture of step 3")
+
+
 def test_past_the_useful_horizon_it_says_so_until_the_dream_sees_reality(page):
     assert "Useful horizon: 12 steps" in page.text("#horizon-text")
     page.act("ArrowRight", USEFUL_HORIZON)
@@ -177,6 +186,25 @@ def test_a_ball_is_moved_by_pointing_into_the_dream(page):
     assert told["value"] == pytest.approx(wanted, abs=0.02)
     page.until(lambda: len(page.heard("step")) == 2, "the edited dream")
     assert page.connection == "open"
+
+
+def test_what_is_typed_wrong_ends_no_game(page):
+    page.act("ArrowRight", 2)
+    edits = {edit["name"]: edit for edit in page.heard("ready")[0]["edits"]}
+    ball = page.page.locator("[data-edit='ball 0']")
+    for box, typed in zip(ball.locator("input").all(), ("1e300", ""), strict=True):
+        box.fill(typed)
+    ball.locator("text=Apply").click()
+    page.until(lambda: len(page.said("edit")) == 1, "the edit")
+    low, high = edits["ball 0"]["low"], edits["ball 0"]["high"]
+    assert page.said("edit")[0]["value"] == pytest.approx([high[0], (low[1] + high[1]) / 2])
+    swap = page.page.locator("[data-edit='swap']")
+    swap.locator("input").fill("400.4")
+    swap.locator("text=Apply").click()
+    page.page.wait_for_selector(".notice >> text=there is no segment 400: they are counted from 0 to")
+    page.keyboard.press("Escape")
+    page.act("ArrowRight")
+    assert page.connection == "open" and len(page.heard("ready")) == 1
 
 
 def test_a_recording_is_downloaded_and_played_again(page):
