@@ -7,7 +7,7 @@ const FORMATS = ["image/png", "image/jpeg", "image/webp"];
 const LANES = ["real", "dream"];
 const SHARP_FROM = 4; // pictures that are at least so many times enlarged are enlarged by whole numbers
 
-const SHARE_OF_HEIGHT = 0.6; // of the window, at most, for a picture: the controls stay in sight
+const SHARE_OF_HEIGHT = 0.5; // of the window, at most, for a picture: the controls stay in sight
 const LEAST_PX = 160;
 
 export class Pictures {
