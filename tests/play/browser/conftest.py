@@ -14,7 +14,7 @@ import pytest
 from dreamworld.__main__ import main
 
 USEFUL_HORIZON = 12
-PATIENCE_S = 25.0  # every wait ends with a fact; this only ends one that is waited for in vain
+PATIENCE_S = 120.0  # every wait ends with a fact; this only ends one that is waited for in vain
 TRAINED = (
     "--configs debug --task jax_balls --env.options n=1,time_limit=300 --run.steps 120 --run.batch_length 12"
 )
