@@ -17,7 +17,7 @@ demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 test: $(STAMP)  ## every test but the long ones and those of the page, in JOBS processes of about 6 GB
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/play/browser
 
-test-browser: $(STAMP) browser  ## the page of `dreamworld play` in a real Chromium: its times need a machine without other work
+test-browser: $(STAMP) browser  ## the page of `dreamworld play` in a real Chromium, in one process
 	$(BIN)/python -m pytest tests/play/browser
 
 docs: $(VENV)/.docs  ## the site, in SITE; a link that leads nowhere is an error. Open SITE/index.html: it needs no server

@@ -26,6 +26,11 @@ def test_the_link_into_the_package_is_relative(name):
     assert link.resolve() == ROOT / name
 
 
+def test_ci_looks_at_the_page_in_a_browser_after_the_other_tests():
+    lines = [line.partition("#")[0].strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
+    assert lines.index("make test") < lines.index("make test-browser")
+
+
 def test_every_command_has_a_script_with_main():
     for name in COMMANDS:
         tree = ast.parse((ROOT / "scripts" / f"{name}.py").read_text())

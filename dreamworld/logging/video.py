@@ -8,8 +8,11 @@ vectors [B, T, D]. What a probe decoded is `probe/<key>` in place of `dream/<key
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
-from collections.abc import Mapping
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,34 +196,25 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
     return path
 
 
-def save_gif(path: str | Path, frames: np.ndarray, fps: float) -> Path:
-    """Writes uint8 [T, H, W, 3] as an endless animation; makes the folder."""
+def save_gif(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Path:
+    """Writes uint8 [H, W, 3] frames of one size as an endless animation; makes the folder."""
     from PIL import Image
 
-    path = _placed(path)
-    images = [Image.fromarray(frame) for frame in frames]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    path, images = _placed(path), (Image.fromarray(frame) for frame in frames)
+    first = next(images)
+    first.save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
     return path
 
 
-def save_mp4(path: str | Path, frames: np.ndarray, fps: float) -> Path:
-    """Writes uint8 [T, H, W, 3] as H.264 with the ffmpeg that imageio bundles; makes the folder.
+def save_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Path:
+    """Writes uint8 [H, W, 3] frames of one size as H.264 with the ffmpeg that imageio bundles; makes the folder.
 
     Raises NoEncoder when that fails, and leaves nothing behind.
     """
-    path = _placed(path)
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    _, height, width, _ = frames.shape
-    command = [
-        ffmpeg(),
-        "-y",
-        "-loglevel",
-        "error",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-    ]
+    path, even = _placed(path), map(_even, frames)
+    first = next(even)
+    height, width, _ = first.shape
+    command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     command += [
         "-s",
         f"{width}x{height}",
@@ -235,15 +229,44 @@ def save_mp4(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     ]
     command += ["-crf", "18", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart", str(path)]
     try:
-        result = subprocess.run(command, input=frames.tobytes(), capture_output=True, timeout=ENCODING_S)
+        code, said = _feed(command, itertools.chain([first], even))
     except (OSError, subprocess.SubprocessError) as error:
         raise NoEncoder(f"ffmpeg could not be run: {error}") from error
-    if result.returncode:
+    if code:
         with contextlib.suppress(OSError):
             path.unlink()
-        said = result.stderr.decode(errors="replace").strip() or f"exit code {result.returncode}"
-        raise NoEncoder(f"ffmpeg could not write {path}: {said}")
+        raise NoEncoder(f"ffmpeg could not write {path}: {said or f'exit code {code}'}")
     return path
+
+
+def _feed(command: list[str], frames: Iterable[np.ndarray]) -> tuple[int, str]:
+    """Runs a program that reads frames, which are made one by one; its exit code and what it said."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, bufsize=0
+        )
+        limit = threading.Timer(ENCODING_S, process.kill)
+        limit.start()
+        try:
+            assert process.stdin is not None
+            with (
+                process.stdin as pipe,
+                contextlib.suppress(BrokenPipeError),
+            ):  # it has ended: its code says why
+                for frame in frames:
+                    pipe.write(frame.tobytes())
+            code = process.wait()
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
+        said.seek(0)
+        return code, said.read().decode(errors="replace").strip()
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """The frame with one more row or column where their number is odd, which H.264 doesn't take."""
+    return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 
 def ffmpeg() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
+from dreamworld.envs.vector.common import EnvFailure
 from dreamworld.envs.vector.jax_engine import JaxVector
 from dreamworld.errors import UserError
 from dreamworld.play import reality
@@ -126,8 +127,14 @@ def of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], Vector
     obs_space, act_space = dict(env.obs_space), dict(env.act_space)
     if not act_space:
         raise UserError(f"{config.task}: takes no actions, so there is nothing to play")
-    rewind = reality.why_no_rewind(env, config.seed)
-    env.reset(config.seed)
+    try:
+        rewind = reality.why_no_rewind(env, config.seed)
+        env.reset(config.seed)
+    except EnvFailure as error:  # its traceback is what `envs check` is for
+        line = str(error).partition("\n")[0]
+        raise UserError(
+            f"{config.task} can't be played: {line}; dreamworld envs check {config.task}"
+        ) from None
     seen = any(space.is_image for space in obs_space.values())
     rendered = not seen and reality.rendered(env)[0] is not None
     another = lambda: reality.Played(reality.another(env, make), render=rendered, rewind=rewind)

@@ -7,7 +7,8 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dreamworld.types import Spaces
 
 VERSION = 1
 FRAMES = 1500  # of a film; at most
+MOST_BYTES = 256 << 20  # of its frames as they are kept
 GIF_FRAMES = 300
 MOST = 10  # recordings of a session; the oldest ones are deleted
 LINES = 30_000  # of a journal; a longer game is not recorded any further
@@ -84,30 +86,50 @@ class Recording:
 
 
 class Film:
-    """The frames of a recording that goes on: reality left, the dream right."""
+    """The frames of a recording that goes on: reality left, the dream right. They are kept packed."""
 
     def __init__(self, first: int):
         self.first = first
-        self._frames: list[np.ndarray] = []
+        self._frames: list[bytes] = []
+        self._bytes = 0
+        self._shape: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     def add(self, step: Step) -> None:
         """One more frame, while there is room and something to see."""
         lanes = [[p.image for p in step.pictures if p.lane == lane] for lane in (REAL, DREAM)]
-        images = [lane[0] for lane in lanes if lane]
-        if not images or len(self._frames) >= FRAMES:
+        images = [_small(lane[0]) for lane in lanes if lane]
+        if not images or len(self._frames) >= FRAMES or self._bytes >= MOST_BYTES:
             return
         shape = images[0].shape
         blank = np.zeros(shape, np.uint8)
-        both = [fit(lane[0], shape) if lane else blank for lane in lanes]
+        both = [fit(_small(lane[0]), shape) if lane else blank for lane in lanes]
         gap = np.full((shape[0], max(1, GAP * shape[0] // HEIGHT), 3), 128, np.uint8)
-        self._frames.append(np.concatenate([both[0], gap, both[1]], 1))
+        frame = np.concatenate([both[0], gap, both[1]], 1)
+        self._shape = self._shape or frame.shape
+        packed = zlib.compress(fit(frame, self._shape).tobytes(), 1)
+        self._frames.append(packed)
+        self._bytes += len(packed)
 
-    def frames(self) -> np.ndarray | None:
-        """uint8 [T, H, W, 3]; None where there was nothing to see."""
-        if not self._frames:
-            return None
-        shape = self._frames[0].shape
-        return video.upscale(np.stack([fit(frame, shape) for frame in self._frames]), HEIGHT)
+    def frames(self, every: int = 1) -> Iterator[np.ndarray]:
+        """Each `every`-th frame, uint8 [H, W, 3], enlarged."""
+        for packed in self._frames[::every]:
+            frame = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(self._shape)
+            yield video.upscale(frame, HEIGHT)
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """A picture that is much higher than a film, at the film's height."""
+    if image.shape[0] < 1.5 * HEIGHT:
+        return image
+    from PIL import Image
+
+    width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(image)).resize((width, HEIGHT), Image.Resampling.BOX)
+    )
 
 
 class Shelf:
@@ -149,13 +171,12 @@ class Shelf:
         actions = stem.with_name(f"{stem.name}.jsonl")
         actions.write_text("".join(f"{json.dumps(row)}\n" for row in (head, *journal.lines)), "utf-8")
         files["actions"] = actions
-        frames = film.frames()
-        if frames is None:
+        if not len(film):
             return ""
-        every = -(-len(frames) // GIF_FRAMES)
-        files["GIF"] = video.save_gif(stem.with_name(f"{stem.name}.gif"), frames[::every], fps / every)
+        every = -(-len(film) // GIF_FRAMES)
+        files["GIF"] = video.save_gif(stem.with_name(f"{stem.name}.gif"), film.frames(every), fps / every)
         try:
-            files["MP4"] = video.save_mp4(stem.with_name(f"{stem.name}.mp4"), frames, fps)
+            files["MP4"] = video.save_mp4(stem.with_name(f"{stem.name}.mp4"), film.frames(), fps)
         except video.NoEncoder as error:
             return f"no MP4 can be made here: {error}"
         return ""

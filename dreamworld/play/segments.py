@@ -103,6 +103,13 @@ def find(run: Stored, agent: Agent, seed: int) -> list[Segment]:
     return []
 
 
+def which(found: list[Segment]) -> str:
+    """Which segments there are, in words."""
+    if not found:
+        return "no replay or data set of this run is at hand to take one from; dreamworld assess keeps some"
+    return f"they are counted from 0 to {len(found) - 1}"
+
+
 def _of_replay(run: Stored, agent: Agent, seed: int) -> list[Segment]:
     """Windows of the replay that was saved with the newest checkpoint."""
     from dreamworld.fields import Fields

@@ -14,6 +14,7 @@ from dreamworld.play.protocol import MAX_SPEED, BadMessage, Command
 from dreamworld.play.readouts import Step, notice
 from dreamworld.play.reality import LostPast, Reality
 from dreamworld.play.recording import Film, Shelf
+from dreamworld.play.segments import which
 from dreamworld.play.timeline import Moment
 from dreamworld.play.world import World
 
@@ -111,9 +112,7 @@ class Session:
         items = [one.plain(i, self.world.draw) for i, one in enumerate(self.world.segments())]
         yield {"on": "segments", "items": items}
         if not items:
-            yield notice(
-                "there are no recorded segments: no replay or data set of this run is at hand", "info"
-            )
+            yield notice(which(self.world.segments()), "info")
 
     def _do_rewind(self, command: Command) -> Iterator[Event]:
         if self.game.rewind:
@@ -144,7 +143,8 @@ class Session:
         except ValueError as error:
             raise BadMessage(str(error)) from None
         if edit.change is None and not 0 <= value < len(self.world.segments()):
-            raise BadMessage(f"there is no segment {value:g}")
+            yield notice(f"there is no segment {value:g}: {which(self.world.segments())}", "warning")
+            return
         self.game.edit(edit, value)
         yield from self._moved(self.playing)
 
@@ -192,7 +192,7 @@ class Session:
         if self.world.make_reality is None and segment < 0:
             segment = (self.game.segment + 1) % max(1, len(self.world.segments()))
         if segment >= 0 and segment >= len(self.world.segments()):
-            yield notice(f"there is no segment {segment}", "warning")
+            yield notice(f"there is no segment {segment}: {which(self.world.segments())}", "warning")
             return
         if self._film is not None:
             yield from self._keep()

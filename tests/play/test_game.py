@@ -257,8 +257,10 @@ def test_edits_move_a_ball_and_take_the_state_of_a_segment(world):
     assert same(moved.dream, wanted)
     say(session, "edit", 1, "swap")
     assert not same(session.game.now.dream, moved.dream)
-    with pytest.raises(BadMessage, match="there is no segment"):
-        say(session, "edit", 400, "swap")
+    kept, count = session.game.now, len(world.segments())
+    (told,) = say(session, "edit", 400, "swap")  # a person may ask for it
+    assert told["text"] == f"there is no segment 400: they are counted from 0 to {count - 1}"
+    assert session.game.now is kept
     with pytest.raises(BadMessage, match="takes a point"):
         say(session, "edit", 1, "ball 0")
 

@@ -158,14 +158,14 @@ function connection(where, text) {
 
 // ---- what the person does
 
-/** A press of an action: takes the play over from the agent; when paused it is one step. */
-function pressed(id, at) {
+/** A press of an action: takes the play over from the agent; when paused it is one step, of a slider where it is let go. */
+function pressed(id, at, done) {
   if (id !== null) latency.pressed(id, at);
   if (ready === null) return;
   if (state.player !== "human") {
-    send({ do: "player", value: "human" });
+    if (send({ do: "player", value: "human" })) state.player = "human";
     notice(`You play now. ${shown("player")} gives it back.`);
-  } else if (!state.playing) send({ do: "step" });
+  } else if (!state.playing && done) send({ do: "step" });
 }
 
 /** The page believes what it asks for until the server says otherwise: a key right after Play is no single step. */

@@ -1,16 +1,18 @@
 // The controls of the environment: what is held by keys, buttons and touch, and the action that this makes.
 
-import { el, keyName, number, write } from "./dom.js";
+import { el, keyName, number, throttle, write } from "./dom.js";
 
 const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
-const LONGEST_TAP_MS = 1500;
+const LONGEST_TAP_MS = 5000;
+const DRAG_MS = 16; // between two values of a slider that is dragged: screens and mice may be faster than the server reads
 const split = (keys) => keys.split(/(?<=.)\+(?=.)/); // "ArrowUp+ArrowRight": both at once; "+" alone is a key
 
 /** A key as controls name it: letters in lower case, others as `KeyboardEvent.key`. */
 export const keyOf = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
 
 export class Controls {
-  /** `onChange(values, id)` sends an action; `onPress(id, at)` hears of each press (id null: it changed nothing). */
+  /** `onChange(values, id)` sends an action; `onPress(id, at, done)` hears of each press (id null: it changed nothing;
+   * not done: a slider is being dragged). */
   constructor(box, { onChange, onPress }) {
     Object.assign(this, { box, onChange, onPress });
     this.list = [];
@@ -85,7 +87,7 @@ export class Controls {
     this.held.set(source, { keys, order: ++this.order, id: 0, released: false, timer: null });
     const changed = this.emit();
     this.held.get(source).id = this.id;
-    this.onPress(changed ? this.id : null, at);
+    this.onPress(changed ? this.id : null, at, true);
   }
 
   /** Ends a press; a tap that no step has used yet is held until one has, so that no tap is lost. */
@@ -154,7 +156,7 @@ export class Controls {
     if (!this.owns(key)) return false;
     if (event.repeat) return true;
     const flipped = this.list.filter((control) => control.kind === "toggle" && control.keys.includes(key));
-    for (const control of flipped) this.#flip(control);
+    for (const control of flipped) this.#flip(control, event.timeStamp);
     if (this.sticky && this.held.has(`key:${key}`)) this.#drop(`key:${key}`);
     else if (flipped.length === 0) {
       this.codes.set(event.code, key);
@@ -170,9 +172,9 @@ export class Controls {
     if (!this.sticky) this.release(`key:${key}`);
   }
 
-  #flip(control) {
+  #flip(control, at) {
     this.byHand.set(control.name, this.#value(control) ? 0 : 1);
-    this.emit();
+    this.onPress(this.emit() ? this.id : null, at, true);
   }
 
   // ---- how they look
@@ -225,7 +227,7 @@ export class Controls {
         button.setAttribute("aria-pressed", String(on));
       },
     });
-    if (parts === null) button.addEventListener("click", () => this.#flip(control));
+    if (parts === null) button.addEventListener("click", (event) => this.#flip(control, event.timeStamp));
     else this.#listen(button, parts.map((part) => `${control.name}/${part}`));
     return button;
   }
@@ -272,10 +274,12 @@ export class Controls {
     const id = `control-${control.name}`;
     const shown = el("output", {});
     const range = el("input", { type: "range", id, min: low, max: high, step: (high - low) / 200, value: control.default ?? 0 });
-    range.addEventListener("input", (event) => {
+    const take = (event, done) => {
       this.byHand.set(control.name, Number(range.value));
-      this.onPress(this.emit() ? this.id : null, event.timeStamp);
-    });
+      this.onPress(this.emit() ? this.id : null, event.timeStamp, done);
+    };
+    range.addEventListener("input", throttle((event) => take(event, false), DRAG_MS));
+    range.addEventListener("change", (event) => take(event, true));
     range.addEventListener("dblclick", () => {
       this.byHand.delete(control.name);
       this.emit();

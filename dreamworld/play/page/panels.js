@@ -91,14 +91,21 @@ export class Edits {
 
   #box(edit, label, low, high, value) {
     const step = edit.kind === "segment" ? 1 : "any";
-    const input = el("input", { type: "number", min: low, max: high, step, value, "aria-label": label });
-    return input;
+    return el("input", { type: "number", min: low, max: high, step, value, "aria-label": label });
+  }
+
+  /** What is written in a box, within its bounds; a box that holds no number is what it was at the beginning. */
+  #read(input) {
+    const value = input.value === "" ? Number(input.defaultValue) : input.valueAsNumber;
+    const bounded = Math.min(Number(input.max), Math.max(Number(input.min), value));
+    input.value = input.step === "1" ? Math.round(bounded) : bounded;
+    return Number(input.value);
   }
 
   #number(edit) {
     const [low, high] = [edit.low ?? 0, edit.high ?? (edit.kind === "segment" ? 0 : 1)];
     const input = this.#box(edit, edit.label, low, high, edit.default ?? (edit.kind === "segment" ? low : (low + high) / 2));
-    const go = el("button", { type: "button", text: "Apply", on: { click: () => this.#apply(edit, Number(input.value)) } });
+    const go = el("button", { type: "button", text: "Apply", on: { click: () => this.#apply(edit, this.#read(input)) } });
     const [, key, index] = edit.name.match(/^(.+)\[(\d+)\]$/) ?? [];
     if (edit.kind === "slider" && key !== undefined) this.followed.push({ input, key, index: Number(index) });
     input.addEventListener("input", () => (input.dataset.touched = "yes"));
@@ -110,7 +117,7 @@ export class Edits {
     const [low, high] = [edit.low ?? [0, 0], edit.high ?? [1, 1]];
     const inputs = [0, 1].map((axis) => this.#box(edit, `${edit.label}, ${axis ? "y" : "x"}`, low[axis], high[axis], (low[axis] + high[axis]) / 2));
     const aim = el("button", { type: "button", text: "Point", title: "Then click in the dream", on: { click: () => this.aim(edit) } });
-    const go = el("button", { type: "button", text: "Apply", on: { click: () => this.#apply(edit, inputs.map((input) => Number(input.value))) } });
+    const go = el("button", { type: "button", text: "Apply", on: { click: () => this.#apply(edit, inputs.map((input) => this.#read(input))) } });
     return [el("span", { class: "name", text: edit.label }), aim, ...inputs, go];
   }
 

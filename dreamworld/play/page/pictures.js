@@ -7,6 +7,9 @@ const FORMATS = ["image/png", "image/jpeg", "image/webp"];
 const LANES = ["real", "dream"];
 const SHARP_FROM = 4; // pictures that are at least so many times enlarged are enlarged by whole numbers
 
+const SHARE_OF_HEIGHT = 0.5; // of the window, at most, for a picture: the controls stay in sight
+const LEAST_PX = 160;
+
 export class Pictures {
   /** `onPainted(step, now)` is called when a step's pictures are on the screen. */
   constructor({ onPainted, colours }) {
@@ -18,6 +21,7 @@ export class Pictures {
       }),
     );
     new ResizeObserver(() => this.fit()).observe(byId("pictures"));
+    window.addEventListener("resize", () => this.fit());
     this.configure({ lanes: [], images: [] });
   }
 
@@ -27,6 +31,7 @@ export class Pictures {
     this.view = 0;
     this.arriving = null; // {step, expected, pictures}
     this.waiting = null; // the newest complete one, while another is painted
+    this.peek = null; // pictures to look at meanwhile
     this.busy = false;
     this.shown = null;
     this.skipped = 0;
@@ -61,7 +66,7 @@ export class Pictures {
     } else this.#paint(set);
   }
 
-  async #paint(set, told = true) {
+  async #paint(set) {
     const epoch = this.epoch;
     this.busy = true;
     const bitmaps = await this.#decode(set.pictures);
@@ -71,25 +76,30 @@ export class Pictures {
     this.shown = set;
     await afterPaint();
     if (epoch !== this.epoch) return;
-    if (told) this.onPainted(set.step, set.pictures, performance.now());
-    this.busy = false;
-    const next = this.waiting;
-    this.waiting = null;
-    if (next !== null) this.#paint(next);
+    this.onPainted(set.step, set.pictures, performance.now());
+    this.#next();
   }
 
   /** Paints pictures of the past, or the present ones in another view; the server is told nothing. */
   async preview(pictures) {
-    if (this.busy || !pictures) return;
+    if (!pictures) return;
+    this.peek = this.busy ? pictures : null; // the newest one that was asked for is shown as soon as there is time
+    if (this.busy) return;
     this.busy = true;
     const epoch = this.epoch;
     const bitmaps = await this.#decode(pictures);
     if (epoch !== this.epoch) return;
     this.#draw(bitmaps);
+    this.#next();
+  }
+
+  /** After something was painted: the newest step that waits, or else what somebody looks at. */
+  #next() {
     this.busy = false;
-    const next = this.waiting;
-    this.waiting = null;
+    const [next, peek] = [this.waiting, this.peek];
+    this.waiting = this.peek = null;
     if (next !== null) this.#paint(next);
+    else if (peek !== null) this.preview(peek);
   }
 
   again() {
@@ -164,7 +174,8 @@ export class Pictures {
         continue;
       }
       const ratio = window.devicePixelRatio || 1;
-      const room = screen.parentElement.clientWidth - 2; // its border
+      const most = Math.max(LEAST_PX, SHARE_OF_HEIGHT * window.innerHeight);
+      const room = Math.min(screen.parentElement.clientWidth - 2, (most * canvas.width) / canvas.height); // 2: its border
       const times = (room * ratio) / canvas.width;
       const width = times >= SHARP_FROM ? (Math.floor(times) * canvas.width) / ratio : room;
       canvas.style.width = `${width}px`;

@@ -14,6 +14,7 @@ import pytest
 from dreamworld.__main__ import main
 
 USEFUL_HORIZON = 12
+PATIENCE_S = 120.0  # every wait ends with a fact; this only ends one that is waited for in vain
 TRAINED = (
     "--configs debug --task jax_balls --env.options n=1,time_limit=300 --run.steps 120 --run.batch_length 12"
 )
@@ -68,13 +69,13 @@ class Game:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
 
     def stop(self):
         """As Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(20)
+            return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -95,7 +96,7 @@ class Player:
     def __call__(self, script, *args):
         return self.page.evaluate(script, *args)
 
-    def until(self, holds, what, timeout_s=15.0):
+    def until(self, holds, what, timeout_s=PATIENCE_S):
         """Waits for a fact and returns it."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -144,6 +145,19 @@ class Player:
             before = self.step["t"]
             self.keyboard.press(key)
             self.at(before + 1)
+
+    def download(self, label):
+        """The file of the newest recording that a link of this name leads to."""
+        with self.page.expect_download() as found:
+            self.page.click(f"#recordings li:first-child a >> text={label}")
+        return found.value
+
+    def film(self):
+        """Stops the recording, and reads what the server noted of the episode."""
+        self.page.click("#record")
+        self.page.wait_for_selector("#recordings li")
+        lines = self.download("actions").path().read_text().splitlines()
+        return [json.loads(line) for line in lines[1:]]
 
     def pixels(self, lane):
         """What the canvas of a lane shows: (width, height, RGBA values)."""
@@ -222,7 +236,7 @@ def visit(browser, game):
         contexts.append(context)
         context.add_init_script(LISTEN)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.on(
             "console", lambda message: complaints.append(message.text) if message.type == "error" else None
         )

