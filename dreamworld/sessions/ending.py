@@ -74,10 +74,11 @@ def next_lines(rundirs: Sequence[RunDir], configs: Sequence[Config]) -> list[str
             _line("compare", _report(rundirs)),
             _line("go on", f"in Python: dreamworld.train(config, env={name}), with more run.steps"),
         ]
-    done = [
-        rundir.read_status().get("step") for rundir in rundirs
-    ]  # more than `run.steps` where these are fewer now
-    most = max([*(config.run.steps for config in configs), *filter(is_number, done)])
+    done = [rundir.read_status().get("step") for rundir in rundirs]  # may be more than run.steps are now
+    most = max(
+        [float(config.run.steps) for config in configs]
+        + [float(step or 0) for step in done if is_number(step)]
+    )
     more = f"--run.steps {2 * most:.12g}"
     return [
         _line("evaluate", f"dreamworld eval {_quoted(rundirs[0])}"),
