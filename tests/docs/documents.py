@@ -24,7 +24,7 @@ def blocks(*languages):
     found = []
     for page in PAGES:
         text = page.read_text("utf-8")
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for match in re.finditer(r"^```([\w{}-]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             line = text[: match.start()].count("\n") + 1
             found.append(Block(f"{page.name}:{line}", match[1], match[2]))
     return [block for block in found if block.language in languages]

@@ -15,8 +15,9 @@ import pytest
 import dreamworld
 from dreamworld import cli
 from dreamworld.__main__ import COMMANDS, main
+from dreamworld.scripts.assess import asked_study
 from dreamworld.scripts.train import read
-from dreamworld.sessions import assess
+from dreamworld.sessions import assess, study_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
@@ -198,6 +199,9 @@ def plan_sweep(rest):
 
 def plan_judging(rest):
     """Parses, and finds the runs and the data; tests/scripts/test_assess.py judges and studies."""
+    if (kind := asked_study(rest)) in study_flags.TRAINING:
+        cli.parse_with(rest, study_flags.flags_of(kind), prog="")
+        return
     folders, options = cli.leading_words(rest)
     flags = cli.parse_flags(options, assess.Flags(), prog="", description="")
     assert folders and all(os.path.isdir(folder) for folder in (*folders, flags.data or "."))
@@ -254,6 +258,7 @@ def test_every_block_of_the_documents_is_executed_or_says_why_not():
         len(re.findall(r"^\s*(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)) for page in documents.PAGES
     )
     executed = documents.blocks("python", "bash", "sh", "console", "yaml")
+    executed += documents.blocks("{eval-rst}", "{toctree}")  # by `make docs`
     others = documents.blocks("")
     assert fences == 2 * (len(executed) + len(others)), (
         "a block is of a language, or indented, that is not read"

@@ -21,6 +21,7 @@ OBS = {  # by the family of a task
     "crafter": {"image": Space((64, 64, 3), "uint8")},
     "dmc": {"vector": Space((68,), "float32")},
     "gym": {"vector": Space((4,), "float32")},
+    "jax": {"image": Space((32, 32, 3), "uint8")},
     "bsuite": {"board": Space((10, 5), "float32")},
 }
 
