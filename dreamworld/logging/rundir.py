@@ -101,15 +101,17 @@ class RunDir:
     def create(self) -> None:
         """Makes the directory and checks that it can be written to; UserError otherwise."""
         probe = self.path / f".probe-{os.getpid()}"
+        with self._told(), writing.making(self.path):
+            writing.clear(probe).write_bytes(b"")
+            probe.unlink()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            with writing.making(self.path):
-                writing.clear(probe).write_bytes(b"")
-                probe.unlink()
+            yield
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"--logdir {self.path}: can't be written to ({reason}); choose another folder"
-            ) from None
+            line = f"--logdir {self.path}: can't be written to ({error.strerror or error}); choose another folder"
+            raise UserError(line) from None
 
     @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[None]:
@@ -118,10 +120,12 @@ class RunDir:
         UserError, changing nothing, where `begin` would, and where another training has it. It goes if no run began.
         """
         self.admit(config)
-        with writing.making(self.path):
+        with contextlib.ExitStack() as held:
+            with self._told():
+                held.enter_context(writing.making(self.path))
             self.create()
-            with self.lock():
-                yield
+            held.enter_context(self.lock())
+            yield
 
     def begin(self, config: Config) -> list[str]:
         """Creates the directory, or checks that the run found there is this one; saves the config.
@@ -254,21 +258,13 @@ class RunDir:
     def write_status(self, state: str, **fields: Any) -> None:
         """Replaces status.json atomically; `updated`, `started`, `host` and `pid` are filled in.
 
-        `state` is one of starting, running, finished, preempted, failed. Fields that are not given keep what
-        this process wrote before.
+        `state`: starting, running, finished, preempted, failed. Other fields keep what this process wrote before.
         """
         previous = self.read_status()
         kept = previous if previous.get("pid") == os.getpid() else {}
-        row = {
-            **kept,
-            "state": state,
-            **fields,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "updated": time.time(),
-            "started": kept.get("started", self._started),
-        }
-        write_json(self.status, row)
+        here = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
+        started = kept.get("started", self._started)
+        write_json(self.status, {**kept, "state": state, **fields, **here, "started": started})
 
     def read_status(self) -> dict[str, Any]:
         """The last status, {} when there is none that can be read."""
