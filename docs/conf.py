@@ -19,14 +19,12 @@ html_title = "dreamworld"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 copybutton_prompt_text = "$ "
-copybutton_only_copy_prompt_lines = False
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-nitpicky = False

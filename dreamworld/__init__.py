@@ -62,10 +62,10 @@ def __getattr__(name: str) -> Any:
         from dreamworld.__main__ import version
 
         return version()
-    if name == "rollout":
-        return importlib.import_module("dreamworld.rollout")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'dreamworld' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name not in _HOMES:
+        return importlib.import_module(f"dreamworld.{name}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -67,14 +67,34 @@ def making(folder: Path) -> Iterator[None]:
     """Makes a folder and those above it. If what follows fails, those that it made are removed as far as empty."""
     made: list[Path] = []
     try:
-        for path in (*reversed(folder.parents), folder):
-            if not os.path.lexists(path):
-                path.mkdir(exist_ok=True)
-                made.append(path)
-        folder.mkdir(exist_ok=True)  # an error where something else is in its place
+        _make(folder, made)
         yield
     except BaseException:
-        for path in reversed(made):
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        _unmake(made)
         raise
+
+
+def check_writable(folder: Path) -> None:
+    """OSError unless a folder can be made there, or the one that is there written to; leaves nothing."""
+    made: list[Path] = []
+    try:
+        _make(folder, made)
+        if not os.access(folder, os.W_OK):
+            raise OSError("no permission to write there")
+    finally:
+        _unmake(made)
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Makes a folder and those above it, and adds to `made` those that were not there."""
+    for path in (*reversed(folder.parents), folder):
+        if not os.path.lexists(path):
+            path.mkdir(exist_ok=True)
+            made.append(path)
+    folder.mkdir(exist_ok=True)  # an error where something else is in its place
+
+
+def _unmake(made: list[Path]) -> None:
+    for path in reversed(made):
+        with contextlib.suppress(OSError):
+            path.rmdir()

@@ -76,27 +76,29 @@ def train_and_study(kind: str, argv: Sequence[str]) -> int:
         from dreamworld.sessions import scaling
 
         done = scaling.run(config, flags, given)
+    from dreamworld.assess.studies.study import describe_all
+
     for note in done.notes:
         print(note, file=sys.stderr)
     if done.study and flags.json:
         print(json.dumps(done.study.plain(), allow_nan=False))
     elif done.study:
-        tell_study(done.study, done.paths)
+        print(describe_all(done.study.about["segments"]))
+        tell_studies([done.study], done.paths)
     return done.status
 
 
-def tell_study(found: Study, paths: Sequence[Path]) -> None:
-    """All tables of a study, and where they are."""
-    from dreamworld.assess.studies.study import describe_all
+def tell_studies(studies: Sequence[Study], paths: Sequence[Path]) -> None:
+    """All tables of studies, and where they are."""
     from dreamworld.assess.table import print_cells
     from dreamworld.text import printable
 
-    print(describe_all(found.about["segments"]))
-    print(printable(found.name))
-    for table in found.tables():
-        if table.name:
-            print(table.name)
-        print_cells(table.cells())
+    for found in studies:
+        print(printable(found.name))
+        for table in found.tables():
+            if table.name:
+                print(table.name)
+            print_cells(table.cells())
     for path in paths:
         print(printable(path))
 
@@ -104,9 +106,7 @@ def tell_study(found: Study, paths: Sequence[Path]) -> None:
 def study(folders: list[str], flags: Flags) -> int:
     """Studies, writes, prints."""
     from dreamworld.assess import files
-    from dreamworld.assess.table import print_cells
     from dreamworld.sessions import studies
-    from dreamworld.text import printable
 
     done = studies.run(folders, flags)
     for note in done.held.notes:
@@ -116,11 +116,7 @@ def study(folders: list[str], flags: Flags) -> int:
             print(json.dumps(one.plain(), allow_nan=False))
     else:
         print(files.describe(done.held.segments))
-        for one in done.studies:
-            print(printable(one.name))
-            print_cells(one.cells())
-        for path in done.paths:
-            print(printable(path))
+        tell_studies(done.studies, done.paths)
     for problem in done.problems:
         print(problem, file=sys.stderr)
     return 0

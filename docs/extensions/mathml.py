@@ -3,17 +3,18 @@
 import html
 from typing import Any
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 
 def visit(writer: Any, node: Any) -> None:
     writer.body.append(f'<span class="math">{_mathml(node, "inline")}</span>')
-    raise _skipped()
+    raise SkipNode
 
 
 def visit_block(writer: Any, node: Any) -> None:
     writer.body.append(f'<div class="math">{_mathml(node, "block")}</div>')
-    raise _skipped()
+    raise SkipNode
 
 
 def _mathml(node: Any, display: str) -> str:
@@ -21,13 +22,6 @@ def _mathml(node: Any, display: str) -> str:
     return convert(text, display=display).replace("<math ", f'<math aria-label="{html.escape(text)}" ', 1)
 
 
-def _skipped() -> Exception:
-    from docutils.nodes import SkipNode
-
-    return SkipNode()
-
-
 def setup(app: Any) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (visit, None), (visit_block, None))
-    app.config.html_math_renderer = "mathml"
     return {"parallel_read_safe": True}

@@ -15,9 +15,6 @@ import numpy as np
 RESAMPLES = 1000
 TAIL = 2.5  # percent on each side
 BLOCK = 100  # resamples whose ranks are summed up at once
-# Student's t: the 97.5th percentile for 1, 2, ... degrees of freedom, and of the normal distribution
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-NORMAL = 1.959964
 
 
 class Estimate(NamedTuple):
@@ -95,17 +92,10 @@ def over_runs(values: np.ndarray) -> Estimate:
 
 
 def student(freedom: int) -> float:
-    """The 97.5th percentile of Student's t; beyond the table by its expansion about the normal one."""
-    if freedom <= len(STUDENT):
-        return STUDENT[freedom - 1]
-    z = NORMAL
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return sum(term / freedom**power for power, term in enumerate(terms))
+    """The percentile of Student's t above which `TAIL` lies."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - TAIL / 100))
 
 
 def _interval(drawn: np.ndarray, episodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -82,5 +82,4 @@ def play_again(
         obs = {name: segments.columns[f"obs/{name}"][index, first + 1 :] for name in scenes}
         keys = jax.random.split(jax.random.fold_in(key, number), size)
         parts.append(jax.device_get(part(states, age, acts, keys, obs)))
-    joined = jax.tree.map(lambda *rows: np.concatenate(rows)[: len(segments)], *parts)
-    return joined
+    return jax.tree.map(lambda *rows: np.concatenate(rows)[: len(segments)], *parts)

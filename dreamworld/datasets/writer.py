@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -175,22 +174,10 @@ def require_free(path: Path) -> None:
 
 def require_writable(path: Path) -> None:
     """UserError unless a folder can be made at `path`, or the one that is there written to; leaves nothing."""
-    made = []
     try:
-        for folder in reversed((path, *path.parents)):
-            if not folder.exists():
-                folder.mkdir()
-                made.append(folder)
-        if not path.is_dir():
-            raise OSError("it is no folder")
-        if not os.access(path, os.W_OK):
-            raise OSError("no permission to write there")
+        writing.check_writable(path)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from None
-    finally:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _header_to_continue(path: Path, schema: Schema) -> Header | None:

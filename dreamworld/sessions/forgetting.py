@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,7 +54,7 @@ def run(config: Config, flags: ForgettingFlags, given: Collection[str]) -> Done:
     pieces.setup_jax(config)
     spaces = spaces_of(plan)
     trainings.require_agent(KIND, config, spaces)
-    trainings.keep_plan(plan.folder, told(plan, flags, config))
+    trainings.keep_plan(plan.folder, KIND, told(plan, flags, config))
     if plan.recorded and (status := record(plan, flags)):
         return Done(None, [], [], status)
     sets = [open_dataset(path) for path in plan.sets]
@@ -105,7 +104,7 @@ def make_plan(config: Config, flags: ForgettingFlags, given: Collection[str]) ->
     every = total // flags.looks
     steps = [every * number for number in range(1, flags.looks)] + [total]
     plan = Plan(folder, tasks, sets, not own, trainings.seeds_of(config), steps)
-    trainings.check_plan(folder, told(plan, flags, config))
+    trainings.check_plan(folder, KIND, told(plan, flags, config))
     return plan
 
 
@@ -117,7 +116,7 @@ def told(plan: Plan, flags: ForgettingFlags, config: Config) -> dict[str, Any]:
         "options": [task.env.options for task in plan.tasks],
     }
     held_out = config.replay.held_out or trainings.HELD_OUT
-    return {"study": KIND, **tasks, "data": [str(path) for path in plan.sets], **recorded} | {
+    return {**tasks, "data": [str(path) for path in plan.sets], **recorded} | {
         "held_out": held_out,
         "updates": int(config.run.steps),
         "looks": flags.looks,
@@ -144,24 +143,14 @@ def record(plan: Plan, flags: ForgettingFlags) -> int:
     for task, path in zip(plan.tasks, plan.sets):
         if path.exists():
             continue
-        partial = path.with_name(f"{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = trainings.partial(path)
         print(
             f"recording {words.count(flags.rows, 'step')} of {task.task}: {path}", file=sys.stderr, flush=True
         )
         wanted = recording.Plan(
-            task,
-            ("random",),
-            {},
-            None,
-            str(partial),
-            flags.rows,
-            False,
-            "sample",
-            -1,
-            task.eval.max_steps,
-            False,
-        )
+            config=task, policies=("random",), runs={}, source=None, folder=str(partial), steps=flags.rows,
+            append=False, mode="sample", step=-1, max_steps=task.eval.max_steps, truth=False,
+        )  # fmt: skip
         done = recording.record(wanted, lambda steps, last: None)
         if done.stopped:
             return int(exits.of_signal(done.stopped))
@@ -195,7 +184,7 @@ def plan_run(plan: Plan, config: Config, way: str, seed: int) -> Config:
 class Probe(NamedTuple):
     """What measures an agent on one task."""
 
-    play: Any  # (params, seed) -> returns
+    play: Callable[[Params, int], float]  # (parameters, seed) -> mean return
     loss: WorldLoss
 
 
@@ -277,7 +266,6 @@ def finish(
         "device": jax.devices()[0].device_kind,
         "date": datetime.date.today().isoformat(),
     }
-    del about["study"]
     about["recorded_steps"] = about.pop("rows", None)  # the rows of the file are those of the table
     options = [task.env.options for task in plan.tasks]
     names = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 KIND = "scaling"
 WIDTHS = ("units", "hidden", "deter", "depth", "belief", "reward_units")  # of an agent, which sizes multiply
 EVEN = 8  # widths that are multiples of it stay so: recurrent layers are cut into blocks
-PARTIAL = "partial"
 
 
 class Share(NamedTuple):
@@ -59,7 +57,7 @@ def run(config: Config, flags: ScalingFlags, given: Collection[str]) -> Done:
             trainings.require_agent(KIND, sized, spaces)
         except UserError as error:
             raise UserError(f"--sizes {size}: {error}") from None
-    trainings.keep_plan(plan.folder, told(plan, config))
+    trainings.keep_plan(plan.folder, KIND, told(plan, config))
     for share in plan.shares:
         write_share(plan, share)
     grid = {
@@ -108,7 +106,7 @@ def make_plan(config: Config, flags: ScalingFlags, given: Collection[str]) -> Pl
         )
     sizes = {size: resize(config, size) for size in flags.sizes}
     plan = Plan(folder, data, held_out, sizes, shares, trainings.seeds_of(config))
-    trainings.check_plan(folder, told(plan, config))
+    trainings.check_plan(folder, KIND, told(plan, config))
     return plan
 
 
@@ -116,7 +114,7 @@ def told(plan: Plan, config: Config) -> dict[str, Any]:
     """What can't change when a study goes on, beside the configs of its runs."""
     held_out = config.replay.held_out or trainings.HELD_OUT
     data = {"data": str(plan.data.path), "data_episodes": plan.data.episodes, "data_rows": plan.data.rows}
-    return {"study": KIND, **data, "held_out": held_out, "updates": int(config.run.steps)}
+    return {**data, "held_out": held_out, "updates": int(config.run.steps)}
 
 
 def choose(data: DataSet, kept: list[int], share: float) -> Share:
@@ -169,8 +167,7 @@ def write_share(plan: Plan, share: Share) -> None:
     path = path_of(plan, share)
     if path.exists():
         return
-    partial = path.with_name(f"{path.name}.{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = trainings.partial(path)
     source = f"{share.share:g} of {plan.data.path.name}"
     with DataWriter(partial, plan.data.schema, source=source, task=plan.data.task) as writer:
         for index, episode in zip(share.episodes, plan.data.iterate(share.episodes)):
@@ -247,7 +244,6 @@ def finish(
         "device": jax.devices()[0].device_kind,
         "date": datetime.date.today().isoformat(),
     }
-    del about["study"]
     study = scaling.tabulate(plan.data.path.name, found, segments, copied, about, config.seed)
     notes = []
     if len(segments) < flags.segments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -79,24 +80,31 @@ def seeds_of(config: Config) -> tuple[int, ...]:
     return parse_seeds(config.seeds) if config.seeds else (config.seed,)
 
 
-def check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+def check_plan(folder: Path, study: str, plan: Mapping[str, Any]) -> None:
     """UserError where the folder holds a study with another plan, beyond what the configs of its runs say."""
     path = folder / PLAN
     if not path.exists():
         return
     found = read_json(path)
     known = found if isinstance(found, dict) else {}
-    if wrong := next((key for key, value in plan.items() if known.get(key) != value), ""):
+    if wrong := next((key for key, value in {"study": study, **plan}.items() if known.get(key) != value), ""):
         shown = text.printable(json.dumps(known.get(wrong)))
         raise UserError(
             f"--logdir {folder}: holds a study with other settings ({wrong} {shown}); use those, or another folder"
         )
 
 
-def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+def keep_plan(folder: Path, study: str, plan: Mapping[str, Any]) -> None:
     """Writes the plan into the folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    writing.replace(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+    writing.replace(folder / PLAN, json.dumps({"study": study, **plan}, indent=1) + "\n")
+
+
+def partial(path: Path) -> Path:
+    """An empty place for what becomes `path` when it is whole; what a stopped study left there is removed."""
+    place = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(place, ignore_errors=True)
+    return place
 
 
 def plan_run(config: Config, path: Path, seed: int, values: Mapping[str, Any]) -> Config:

@@ -34,7 +34,6 @@ ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
 ACTIONS = 18  # of a joystick
 WORDS = 624  # of a Mersenne twister
-NO_DRAWS = np.zeros(2, np.uint32)
 
 
 def game_name(prefix: str, name: str, games: Sequence[str]) -> str:
@@ -192,8 +191,8 @@ class AtariEnv:
 
         The emulator draws twice a frame from its seed, the second time for another player.
         """
-        draws = self._sticking.randint(0, 2**32, 2, np.uint32) if self._config.sticky > 0 else NO_DRAWS
-        if draws[0] >= self._config.sticky * 2**32:
+        sticky = self._config.sticky
+        if sticky <= 0 or self._sticking.randint(0, 2**32, 2, np.uint32)[0] >= sticky * 2**32:
             self._executed = chosen
         return self._ale.act(self._executed)
 

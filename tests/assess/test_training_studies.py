@@ -61,7 +61,7 @@ def test_curves_of_the_second_task_begin_where_the_first_training_ends():
 
 def test_intervals_of_few_seeds_are_those_of_student():
     found = intervals.over_runs(np.array([1.0, 2.0, 6.0]))
-    half = 4.303 * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
+    half = 4.30265273 * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
     assert found == pytest.approx((3.0, 3 - half, 3 + half, 3))
     assert intervals.student(11) == pytest.approx(2.201, abs=1e-3)
     assert intervals.student(30) == pytest.approx(2.042, abs=1e-3)

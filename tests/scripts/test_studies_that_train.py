@@ -48,7 +48,7 @@ def started(tmp_path_factory):
     config, flags = cli.parse_with(forgetting_words(folder), ForgettingFlags(), prog="test")
     plan = forgetting.make_plan(config, flags, {"logdir"})
     assert forgetting.record(plan, flags) == 0
-    trainings.keep_plan(folder, forgetting.told(plan, flags, config))
+    trainings.keep_plan(folder, forgetting.KIND, forgetting.told(plan, flags, config))
     assert trainings.carry_out([forgetting.plan_run(plan, config, "first", 0)]) == 0
     return folder
 

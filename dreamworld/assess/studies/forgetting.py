@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamworld.assess import intervals
-from dreamworld.assess.intervals import Curve, Estimate
+from dreamworld.assess.intervals import Curve, Estimate, over_runs
 from dreamworld.assess.studies.study import Line, Picture, Study, Table, Value, estimates
 
 METHOD = (
@@ -82,24 +81,20 @@ def tabulate(
             whole = np.concatenate([before, after], 1)[..., 0]
             lost[way, measure] = forgetting(whole, measure)
             best = whole.max(1) if measure == "return" else whole.min(1)
-            row: dict[str, Value] = {"way": way, "measure": what, "best": intervals.over_runs(best)}
-            row |= {"after_first": intervals.over_runs(before[:, -1, 0]), "end": _mean(after[:, -1, 0])}
-            row |= {"forgetting": _mean(lost[way, measure]), "second": _mean(after[:, -1, 1])}
+            row: dict[str, Value] = {"way": way, "measure": what, "best": over_runs(best)}
+            row |= {"after_first": over_runs(before[:, -1, 0]), "end": over_runs(after[:, -1, 0])}
+            row |= {"forgetting": over_runs(lost[way, measure]), "second": over_runs(after[:, -1, 1])}
             rows.append(row)
     differences: list[dict[str, Value]] = []
     for measure, what in MEASURES.items():
         second = ways["without"].of(measure)[:, -1, 1] - ways["with"].of(measure)[:, -1, 1]
         between = lost["without", measure] - lost["with", measure]
-        differences.append({"measure": what, "forgetting": _mean(between), "second": _mean(second)})
+        differences.append({"measure": what, "forgetting": over_runs(between), "second": over_runs(second)})
     pictures = [
         _picture(measure, index, tasks, first, ways, baselines) for measure in MEASURES for index in (0, 1)
     ]
     more = (Table("The two ways on the same seeds", DIFFERENCES, differences),)
     return Study(name, "forgetting", about, COLUMNS, rows, pictures, METHOD, more)
-
-
-def _mean(values: np.ndarray) -> Estimate:
-    return intervals.over_runs(values)
 
 
 def _picture(
@@ -132,4 +127,4 @@ def _picture(
 
 def _curve(values: np.ndarray) -> Curve:
     """The mean over seeds of values [S, P]."""
-    return estimates([intervals.over_runs(column) for column in values.T])
+    return estimates([over_runs(column) for column in values.T])
