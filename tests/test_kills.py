@@ -90,8 +90,8 @@ def wait_inside_save(process, rundir, since, generator):
         time.sleep(0.001)
 
 
-def kill_at_random(processes, rundir, generator):
-    """Waits for progress and a first snapshot, then kills: half of the times at any moment, half inside the next save.
+def kill(processes, rundir, generator, in_save):
+    """Waits for progress and a first snapshot, then kills: at any moment, or inside the next save.
 
     Returns the step reached and whether a save was under way; None if the run ended before.
     """
@@ -100,10 +100,10 @@ def kill_at_random(processes, rundir, generator):
     moved = lambda: rundir.read_status().get("step", 0) > before and newest(rundir) > 0
     while process.poll() is None and not moved():
         time.sleep(0.02)
-    if generator.random() < 0.5:
-        time.sleep(generator.uniform(0, 1.5))
-    else:
+    if in_save:
         wait_inside_save(process, rundir, began, generator)
+    else:
+        time.sleep(generator.uniform(0, 1.5))
     if process.poll() is not None:
         return None
     for each in generator.sample([process, *others], len(processes)):
@@ -127,7 +127,7 @@ def train_through_kills(logdir, kills, steps, seed, more=(), count=1):
     while True:
         processes = start(logdir, steps, more, count)
         if len(lost) < kills:
-            killed = kill_at_random(processes, rundir, generator)
+            killed = kill(processes, rundir, generator, in_save=len(lost) % 2 == 0)
             if killed is not None:
                 step, in_save = killed
                 # The save under way may be lost, the one before it never: at most one interval.
