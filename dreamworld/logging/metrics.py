@@ -121,10 +121,10 @@ class EpisodeStats:
         started = np.asarray(step.is_first)
         self._return = np.where(started, 0.0, self._return + step.reward)
         self._length = np.where(started, 0, self._length + 1)
-        for key, value in step.log.items():
-            value = np.asarray(value, np.float64)
-            before = self._sums.get(key, np.zeros_like(value))
-            self._sums[key] = np.where(started, 0.0, before + value)
+        nothing = np.zeros(len(started))
+        for key in dict.fromkeys((*self._sums, *step.log)):  # a reset clears also what its own row does not log
+            value = np.asarray(step.log.get(key, nothing), np.float64)
+            self._sums[key] = np.where(started, 0.0, self._sums.get(key, nothing) + value)
         return [self._finish(int(env), step) for env in np.flatnonzero(step.is_last)]
 
     def add_steps(

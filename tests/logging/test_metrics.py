@@ -93,6 +93,15 @@ def test_an_episode_counts_its_actions_and_their_rewards():
     assert stats.last == 100.0 and stats.mean == pytest.approx((3 + 4 + 100) / 3) and stats.episodes == 3
 
 
+def test_a_reset_that_logs_nothing_begins_the_means_anew():
+    stats = EpisodeStats(2)
+    for _ in range(2):  # the second episode must not count the first one's coins
+        stats.add(step(0, first=True))
+        stats.add(step(1, coins=[1, 2]))
+        rows = stats.add(step(1, last=True, coins=[3, 4]))
+        assert [row["log/coins/mean"] for row in rows] == [2.0, 3.0]
+
+
 def test_an_episode_has_the_names_that_its_environment_and_an_evaluation_use():
     stats = EpisodeStats(2)
     stats.add(step(0, first=True, **{"log/coins": [5, 5]}))
