@@ -1,4 +1,7 @@
-"""Takes code blocks and commands out of README and docs, so that tests run what stands there and nothing else."""
+"""Takes code blocks and commands out of README and docs, so that tests run what stands there and nothing else.
+
+The tutorials are not among `PAGES`, since their blocks build on each other: `test_tutorials.py` runs each of them.
+"""
 
 import pathlib
 import re
@@ -19,10 +22,10 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks(*languages):
-    """The fenced blocks of all pages in some languages."""
+def blocks(*languages, pages=PAGES):
+    """The fenced blocks of pages in some languages."""
     found = []
-    for page in PAGES:
+    for page in pages:
         text = page.read_text("utf-8")
         for match in re.finditer(r"^```([\w{}-]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             line = text[: match.start()].count("\n") + 1
@@ -30,12 +33,16 @@ def blocks(*languages):
     return [block for block in found if block.language in languages]
 
 
+def joined(text):
+    """The lines of a shell block, continued ones in one piece."""
+    return re.sub(r"\\\n\s*", "", text).splitlines()
+
+
 def shell_lines():
     """(place, command) of every line of the shell blocks, continued lines joined, comments left out."""
     found = []
     for block in blocks("bash", "sh"):
-        joined = re.sub(r"\\\n\s*", "", block.text)
-        for line in joined.splitlines():
+        for line in joined(block.text):
             words = shlex.split(line, comments=True)
             if words:
                 found.append((block.place, words))
