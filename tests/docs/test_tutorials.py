@@ -36,9 +36,9 @@ SHORT = {
         "train": "--run.steps 80 --eval.every 20 --eval.episodes 2",
         "assess": "--segments 8 --samples 2",
     },
-    "scale": {"train": "--run.steps 200"},
+    "scale": {},
 }
-NOTEBOOK = "your_environment"  # is executed as a notebook, too
+NOTEBOOK = "offline"  # is executed as a notebook, too
 
 
 @pytest.fixture

@@ -155,5 +155,5 @@ def compare(block, printed):
 
 def masked(text):
     """Text without numbers, durations and line breaks, which differ with the machine and the width of its terminal."""
-    text = re.sub(r"\b(\d+h )?(\d+m )?\d+s\b", "#", " ".join(text.split()).replace("[ ", "["))
+    text = re.sub(r"\b(\d+h )?(\d+m )?\d+s\b", "#", " ".join(text.split()).replace("[ ", "[").replace(" ]", "]"))
     return re.sub(r"[-−]?\d[\d,.:]*(e[+-]?\d+)?", "#", text)
