@@ -106,6 +106,8 @@ def test_shown_output_must_have_been_printed():
         "page.md:1", "text", "returns    last 46.08\n…\n  curve runs/learning_curve.png\n"
     )
     tutorials.compare(block, "updates 7\n  returns  last 1.5, mean\n 3 curve\n runs/learning_curve.png")
+    masked = tutorials.masked("4 x cpu, 16 x 3 rows: [ 0.5 -1.e-3 2 ] at 4.2k in 1m 3s.")
+    assert masked == "4 x cpu, 16 x # rows: [# # #] at # in #."
     with pytest.raises(AssertionError, match=r"shows 'curve runs/learning_curve\.png'"):
         tutorials.compare(block, "curve runs/learning_curve.png\nreturns last 3")
 

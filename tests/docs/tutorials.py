@@ -154,6 +154,7 @@ def compare(block, printed):
 
 
 def masked(text):
-    """Text without numbers, durations and line breaks, which differ with the machine and the width of its terminal."""
-    text = re.sub(r"\b(\d+h )?(\d+m )?\d+s\b", "#", " ".join(text.split()).replace("[ ", "[").replace(" ]", "]"))
-    return re.sub(r"[-−]?\d[\d,.:]*(e[+-]?\d+)?", "#", text)
+    """Text without line breaks, durations and numbers, which differ with the machine; those of `4 x cpu` stay."""
+    text = " ".join(text.split()).replace("[ ", "[").replace(" ]", "]")
+    text = re.sub(r"\b(\d+h )?(\d+m )?\d+s\b", "#", text)
+    return re.sub(r"[-−]?\d[\d,.:]*+(?:e[+-]?\d+)?+(?:k\b)?+(?! x )", "#", text)
