@@ -49,7 +49,7 @@ def shortened(line, extra):
     """A command of a page with the options that make it end soon; `extra` holds them by the command's name."""
     words = line.split()
     for name, options in extra.items():
-        if ("dreamworld", name) in itertools.pairwise(words):
+        if {("dreamworld", name), ("-m", name)} & {*itertools.pairwise(words)}:
             return f"{line} {options}"
     return line
 
@@ -77,6 +77,20 @@ def run_page(page, extra):
             serve(block)
         else:
             raise AssertionError(f"{block.place}: a {block.language} block without the name of a file")
+    return compared
+
+
+def compare_cells(page, book):
+    """Compares what a page shows with what the cells of its executed notebook printed; returns how many outputs."""
+    cells = iter([cell for cell in book.cells if cell.cell_type == "code"])
+    printed, compared = "", 0
+    for block in documents.blocks("python", "bash", "yaml", "toml", "text", pages=[page]):
+        if block.language == "text":
+            compare(block, printed)
+            compared += 1
+        else:
+            printed = "".join(output.get("text", "") for output in next(cells).outputs)
+    assert next(cells, None) is None
     return compared
 
 
