@@ -1,6 +1,7 @@
 """Each tutorial runs from its first block to its last, shows what is printed, and is the same as a notebook."""
 
 import base64
+import os
 import pathlib
 import re
 import sys
@@ -108,6 +109,17 @@ def test_shown_output_must_have_been_printed():
     assert masked == "4 x cpu, 16 x # rows: [# # #] at # in #."
     with pytest.raises(AssertionError, match=r"shows 'curve runs/learning_curve\.png'"):
         tutorials.compare(block, "curve runs/learning_curve.png\nreturns last 3")
+
+
+def test_a_notebook_is_written_for_each_page_and_left_alone_when_nothing_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "TUTORIALS", tmp_path)
+    (tmp_path / "one.md").write_text("# One\n\n```python\n1 + 1\n```\n")
+    notebooks.write()
+    path = tmp_path / notebooks.FOLDER / "one.ipynb"
+    assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == ["# One", "1 + 1"]
+    os.utime(path, (1, 1))
+    notebooks.write()
+    assert path.stat().st_mtime == 1
 
 
 def test_the_site_offers_the_notebook_of_a_tutorial_only():
