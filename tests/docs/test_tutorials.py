@@ -28,11 +28,8 @@ SHORT = {
         "train": "--run.steps 450 --run.train_ratio 64 --agent.candidates 16 --eval.every 150 --eval.episodes 2",
         "pytest": "-k 'ensemble and not two_devices and not goes_on'",
     },
-    "reading_a_run": {
-        "train": "--run.steps 640 --run.log_every 160",
-        "assess": "--segments 8 --samples 2",
-    },
-    "seeds_and_statistics": {"train": "--run.steps 400 --run.log_every 160"},
+    "reading_a_run": {"train": "--run.mode host --run.steps 640 --run.log_every 160"},
+    "seeds_and_statistics": {"train": "--run.train_ratio 0 --run.steps 400 --run.log_every 160"},
     "offline": {
         "collect": "--steps 1000",
         "train": "--run.steps 80 --eval.every 20 --eval.episodes 2",
