@@ -49,10 +49,10 @@ def shell_lines():
     return found
 
 
-def inline_commands():
+def inline_commands(pages=PAGES):
     """(place, words) of every `dreamworld …` in running text and tables."""
     found = []
-    for page in PAGES:
+    for page in pages:
         text = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text(), flags=re.S | re.M)
         for match in re.finditer(r"`(dreamworld [^`]+)`", text):
             line = text[: match.start()].count("\n") + 1

@@ -1,6 +1,7 @@
 """Each tutorial runs from its first block to its last, shows what is printed, and is the same as a notebook."""
 
 import base64
+import contextlib
 import os
 import pathlib
 import re
@@ -14,6 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
 import tutorials
 from tutorials import FILE, PAGES
+
+from dreamworld.__main__ import COMMANDS, main
 
 notebooks = tutorials.load_extension("notebooks")
 
@@ -67,6 +70,17 @@ def test_a_tutorial_runs_from_top_to_end_and_shows_what_is_printed(page, folder,
             cell.source = "\n".join(tutorials.shortened(line, SHORT[NOTEBOOK]) for line in lines)
     nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     assert tutorials.compare_cells(page, book) >= 3
+
+
+def test_commands_in_the_text_of_tutorials_and_their_options_exist(capsys):
+    found = documents.inline_commands(PAGES)
+    assert len(found) >= 10
+    for place, (_, name, *rest) in found:
+        words = [name, *rest[: name == "benchmark"]]
+        with contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+        options = {word for word in rest if word.startswith("--")}
+        assert name in COMMANDS and options <= {*capsys.readouterr().out.split()}, place
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
