@@ -6,6 +6,7 @@ writes this file. `sh` blocks are for a terminal, since their commands go on unt
 
 import base64
 import mimetypes
+import os
 import pathlib
 import re
 from typing import Any
@@ -52,8 +53,7 @@ def spelled(link: re.Match[str], page: pathlib.Path) -> str:
     """A link to another page, which a notebook that was moved can't follow: its words, and where that page is."""
     if not link[2]:  # within the page
         return link[1]
-    root = TUTORIALS.parent.parent
-    return f"{link[1]} (`{(page.parent / link[2]).resolve().relative_to(root)}`)"
+    return f"{link[1]} (`{os.path.relpath(page.parent / link[2], TUTORIALS.parent.parent)}`)"
 
 
 def write(app: Any = None) -> None:
