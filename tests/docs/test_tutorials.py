@@ -23,7 +23,7 @@ notebooks = tutorials.load_extension("notebooks")
 # Options that end a command of a page soon: what is learned then is not what the page shows, but all else is.
 SHORT = {
     "your_environment": {
-        "train": "--run.steps 400",
+        "train": "--run.steps 400 --run.report_every 0",
         "eval": "--episodes 2",
         "assess": "--segments 8 --samples 2",
     },

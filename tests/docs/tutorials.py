@@ -41,7 +41,8 @@ def load_extension(name):
 def environment():
     """For commands in processes of their own: this checkout and this Python come first."""
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    python = os.pathsep.join(map(str, (documents.ROOT, pathlib.Path("site").resolve())))
+    before = [place for place in [os.environ.get("PYTHONPATH")] if place]
+    python = os.pathsep.join([str(documents.ROOT), str(pathlib.Path("site").resolve()), *before])
     return {**os.environ, "PATH": path, "PYTHONPATH": python}
 
 
