@@ -42,7 +42,9 @@ class Progress:
         self._show = show
         self._plain_every_s = plain_every_s
         self._file = streams.guard(file or sys.stderr)
-        self._console = Console(file=self._file, soft_wrap=True, highlight=False)  # type: ignore[arg-type]
+        # FORCE_COLOR, which notebooks and CI systems set, asks for colours: there is still no line to draw over.
+        terminal = None if self._file.isatty() else False
+        self._console = Console(file=self._file, force_terminal=terminal, soft_wrap=True, highlight=False)  # type: ignore[arg-type]
         self._live = None
         self._shown_s = -math.inf
         self._unshown = ""

@@ -171,6 +171,7 @@ def compare(block, printed):
 
 def masked(text):
     """Text without line breaks, durations and numbers, which differ with the machine; those of `4 x cpu` stay."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # colours: notebooks ask for them
     text = " ".join(text.split()).replace("[ ", "[").replace(" ]", "]")
     text = re.sub(r"\b(\d+h )?(\d+m )?\d+s\b", "#", text)
     return re.sub(r"[-−]?\d[\d,.:]*+(?:e[+-]?\d+)?+(?:k\b)?+(?! x )", "#", text)

@@ -26,6 +26,15 @@ def test_without_a_terminal_lines_are_plain_and_rare():
     assert lines[2].startswith("99/1,000,000 steps  49 updates")
 
 
+def test_colours_that_are_asked_for_make_no_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the kernels of notebooks and some CI systems set it
+    file = io.StringIO()
+    with Progress(100, file=file) as progress:
+        progress.update(0, 0, math.nan, math.nan)
+        progress.message("evaluation")
+    assert len(file.getvalue().splitlines()) == 2 and "\x1b" not in file.getvalue()
+
+
 def test_pauses_are_said_and_are_no_part_of_the_speed():
     file = io.StringIO()
     progress = Progress(1000, file=file, plain_every_s=0)
