@@ -122,7 +122,8 @@ class EpisodeStats:
         self._return = np.where(started, 0.0, self._return + step.reward)
         self._length = np.where(started, 0, self._length + 1)
         nothing = np.zeros(len(started))
-        for key in dict.fromkeys((*self._sums, *step.log)):  # a reset clears also what its own row does not log
+        # A reset clears also what its own row does not log.
+        for key in dict.fromkeys((*self._sums, *step.log)):
             value = np.asarray(step.log.get(key, nothing), np.float64)
             self._sums[key] = np.where(started, 0.0, self._sums.get(key, nothing) + value)
         return [self._finish(int(env), step) for env in np.flatnonzero(step.is_last)]
