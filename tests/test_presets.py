@@ -164,7 +164,10 @@ def test_a_file_without_options_is_told_in_the_words_of_users(content, kind, tmp
         cli.parse(["--configs", str(tmp_path / "mine.yaml")])
 
 
-@pytest.mark.parametrize("name", [name for name in presets.preset_names() if name != "planet"])
+OTHERS = [name for name in presets.preset_names() if "planet" not in name]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_preset_for_another_agent_says_whose_its_options_are_and_what_there_is(name):
     own = {key.split(".")[1] for key in presets.flat(Config()) if key.startswith("agent.")}
     words = ["--configs", name, "--agent", "planet"]
@@ -179,7 +182,8 @@ def test_a_preset_for_another_agent_says_whose_its_options_are_and_what_there_is
     for group in set(text) - {"precision", "encoder"}:
         assert f"agent.{group}" in line
     assert line.endswith(
-        f"Leave preset {name} out, or choose --agent dreamerv3; presets for planet: planet, planet_pendulum"
+        f"Leave preset {name} out, or choose --agent dreamerv3; presets for planet: planet, planet_pendulum, "
+        "planet_pixels"
     )
 
 
