@@ -194,13 +194,15 @@ class TanhNormal(NamedTuple):
     def likeliest(self, key: Key, count: int = 100) -> Array:
         """The sample of `count` that has the highest density, [..., n]."""
         noise = random.draw(jax.random.normal, key, (count, *self.mu.shape))
-        inner = self.mu + self.sigma * noise
-        best = jnp.argmax(self._log_prob(inner, noise), 0)
+        inner = self.mu[None] + self.sigma[None] * noise
+        best = jnp.argmax(self.log_density(noise), 0)
         return jnp.tanh(jnp.take_along_axis(inner, best[None, ..., None], 0)[0])
 
-    def _log_prob(self, inner: Array, noise: Array) -> Array:
-        """Of tanh(inner), inner = mu + sigma noise; [...]."""
-        normal = -0.5 * jnp.square(noise) - jnp.log(self.sigma) - 0.5 * jnp.log(2 * jnp.pi)
+    def log_density(self, noise: Array) -> Array:
+        """Of the actions tanh(mu + sigma noise), noise [K, ..., n]; [K, ...]."""
+        mu, sigma = self.mu[None], self.sigma[None]
+        inner = mu + sigma * noise
+        normal = -0.5 * jnp.square(noise) - jnp.log(sigma) - 0.5 * jnp.log(2 * jnp.pi)
         slope = 2 * (jnp.log(2.0) - inner - jax.nn.softplus(-2 * inner))  # log(1 - tanh^2)
         return (normal - slope).sum(-1)
 

@@ -110,7 +110,8 @@ def test_the_world_learns_nothing_from_the_behaviour():
         for length in (3, 5)
     )
     states = [jax.jit(a.phase.update)(a.init(KEY), (), make_batch())[0] for a in (agent, other)]
-    jax.tree.map(np.testing.assert_array_equal, states[0].params["world"], states[1].params["world"])
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8, rtol=1e-5)  # of steps of 6e-4
+    jax.tree.map(close, states[0].params["world"], states[1].params["world"])
     assert any(
         (a != b).any()
         for a, b in zip(*(jax.tree.leaves(state.params["behaviour"]["actor"]) for state in states))

@@ -118,7 +118,7 @@ def test_the_policy_is_a_tanh_normal_in_the_published_form():
 def test_the_density_of_an_action_integrates_to_one_and_the_likeliest_is_at_its_top(mu, sigma):
     normal = dists.TanhNormal(jnp.array([mu]), jnp.array([sigma]))
     inner = np.linspace(mu - 8 * sigma, mu + 8 * sigma, 20001)
-    log_prob = np.asarray(normal._log_prob(jnp.asarray(inner)[:, None], jnp.asarray((inner - mu) / sigma)[:, None]))
+    log_prob = np.asarray(normal.log_density(jnp.asarray((inner - mu) / sigma)[:, None]))
     action = np.tanh(inner)
     np.testing.assert_allclose(np.trapezoid(np.exp(log_prob), action), 1, rtol=1e-3)
     likeliest = np.asarray(jax.vmap(lambda key: normal.likeliest(key, 1000))(jax.random.split(KEY, 20)))
