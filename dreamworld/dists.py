@@ -207,5 +207,11 @@ class TanhNormal(NamedTuple):
         return (normal - slope).sum(-1)
 
 
+def unit_normal_nll(mean: Array, target: Array, dims: int) -> Array:
+    """Of a normal with standard deviation 1, summed over the last `dims` axes."""
+    found = 0.5 * jnp.square(mean - sg(target)) + 0.5 * jnp.log(2 * jnp.pi)
+    return found.sum(tuple(range(found.ndim - dims, found.ndim))) if dims else found
+
+
 def _sum_last(x: Array, dims: int) -> Array:
     return x.sum(tuple(range(x.ndim - dims, x.ndim))) if dims else x

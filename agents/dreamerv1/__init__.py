@@ -1,1 +1,1 @@
-"""Dreamer: a Gaussian RSSM whose actor learns by gradients through its dreams (`agent.py`); its options (`config.py`)."""
+"""Dreamer: a Gaussian RSSM; its actor learns by gradients through dreams (`agent.py`); its options (`config.py`)."""

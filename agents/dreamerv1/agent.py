@@ -21,7 +21,7 @@ from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
 from dreamworld.models.gaussian_rssm import GaussianLatent, feature
 from dreamworld.models.gaussian_world import GaussianWorld, make_simulator
-from dreamworld.training.step import LossOut, batch_mean, make_update
+from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
 sg = jax.lax.stop_gradient
@@ -84,26 +84,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
 
-    def loss(
-        params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
-    ) -> tuple[Array, LossOut]:
-        world_key, dream_key = jax.random.split(key)
-        losses, divergence, states = world.loss(params["world"], batch, world_key, discount)
-        weigh = lambda name: {"reward": 1.0, "cont": options.cont_scale}.get(name, options.observation_scale)
-        total = jnp.asarray(sum(weigh(name) * batch_mean(value, batch) for name, value in losses.items()))
-        total += options.divergence_scale * above(options.free_nats, divergence, batch)
-
-        start = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), states)
-        dream = Dream(world, sg(params["world"]), discount)
-        imagined = behaviour.loss(params["behaviour"], dream, start, dream_key)
-        begins = 1 - batch.is_terminal.astype(jnp.float32) * bool(world.cont_layers)  # no dream begins at an end
-        for name in ("actor", "value"):
-            losses[name] = begins * getattr(imagined, name).reshape(batch.reward.shape)
-            total += batch_mean(losses[name], batch)
-        losses["kl"] = divergence
-        return total, LossOut(losses, stats, carry, {}, None, imagined.metrics)
-
-    update = make_update(loss, optimizer, lambda slow, params: slow)
+    update = make_update(make_loss(world, behaviour, options), optimizer, lambda slow, params: slow)
     phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
     stages = (Stage("train", (phase,)),)
     if options.random_steps:
@@ -123,10 +104,42 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     )
 
 
+def make_loss(world: GaussianWorld, behaviour: DynamicsGradient, options: DreamerV1Config) -> LossFn:
+    """The sum of the losses of world, actor and value, none of which reaches the parameters of another."""
+    discount = options.behaviour.discount
+
+    def loss(
+        params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
+    ) -> tuple[Array, LossOut]:
+        world_key, dream_key = jax.random.split(key)
+        losses, divergence, states = world.loss(params["world"], batch, world_key, discount)
+        weigh = lambda name: {"reward": 1.0, "cont": options.cont_scale}.get(name, options.observation_scale)
+        total = jnp.asarray(sum(weigh(name) * batch_mean(value, batch) for name, value in losses.items()))
+        total += options.divergence_scale * above(options.free_nats, divergence, batch)
+
+        start = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), states)
+        dream = Dream(world, sg(params["world"]), discount)
+        imagined = behaviour.loss(params["behaviour"], dream, start, dream_key)
+        begins = 1 - batch.is_terminal.astype(jnp.float32) * bool(
+            world.cont_layers
+        )  # no dream begins at an end
+        for name in ("actor", "value"):
+            losses[name] = begins * getattr(imagined, name).reshape(batch.reward.shape)
+            total += batch_mean(losses[name], batch)
+        losses["kl"] = divergence
+        return total, LossOut(losses, stats, carry, {}, None, imagined.metrics)
+
+    return loss
+
+
 def above(free: float, divergence: Array, batch: Batch) -> Array:
     """max(mean KL of the whole batch, free): of all devices, so that each passes on its gradient, or none does."""
     (everywhere,) = parallel.all_rows([divergence], axis=0)
-    return jnp.where(everywhere.mean() > free, batch_mean(divergence, batch), batch_mean(jnp.full_like(divergence, free), batch))
+    return jnp.where(
+        everywhere.mean() > free,
+        batch_mean(divergence, batch),
+        batch_mean(jnp.full_like(divergence, free), batch),
+    )
 
 
 def make_optimizer(options: DreamerV1Config) -> optax.GradientTransformation:
@@ -150,6 +163,6 @@ def check(act_space: Spaces) -> None:
     for key, space in act_space.items():
         if nets.class_count(space):
             raise UserError(
-                f"action {key!r} is discrete; dreamerv1 learns by gradients through actions, which need to be continuous. "
+                f"action {key!r} is discrete; dreamerv1 learns by gradients through actions, which must be continuous. "
                 "For discrete ones: --agent dreamerv3, or planet"
             )

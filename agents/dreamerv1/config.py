@@ -1,4 +1,4 @@
-"""The options of Dreamer (Hafner et al., ICLR 2020, arXiv:1912.01603); the defaults are those of its code. Loads no JAX."""
+"""The options of Dreamer (Hafner et al., ICLR 2020, arXiv:1912.01603); the defaults are of its code. Loads no JAX."""
 
 from __future__ import annotations
 

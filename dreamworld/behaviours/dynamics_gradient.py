@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, math, nets, rollout
-from dreamworld.models.gaussian_world import Layers, negative_log_likelihood
 from dreamworld.types import Array, Key, Mode, Params, Spaces, Tree
 
 sg = jax.lax.stop_gradient
@@ -63,13 +62,13 @@ class DynamicsGradient:
     act_space: Spaces
 
     @property
-    def actor(self) -> Layers:
+    def actor(self) -> nets.Layers:
         size = sum(space.size for space in self.act_space.values())
-        return Layers(self.config.actor_layers, self.config.units, 2 * size, "elu")
+        return nets.Layers(self.config.actor_layers, self.config.units, 2 * size, "elu")
 
     @property
-    def critic(self) -> Layers:
-        return Layers(self.config.value_layers, self.config.units, 1, "elu")
+    def critic(self) -> nets.Layers:
+        return nets.Layers(self.config.value_layers, self.config.units, 1, "elu")
 
     def init(self, feature: Array, key: Key) -> Params:
         """Parameters {actor, value} for features [..., F]."""
@@ -121,7 +120,7 @@ class DynamicsGradient:
         reward, cont = world.reward(features), world.cont(features)
         returns, weight = targets(reward, cont, self.value({"value": frozen}, features), self.config.lam)
         value = self.value(params, sg(features[:-1]))
-        critic = weight * negative_log_likelihood(value, returns, 0)
+        critic = weight * dists.unit_normal_nll(value, returns, 0)
         metrics = {
             "imagined_return": returns.mean(),
             "imagined_reward": reward.mean(),

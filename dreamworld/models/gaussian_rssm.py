@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -13,9 +12,7 @@ import jax.numpy as jnp
 from dreamworld import nets, random, rollout
 from dreamworld.types import Array, Key, Params, Spaces, Tree
 
-
 Cell = Literal["reset_before", "reset_after"]
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
 
 
 class GaussianLatent(NamedTuple):
@@ -77,7 +74,7 @@ class GaussianHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Gaussian:
-        x = ACTIVATIONS[self.activation](nn.Dense(self.hidden, name="hidden")(x))
+        x = nets.ACTIVATIONS[self.activation](nn.Dense(self.hidden, name="hidden")(x))
         std = jax.nn.softplus(nn.Dense(self.size, name="std")(x)) + self.min_std
         return Gaussian(nn.Dense(self.size, name="mean")(x), std)
 
@@ -90,7 +87,7 @@ class Input(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return ACTIVATIONS[self.activation](nn.Dense(self.units, name="hidden")(x))
+        return nets.ACTIVATIONS[self.activation](nn.Dense(self.units, name="hidden")(x))
 
 
 @dataclasses.dataclass(frozen=True)

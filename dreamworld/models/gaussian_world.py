@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -15,29 +14,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dreamworld import nets, random, rollout
+from dreamworld import dists, nets, random, rollout
 from dreamworld.contract import Expected, Simulator, State
 from dreamworld.errors import UserError
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
-from dreamworld.models.gaussian_rssm import ACTIVATIONS, Cell, GaussianLatent, GaussianRSSM, feature, kl
+from dreamworld.models.gaussian_rssm import Cell, GaussianLatent, GaussianRSSM, feature, kl
 from dreamworld.types import Array, Batch, Key, Params, Spaces, Tree
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
-
-class Layers(nn.Module):
-    """`layers` hidden layers and a linear one: [..., n] -> [..., out]."""
-
-    layers: int
-    units: int
-    out: int
-    activation: str = "relu"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        for index in range(self.layers):
-            x = ACTIVATIONS[self.activation](nn.Dense(self.units, name=f"layer{index}")(x))
-        return nn.Dense(self.out, name="out")(x)
 
 
 class Sizes(Protocol):
@@ -76,7 +58,9 @@ class GaussianWorld:
     act_space: Spaces
     activation: str = "relu"  # of all layers but convolutions, which have ReLU
     cell: Cell = "reset_before"
-    bits: int | None = None  # of every colour that are kept, with noise in the rest; None: all of them, no noise
+    bits: int | None = (
+        None  # of every colour that are kept, with noise in the rest; None: all of them, no noise
+    )
     cont_layers: int = 0  # hidden layers of the head of ends; 0 for none: episodes go on
 
     @property
@@ -97,7 +81,7 @@ class GaussianWorld:
     def parts(self) -> dict[str, nn.Module]:
         """Encoders, decoders and heads, by name; those that these observations need."""
         sizes, found = self.sizes, {}
-        layers = functools.partial(Layers, activation=self.activation)
+        layers = functools.partial(nets.Layers, activation=self.activation)
         if self.images:
             shapes = [self.obs_space[key].shape for key in self.images]
             size, channels = (shapes[0][0], shapes[0][1]), sum(shape[-1] for shape in shapes)
@@ -214,20 +198,14 @@ class GaussianWorld:
         )
         features, rank = feature(states), {"image": 3, "vector": 1}
         losses = {
-            kind: negative_log_likelihood(mean, seen[kind], rank[kind])
+            kind: dists.unit_normal_nll(mean, seen[kind], rank[kind])
             for kind, mean in self.decode(params, features).items()
         }
-        losses["reward"] = negative_log_likelihood(self.reward(params, features), batch.reward, 0)
+        losses["reward"] = dists.unit_normal_nll(self.reward(params, features), batch.reward, 0)
         if self.cont_layers:
             target = discount * (1 - batch.is_terminal.astype(jnp.float32))
             losses["cont"] = optax.sigmoid_binary_cross_entropy(self.cont_logit(params, features), target)
         return Seen(losses, kl(posterior, prior), states)
-
-
-def negative_log_likelihood(mean: Array, target: Array, dims: int) -> Array:
-    """Of a normal with standard deviation 1, summed over the last `dims` axes."""
-    found = 0.5 * jnp.square(mean - jax.lax.stop_gradient(target)) + HALF_LOG_2PI
-    return found.sum(tuple(range(found.ndim - dims, found.ndim))) if dims else found
 
 
 def make_simulator(world: GaussianWorld, discount: float = 1.0) -> Simulator:
@@ -272,7 +250,7 @@ def make_simulator(world: GaussianWorld, discount: float = 1.0) -> Simulator:
         return Expected(world.reward(params, feature), cont)
 
     def reward_nll(params: Params, feature: Array, reward: Array) -> Array:
-        return negative_log_likelihood(world.reward(params, feature), reward, 0)
+        return dists.unit_normal_nll(world.reward(params, feature), reward, 0)
 
     def decode(params: Params, feature: Array) -> dict[str, Array]:
         return world.show(params, feature)

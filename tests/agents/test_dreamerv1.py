@@ -1,6 +1,7 @@
 """Dreamer: its numbers, its losses, and which parameters learn from them."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ def test_its_parameters_are_as_many_as_the_published_layers_have():
     agent = make_agent(Config(agent=find("dreamerv1").config), obs, act)
     params = jax.eval_shape(agent.init, KEY).params
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
-    dense = lambda *sizes: sum((a + 1) * b for a, b in zip(sizes, sizes[1:]))
+    dense = lambda *sizes: sum((a + 1) * b for a, b in itertools.pairwise(sizes))
     dynamics = dense(36, 200) + 2 * dense(200, 600) + dense(200, 200, 60) + dense(1224, 200, 60)
     assert count(params["world"]["dynamics"]) == dynamics
     assert count(params["world"]["reward"]) == dense(230, 400, 400, 1)
@@ -67,7 +68,8 @@ def test_the_gru_resets_the_product_of_the_state():
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
     reset, update = sigmoid(own[:, :4] + back[:, :4]), sigmoid(own[:, 4:8] + back[:, 4:8])
     expected = update * h + (1 - update) * np.tanh(own[:, 8:] + reset * back[:, 8:])
-    np.testing.assert_allclose(gru.apply({"params": params}, x, h), expected, rtol=1e-5)
+    found: Any = gru.apply({"params": params}, x, h)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_images_are_centred_without_noise():
@@ -148,7 +150,7 @@ def test_without_a_head_of_ends_dreams_go_on():
     model = dataclasses.replace(TINY.model, cont_layers=0)
     agent = make_agent(config_of(model=model), OBS, ACT)
     state = agent.init(KEY)
-    assert "cont" not in state.params["world"] and agent.simulator is not None
+    assert "cont" not in state.params["world"] and agent.simulator and agent.simulator.predict
     feature = jnp.ones((3, 12))
     assert (agent.simulator.predict(state.params["world"], feature).cont == 1).all()
     _, _, output = jax.jit(agent.phase.update)(state, (), make_batch())
