@@ -178,5 +178,40 @@ class Normal(NamedTuple):
         return _sum_last(jnp.log(self.std.astype(f32)) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), self.dims)
 
 
+class TanhNormal(NamedTuple):
+    """tanh of a normal over the last axis: actions within -1 and 1 (arXiv:1912.01603, "Action model").
+
+    Its mode has no closed form: `likeliest` draws.
+    """
+
+    mu: Array  # [..., n], before the tanh
+    sigma: Array
+
+    def sample(self, key: Key) -> Array:
+        """Reparameterised, [..., n]."""
+        return jnp.tanh(self.mu + self.sigma * random.draw(jax.random.normal, key, self.mu.shape))
+
+    def likeliest(self, key: Key, count: int = 100) -> Array:
+        """The sample of `count` that has the highest density, [..., n]."""
+        noise = random.draw(jax.random.normal, key, (count, *self.mu.shape))
+        inner = self.mu[None] + self.sigma[None] * noise
+        best = jnp.argmax(self.log_density(noise), 0)
+        return jnp.tanh(jnp.take_along_axis(inner, best[None, ..., None], 0)[0])
+
+    def log_density(self, noise: Array) -> Array:
+        """Of the actions tanh(mu + sigma noise), noise [K, ..., n]; [K, ...]."""
+        mu, sigma = self.mu[None], self.sigma[None]
+        inner = mu + sigma * noise
+        normal = -0.5 * jnp.square(noise) - jnp.log(sigma) - 0.5 * jnp.log(2 * jnp.pi)
+        slope = 2 * (jnp.log(2.0) - inner - jax.nn.softplus(-2 * inner))  # log(1 - tanh^2)
+        return (normal - slope).sum(-1)
+
+
+def unit_normal_nll(mean: Array, target: Array, dims: int) -> Array:
+    """Of a normal with standard deviation 1, summed over the last `dims` axes."""
+    found = 0.5 * jnp.square(mean - sg(target)) + 0.5 * jnp.log(2 * jnp.pi)
+    return found.sum(tuple(range(found.ndim - dims, found.ndim))) if dims else found
+
+
 def _sum_last(x: Array, dims: int) -> Array:
     return x.sum(tuple(range(x.ndim - dims, x.ndim))) if dims else x

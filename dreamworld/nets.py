@@ -7,6 +7,7 @@ RMSNorm and every distribution compute in float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from dreamworld.types import Array, DType, Params, Space, Spaces
 
 silu = jax.nn.silu
 NORM_EPS = 1e-4
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
 
 
 def kernel_init(scale: float = 1.0, *, in_axis: int | tuple[int, ...] = -2) -> nn.initializers.Initializer:
@@ -74,6 +76,21 @@ class BlockLinear(nn.Module):
             dense = kernel[:, own:].swapaxes(0, 1).reshape((-1, self.units))
             y += (shared.astype(self.dtype) @ dense).reshape(y.shape)
         return y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 2) + y.shape[-2:])
+
+
+class Layers(nn.Module):
+    """`layers` hidden layers and a linear one, without norms, as before DreamerV3: [..., n] -> [..., out]."""
+
+    layers: int
+    units: int
+    out: int
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for index in range(self.layers):
+            x = ACTIVATIONS[self.activation](nn.Dense(self.units, name=f"layer{index}")(x))
+        return nn.Dense(self.out, name="out")(x)
 
 
 class RMSNorm(nn.Module):

@@ -40,18 +40,31 @@ def _conv_forward(x: Array, kernel: Array, padding: Padding) -> tuple[Array, tup
 
 def _conv_backward(padding: Padding, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = residuals
-    (dx,) = jax.linear_transpose(lambda x: _conv(x, kernel, padding), x)(grad)
 
-    def plain(x: Array, grad: Array) -> Array:
-        return jax.linear_transpose(lambda k: _conv(x, k, padding), kernel)(grad)[0]
+    def plain(x: Array, kernel: Array, grad: Array) -> tuple[Array, Array]:
+        dx = jax.linear_transpose(lambda x: _conv(x, kernel, padding), x)(grad)[0]
+        return dx, jax.linear_transpose(lambda k: _conv(x, k, padding), kernel)(grad)[0]
 
-    def fast(x: Array, grad: Array) -> Array:
-        return conv_weight_gradient(x, grad, kernel.shape[:2], padding).astype(kernel.dtype)
+    def fast(x: Array, kernel: Array, grad: Array) -> tuple[Array, Array]:
+        weight = conv_weight_gradient(x, grad, kernel.shape[:2], padding).astype(kernel.dtype)
+        return conv_input_gradient(grad, kernel, padding), weight
 
-    return dx, jax.lax.platform_dependent(x, grad, cpu=fast, default=plain)
+    dx, weight = jax.lax.platform_dependent(x, kernel, grad, cpu=fast, default=plain)
+    return dx, weight
 
 
 conv.defvjp(_conv_forward, _conv_backward)
+
+
+def conv_input_gradient(grad: Array, kernel: Array, padding: Padding) -> Array:
+    """dX of `conv` as a convolution with the turned kernel: [N, H', W', out] -> [N, H, W, in].
+
+    XLA-CPU brings convolutions into the form that its library takes outside of loops only; in a `scan` one whose
+    kernel is transposed takes ten times as long. The barrier keeps XLA from taking the transposition into it.
+    """
+    turned = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+    rest = [(size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape[:2], padding)]
+    return _conv(grad, turned, (rest[0], rest[1]))
 
 
 def conv_weight_gradient(x: Array, grad: Array, size: tuple[int, int], padding: Padding) -> Array:
@@ -117,10 +130,7 @@ def conv_phases(x: Array, kernel: Array) -> Array:
 
 
 def conv_pool(x: Array, kernel: Array, *, phases: bool) -> Array:
-    """Same convolution and 2x2 max-pooling: [N, 2H, 2W, in], [k, k, in, out] -> [N, H, W, out].
-
-    Never in a `lax.map` over images: XLA-CPU's convolutions are four times slower in a loop.
-    """
+    """Same convolution and 2x2 max-pooling: [N, 2H, 2W, in], [k, k, in, out] -> [N, H, W, out]."""
     if phases:
         x = to_phases(x)
         return max_phases(conv_phases(x.reshape((*x.shape[:-2], -1)), kernel))

@@ -128,7 +128,6 @@ def test_nothing_is_left_to_do():
 MAX_LINES, MAX_FUNCTION = 300, 60
 MAX_ANY = 0.04  # of the annotations that are a bare `Any`; name a pytree Tree, an array Array, unchecked input object
 LONG = {  # {file: why it has more than MAX_LINES lines}
-    "agents/planet/agent.py": "a whole agent, made to be read beside its paper from the first line to the last",
     "dreamworld/contract.py": "the one place where an agent's parts are agreed on; most of it is docstrings",
     "dreamworld/models/rssm.py": "one world model: its networks, its steps and its loss explain each other",
     "dreamworld/training/checkpoint.py": "one class: a save and its background commit share every field",

@@ -1,5 +1,7 @@
 """Each fast form against the plain one, which is written out here: values and gradients."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +64,21 @@ def test_conv_weight_gradient_with_uneven_padding(padding):
     )
     fast = lambda x, kernel: ops.conv(x, kernel, padding)
     assert_equal(fast, plain, normals(0, 3, 5, 6, 2), normals(1, 3, 3, 2, 4))
+
+
+def test_in_a_loop_no_convolution_has_a_form_that_is_slow_there():
+    """XLA-CPU's library takes NHWC and HWIO; other forms are brought into these outside of loops only."""
+
+    def loss(x, kernel):
+        return jnp.square(fast_conv(fast_conv(x, kernel), kernel)).sum()
+
+    def descend(x, kernel):
+        down = lambda kernel, _: (kernel - 1e-3 * jax.grad(loss, 1)(x, kernel), None)
+        return jax.lax.scan(down, kernel, None, length=3)[0]
+
+    text = jax.jit(descend).lower(normals(0, 2, 8, 8, 4), normals(1, 3, 3, 4, 4)).compile().as_text()
+    forms = re.findall(r" convolution\(.*dim_labels=(\S+),", text or "")
+    assert len(forms) >= 3 and set(forms) == {"b01f_01io->b01f"}
 
 
 @pytest.mark.parametrize("size", [3, 4, 5, 7])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from dreamworld import nets, random, rollout
 from dreamworld.types import Array, Key, Params, Spaces, Tree
+
+Cell = Literal["reset_before", "reset_after"]
 
 
 class GaussianLatent(NamedTuple):
@@ -44,16 +46,35 @@ class GRU(nn.Module):
         return update * h + (1 - update) * candidate
 
 
+class ResetAfterGRU(nn.Module):
+    """The same, resetting the product of the state and not the state, with biases of both, that begin at 0.
+
+    reset, update = sigmoid(W x + U h); c = tanh(W x + reset U h); h' = update h + (1 - update) c.
+    """
+
+    units: int
+
+    @nn.compact
+    def __call__(self, x: Array, h: Array) -> Array:
+        own = jnp.split(nn.Dense(3 * self.units, name="input")(x), 3, -1)
+        back = jnp.split(
+            nn.Dense(3 * self.units, kernel_init=nn.initializers.orthogonal(), name="state")(h), 3, -1
+        )
+        reset, update = (jax.nn.sigmoid(a + b) for a, b in zip(own[:2], back[:2]))
+        return update * h + (1 - update) * jnp.tanh(own[2] + reset * back[2])
+
+
 class GaussianHead(nn.Module):
     """[..., n] -> normal [..., size]: a hidden layer, then mean and standard deviation."""
 
     hidden: int
     size: int
     min_std: float
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Array) -> Gaussian:
-        x = jax.nn.relu(nn.Dense(self.hidden, name="hidden")(x))
+        x = nets.ACTIVATIONS[self.activation](nn.Dense(self.hidden, name="hidden")(x))
         std = jax.nn.softplus(nn.Dense(self.size, name="std")(x)) + self.min_std
         return Gaussian(nn.Dense(self.size, name="mean")(x), std)
 
@@ -62,10 +83,11 @@ class Input(nn.Module):
     """What enters the GRU: a hidden layer over sample and action."""
 
     units: int
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return jax.nn.relu(nn.Dense(self.units, name="hidden")(x))
+        return nets.ACTIVATIONS[self.activation](nn.Dense(self.units, name="hidden")(x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +99,20 @@ class GaussianRSSM:
     hidden: int
     min_std: float
     act_space: Spaces
+    activation: str = "relu"
+    cell: Cell = "reset_before"
 
     @property
     def input(self) -> Input:
-        return Input(self.hidden)
+        return Input(self.hidden, self.activation)
 
     @property
-    def gru(self) -> GRU:
-        return GRU(self.belief)
+    def gru(self) -> nn.Module:
+        return GRU(self.belief) if self.cell == "reset_before" else ResetAfterGRU(self.belief)
 
     @property
     def head(self) -> GaussianHead:
-        return GaussianHead(self.hidden, self.stoch, self.min_std)
+        return GaussianHead(self.hidden, self.stoch, self.min_std, self.activation)
 
     def init(self, key: Key, embedded: Array) -> Params:
         """Parameters {input, gru, prior, posterior} for embeddings [1, E]."""

@@ -330,8 +330,11 @@ def test_it_trains_stops_and_goes_on(name, tmp_path):
         steps=64, train_ratio=16, batch_size=BATCH, batch_length=LENGTH, log_every=32, report_every=32,
         save_every=64, progress=False,
     )  # fmt: skip
+    task, options = "jax_catch", ""
+    if "discrete" not in find(name).actions:
+        task, options = "jax_balls", "action=continuous,n=1,size=8"
     config = Config(
-        task="jax_catch", logdir=str(tmp_path / "run"), agent=find(name).tiny, env=EnvConfig(num=2), run=run,
+        task=task, logdir=str(tmp_path / "run"), agent=find(name).tiny, env=EnvConfig(num=2, options=options), run=run,
         replay=ReplayConfig(min_starts=8, chunk=16, capacity_steps=1000),
     )  # fmt: skip
     assert dreamworld.train(config) == 0

@@ -1,0 +1,168 @@
+"""Dreamer (Hafner et al., "Dream to control: learning behaviors by latent imagination", ICLR 2020, arXiv:1912.01603).
+
+The world model of PlaNet, with an actor that learns by gradients of imagined returns through the dynamics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dreamworld import nets, parallel
+from dreamworld.agents.dreamerv1.config import DreamerV1Config
+from dreamworld.behaviours.dynamics_gradient import DynamicsGradient
+from dreamworld.behaviours.exploration import explore
+from dreamworld.config import Config
+from dreamworld.contract import Agent, Phase, Stage, Window
+from dreamworld.errors import UserError
+from dreamworld.models.gaussian_rssm import GaussianLatent, feature
+from dreamworld.models.gaussian_world import GaussianWorld, make_simulator
+from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
+from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
+
+sg = jax.lax.stop_gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class Dream:
+    """The world model with parameters that get no gradient, as the behaviour sees it."""
+
+    world: GaussianWorld
+    params: Params
+    discount: float
+
+    def imagine(self, state: GaussianLatent, action: dict[str, Array], key: Key) -> GaussianLatent:
+        return self.world.dynamics.imagine(self.params["dynamics"], state, action, key)
+
+    def feature(self, state: GaussianLatent) -> Array:
+        return feature(state)
+
+    def reward(self, feature: Array) -> Array:
+        return self.world.reward(self.params, feature)
+
+    def cont(self, feature: Array) -> Array:
+        if self.world.cont_layers:
+            return jax.nn.sigmoid(self.world.cont_logit(self.params, feature))
+        return jnp.full(feature.shape[:-1], self.discount)
+
+
+def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
+    """Builds the record of pure functions; raises UserError for spaces that it can't take."""
+    options, run = options_of(config), config.run
+    check(act_space)
+    sizes = options.model
+    world = GaussianWorld(
+        sizes, obs_space, act_space, activation="elu", cell="reset_after", cont_layers=sizes.cont_layers
+    )
+    world.check("dreamerv1")
+    behaviour, optimizer = DynamicsGradient(options.behaviour, act_space), make_optimizer(options)
+    discount = options.behaviour.discount
+    simulator, dynamics = make_simulator(world, discount), world.dynamics
+
+    def init(key: Key) -> TrainState:
+        world_key, behaviour_key, learner_key = jax.random.split(key, 3)
+        size = jnp.zeros((1, sizes.stoch + sizes.belief))
+        params = {"world": world.init(world_key), "behaviour": behaviour.init(size, behaviour_key)}
+        return TrainState(params, optimizer.init(params), {}, (), jnp.zeros((), jnp.int32), learner_key)
+
+    def initial(params: Params, batch: int) -> Carry:
+        action = {name: jnp.zeros((batch, *space.shape)) for name, space in act_space.items()}
+        return dynamics.initial(batch), action
+
+    def act(
+        params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Any, Any, Any]:
+        state, prev_action = carry
+        observe_key, act_key, noise_key = jax.random.split(key, 3)
+        state = simulator.observe(params["world"], state, prev_action, obs, obs["is_first"], observe_key)
+        action = behaviour.choose(params["behaviour"], feature(state), act_key, mode=mode)
+        if mode == "sample":
+            action = explore(action, act_space, options.noise, noise_key)
+        return (state, action), action, {}
+
+    update = make_update(make_loss(world, behaviour, options), optimizer, lambda slow, params: slow)
+    phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
+    stages = (Stage("train", (phase,)),)
+    if options.random_steps:
+        stages = (Stage("random", (), collect="random", steps=options.random_steps), *stages)
+    return Agent(
+        obs_space,
+        act_space,
+        {},
+        init=init,
+        acting=lambda state: state.params,
+        initial=initial,
+        act=act,
+        stages=stages,
+        simulator=simulator,
+        assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
+        value=lambda params, feature: behaviour.value(params["behaviour"], feature),
+    )
+
+
+def make_loss(world: GaussianWorld, behaviour: DynamicsGradient, options: DreamerV1Config) -> LossFn:
+    """The sum of the losses of world, actor and value, none of which reaches the parameters of another."""
+    discount = options.behaviour.discount
+
+    def loss(
+        params: Params, slow: Params, stats: Tree, carry: Carry, batch: Batch, key: Key
+    ) -> tuple[Array, LossOut]:
+        world_key, dream_key = jax.random.split(key)
+        losses, divergence, states = world.loss(params["world"], batch, world_key, discount)
+        weigh = lambda name: {"reward": 1.0, "cont": options.cont_scale}.get(name, options.observation_scale)
+        total = jnp.asarray(sum(weigh(name) * batch_mean(value, batch) for name, value in losses.items()))
+        total += options.divergence_scale * above(options.free_nats, divergence, batch)
+
+        start = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), states)
+        dream = Dream(world, sg(params["world"]), discount)
+        imagined = behaviour.loss(params["behaviour"], dream, start, dream_key)
+        begins = 1 - batch.is_terminal.astype(jnp.float32) * bool(
+            world.cont_layers
+        )  # no dream begins at an end
+        for name in ("actor", "value"):
+            losses[name] = begins * getattr(imagined, name).reshape(batch.reward.shape)
+            total += batch_mean(losses[name], batch)
+        losses["kl"] = divergence
+        return total, LossOut(losses, stats, carry, {}, None, imagined.metrics)
+
+    return loss
+
+
+def above(free: float, divergence: Array, batch: Batch) -> Array:
+    """max(mean KL of the whole batch, free): of all devices, so that each passes on its gradient, or none does."""
+    (everywhere,) = parallel.all_rows([divergence], axis=0)
+    return jnp.where(
+        everywhere.mean() > free,
+        batch_mean(divergence, batch),
+        batch_mean(jnp.full_like(divergence, free), batch),
+    )
+
+
+def make_optimizer(options: DreamerV1Config) -> optax.GradientTransformation:
+    """Adam for the world, the actor and the value, each with its rate, and clipped by its own norm."""
+    own = options.optim
+    adam = lambda lr: optax.chain(optax.clip_by_global_norm(own.clip), optax.adam(lr, eps=own.eps))
+    rates = {"world": own.world_lr, "actor": own.actor_lr, "value": own.value_lr}
+    labels = {"world": "world", "behaviour": {"actor": "actor", "value": "value"}}
+    return optax.partition({name: adam(lr) for name, lr in rates.items()}, labels)
+
+
+def options_of(config: Config) -> DreamerV1Config:
+    """The options of this agent; TypeError for those of another one."""
+    if not isinstance(config.agent, DreamerV1Config):
+        raise TypeError(f"the options are a {type(config.agent).__name__}")
+    return config.agent
+
+
+def check(act_space: Spaces) -> None:
+    """UserError for actions that are not continuous."""
+    for key, space in act_space.items():
+        if nets.class_count(space):
+            raise UserError(
+                f"action {key!r} is discrete; dreamerv1 learns by gradients through actions, which must be continuous. "
+                "For discrete ones: --agent dreamerv3, or planet"
+            )
