@@ -168,7 +168,7 @@ def go_on(logdir, step=None):
         learner = Learner(agent, config.seed, num_envs=env.num_envs, batch_size=config.run.batch_size)
         progress = Progress(config.run.steps, show=False, file=said)
         loop = host.assemble(rundir, config, learner, env, progress, stack, Team())
-        build.resume(loop, step)
+        build.follow(loop, build.restore(loop, step))
         columns = list(enumerate(loop.replay.layout.obs))
         rows = {
             (chunk.stream, chunk.start): (
@@ -278,3 +278,13 @@ def test_a_run_that_lost_all_its_rows_collects_new_ones(finished, tmp_path, caps
     assert "is truncated or its end is damaged; moved to quarantine/" in said
     last = read_jsonl(RunDir(tmp_path / "run").metrics)[-1]
     assert last["step"] == STEPS + 120 and last["replay/size_steps"] == 120
+
+
+def test_a_change_that_the_saved_replay_can_not_take_leaves_the_run_as_it_was(finished, tmp_path):
+    """The options that were refused stayed in config.yaml, and `dreamworld train DIR` was refused, too."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    files = lambda: {path: path.read_bytes() for path in (tmp_path / "run").rglob("[!.]*") if path.is_file()}
+    before = files()
+    with pytest.raises(UserError, match=r"a replay of 100 rows is too small .* chunks of 64"):
+        train(cli.override(config_of(tmp_path / "run", 999), {"replay.capacity_steps": 100}))
+    assert files() == before

@@ -123,6 +123,12 @@ def test_nothing_keeps_it_from_ending(body):
     assert "Traceback" not in err and err.count("stopped") == 1
 
 
+@pytest.mark.parametrize(("command", "status"), [("train", 75), ("doctor", 129)])
+def test_a_closed_terminal_is_a_stop_like_any_other(command, status):
+    code, err = run(BODIES["sleeping"], command, signal.SIGHUP)
+    assert code == status and err.startswith("stopped by SIGHUP") and err.count("\n") == 1
+
+
 def test_what_came_after_the_command_keeps_its_status():
     code = "import os, signal, sys; from dreamworld import early; status = early.run('train', lambda: 3); "
     code += "os.kill(os.getpid(), signal.SIGTERM); sys.exit(status)"

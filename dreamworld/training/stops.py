@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 from dreamworld import streams
-from dreamworld.exits import Exit
+from dreamworld.exits import Exit, stopping
 
 
 class Stop:
-    """Turns SIGTERM and SIGINT into `requested`, and ends the process when the answer takes too long.
+    """Turns SIGTERM, SIGINT and SIGHUP into `requested`, and ends the process when the answer takes too long.
 
         with Stop(grace_s=30) as stop:
             while not stop.requested: ...
@@ -26,10 +26,10 @@ class Stop:
     `requested` stays False until `request` is called. For one use; the old handlers are back afterwards.
     """
 
-    def __init__(self, grace_s: float, signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)):
+    def __init__(self, grace_s: float):
         self.grace_s = grace_s
         self.reason = ""
-        self._signals = signals
+        self._signals = stopping()
         self._requested = threading.Event()
         self._left = threading.Event()
         self._interrupts = 0

@@ -21,8 +21,9 @@ from dreamworld.envs.vector.worker import Done, Failed, Ready, Setup
 
 BOOT = """
 import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C, a closed terminal: they reach the whole group, and
+    signal.signal(number, signal.SIG_IGN)  # the parent decides
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
 import json, sys
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
@@ -64,7 +65,7 @@ class Worker:
         # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
         # JAX itself, and must not take the accelerator's memory.
         threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        with system.held(signal.SIGINT):  # Python that is just starting would answer it by a traceback
+        with system.held(signal.SIGINT, signal.SIGHUP):  # Python that is just starting would answer it by a traceback
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,

@@ -296,6 +296,7 @@ while True:
     ],
 )
 def test_no_worker_outlives_its_parent(fault, end):
+    """A closed terminal reaches the workers, too, and it is the parent that decides: a training saves first."""
     before = set(os.listdir("/dev/shm"))
     path = os.pathsep.join(filter(None, sys.path))
     parent: Any = subprocess.Popen(
@@ -310,6 +311,10 @@ def test_no_worker_outlives_its_parent(fault, end):
     assert len(pids) == 2
     if end == signal.SIGINT:
         time.sleep(0.2)
+        for pid in pids:
+            os.kill(pid, signal.SIGHUP)
+        time.sleep(0.1)
+        assert not any(gone([pid], within_s=0.05) for pid in pids)
         os.killpg(parent.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
     elif end == signal.SIGKILL:
         time.sleep(0.2)
