@@ -65,7 +65,9 @@ class Worker:
         # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
         # JAX itself, and must not take the accelerator's memory.
         threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        with system.held(signal.SIGINT, signal.SIGHUP):  # Python that is just starting would answer it by a traceback
+        with system.held(
+            signal.SIGINT, signal.SIGHUP
+        ):  # Python that is just starting would answer it by a traceback
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
