@@ -175,12 +175,17 @@ def _negative_log_likelihood(mean: Array, target: Array, dims: int) -> Array:
     return found.sum(tuple(range(found.ndim - dims, found.ndim))) if dims else found
 
 
+def make_optimizer(options: PlaNetConfig) -> optax.GradientTransformation:
+    """Adam behind a clipping of the norm of all gradients."""
+    return optax.chain(optax.clip_by_global_norm(options.clip), optax.adam(options.lr, eps=options.eps))
+
+
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """Builds the record of pure functions; raises UserError for spaces that it can't take."""
     options, run = options_of(config), config.run
     world = World(options, obs_space, act_space)
     check(options, world)
-    optimizer = optax.chain(optax.clip_by_global_norm(options.clip), optax.adam(options.lr, eps=options.eps))
+    optimizer = make_optimizer(options)
     simulator, dynamics = make_simulator(world), world.dynamics
     planner = CEM(simulator, act_space, **dataclasses.asdict(options.planner))
 

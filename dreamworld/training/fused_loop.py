@@ -16,6 +16,7 @@ from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard, rounds, tensors
 from dreamworld.training.checkpoint import Restored
+from dreamworld.training.counters import describe_waiting
 from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_learner import FusedLearner
 from dreamworld.training.refusals import Refusals
@@ -132,6 +133,10 @@ class FusedLoop(Run):
         notes = self.restore_counts(host)
         self._let_go = self.counters.iteration - int(state.replay.count)
         self.episodes.restore(host["episodes"])
+        length, least = self.learner.program.length, self.config.replay.min_starts
+        windows = max(0, self.stored - length + 1) * self.env.num_envs
+        if self.counters.updates and windows < least:
+            notes.append(describe_waiting(windows, length, least))
         return notes
 
     def _check_saved(self, restored: Restored) -> None:

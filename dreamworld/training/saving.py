@@ -14,6 +14,7 @@ from dreamworld.logging.obstacles import obstacle
 from dreamworld.text import printable
 from dreamworld.training import saved, tensors
 from dreamworld.training.checkpoint import Restored
+from dreamworld.training.counters import describe_waiting
 from dreamworld.training.snapshot import COMMIT
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def restore(loop: Loop, step: int | None) -> list[str]:
             return []
     problems = loop.replay.load(replay_folder(loop), meta["replay"], loop.saved_in(meta) / COMMIT)
     loop.episodes.restore(host["episodes"])
-    if not loop.replay.ready:  # damage took its rows: collect again before the next update
+    if not loop.replay.ready:  # damage took its rows, or options ask for more: collect before the next update
         loop.counters.wait_again()
+        if loop.counters.updates:
+            least = loop.replay.config.min_starts
+            problems.append(describe_waiting(loop.replay.starts, loop.replay.length, least))
     if not resized:
         loop.pipeline.restore_pending(_pending_of(loop, host["pending"]))
     return notes + problems + restore_env(loop, host)
@@ -89,8 +93,9 @@ def check(loop: Loop, restored: Restored) -> None:
     host_file = folder / f"host_{0 if resized else loop.team.index}" / "tree.json"
     host = loop.check_counts(restored, host_file)
     if not resized or loop.team.leads:
-        saved.check_session(host, loop.learner.acting_state(), loop.replay.layout.spaces)
+        # First what is no damage: the rows of other options.
         loop.replay.check(replay_folder(loop), meta.get("replay"), folder / COMMIT)
+        saved.check_session(host, loop.learner.acting_state(), loop.replay.layout.spaces)
 
 
 def restore_env(loop: Loop, host: dict[str, Any]) -> list[str]:
