@@ -136,3 +136,13 @@ def test_to_collect_only_is_a_wish_and_needs_no_line(tmp_path, capfd):
     words = [*WORDS, "--run.train_ratio", "0", "--run.steps", "64"]
     assert said_by(tmp_path / "run", words, capfd) == ([], 0)
     assert read_jsonl(tmp_path / "run" / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("mode", [[], ["--run.mode", "fused"]], ids=["host", "fused"])
+def test_a_stage_of_random_actions_that_is_taken_away_takes_no_update_with_it(tmp_path, mode, capfd):
+    """Stages were known by their number: with one less, the run was over as soon as it went on."""
+    words = [*PLANET, *mode, "--run.log_every", "4", "--run.train_ratio", "8"]
+    _, updates = said_by(tmp_path / "run", [*words, "--run.steps", "48", "--agent.random_steps", "8"], capfd)
+    assert updates > 0
+    _, more = said_by(tmp_path / "run", [*words, "--run.steps", "64", "--agent.random_steps", "0"], capfd)
+    assert more == updates + 8

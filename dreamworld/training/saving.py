@@ -66,7 +66,7 @@ def restore(loop: Loop, step: int | None) -> list[str]:
         check=lambda restored: check(loop, restored),
     )
     loop.learner.load(tensors.fresh_where_other(agent, loop.learner.snapshot()))
-    notes = loop.restore_counts(host)
+    notes = loop.restore_counts(host, meta)
     resized = meta.get("processes", 1) != loop.team.count
     if resized:
         loop.counters.wait_again()
