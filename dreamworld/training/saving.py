@@ -12,7 +12,7 @@ from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.logging.obstacles import obstacle
 from dreamworld.text import printable
-from dreamworld.training import saved, tensors
+from dreamworld.training import saved, tensors, trees
 from dreamworld.training.checkpoint import Restored
 from dreamworld.training.counters import describe_waiting
 from dreamworld.training.snapshot import COMMIT
@@ -31,7 +31,7 @@ def save(loop: Loop, block: bool) -> None:
         return
     host = {
         "act": loop.learner.acting_state(),
-        "env": loop.env.save() or {},
+        "env": _save_env(loop),
         "pending": loop.pipeline.pending(),
     }
     loop.commit(loop.learner.snapshot(), host, {"replay": manifest}, block)
@@ -40,6 +40,18 @@ def save(loop: Loop, block: bool) -> None:
 def replay_folder(loop: Loop) -> Path:
     """Where the replay of this process lies."""
     return loop.replay.directory or loop.rundir.replay
+
+
+def _save_env(loop: Loop) -> dict[str, Any]:
+    """The state of the environments; nothing where they have none, or their own code fails, which is said."""
+    try:
+        return trees.copy_tree(loop.env.save() or {})
+    except Exception as error:  # of a worker that was killed, or of somebody's environment
+        cause = f"{type(error).__name__}: {printable(error):.200}"
+        loop.progress.message(
+            f"the environments can't save their state ({cause}); from this checkpoint they begin new episodes"
+        )
+        return {}
 
 
 def _save_replay(loop: Loop) -> tuple[dict[str, Any] | None, str]:

@@ -236,9 +236,14 @@ class ProcessVector:
     def _request(self, worker: Worker, verb: str, argument: object = None) -> Any:
         if self._sent_s is not None:
             raise RuntimeError(f"{verb} called between send and recv")
-        self._ensure(worker)
+        with self._giving_up():
+            self._ensure(worker)
         worker.ask(verb, argument)
-        return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
+        try:
+            return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
+        except WorkerDied:
+            worker.process.kill()  # a late answer would be taken for that of the next step
+            raise
 
     def save(self) -> dict[str, np.ndarray] | None:
         """See `VectorEnv.save`; None, too, once the environments failed too often."""
@@ -280,11 +285,7 @@ class ProcessVector:
     def _ask_about(self, verb: str, index: int) -> Any:
         for worker in self._workers:
             if worker.part.start <= index < worker.part.stop:
-                try:
-                    return self._request(worker, verb, index - worker.first)
-                except WorkerDied:
-                    worker.process.kill()  # a late answer would be taken for that of the next step
-                    raise
+                return self._request(worker, verb, index - worker.first)
         raise IndexError(f"environment {index} of {self.num_envs}")
 
     def close(self) -> None:
