@@ -52,6 +52,14 @@ class Early:
         self._over = status or 0
         return self._over
 
+    def interrupt(self) -> None:
+        """Ends the process as a second Ctrl-C does."""
+        self.reason, self._told = self.reason or "SIGINT", True
+        try:
+            _write(2, b"interrupted\n")
+        finally:
+            os._exit(Exit.INTERRUPTED)
+
     def _ignore(self, numbers: list[signal.Signals]) -> None:
         """The last thing at exit: an interpreter that tidies up answers no signal, and would die of it."""
         for number in numbers:

@@ -1,8 +1,8 @@
 """Environments in worker processes: for those that cost more than a message, or that may hang or crash.
 
-gymnasium's AsyncVectorEnv is not used: it takes a process for each environment, which it forks or in which it
-imports the whole main module again, and a worker that dies or hangs ends the run. Workers here are fresh
-interpreters (what multiprocessing calls spawn) that import neither the main module nor JAX.
+gymnasium's AsyncVectorEnv is not used: it takes a process for each environment, which it forks or in which it imports
+the whole main module again, and a worker that dies or hangs ends the run. Workers here are fresh interpreters (what
+multiprocessing calls spawn) that import neither the main module nor JAX.
 """
 
 from __future__ import annotations
@@ -236,10 +236,10 @@ class ProcessVector:
     def _request(self, worker: Worker, verb: str, argument: object = None) -> Any:
         if self._sent_s is not None:
             raise RuntimeError(f"{verb} called between send and recv")
-        with self._giving_up():
-            self._ensure(worker)
-        worker.ask(verb, argument)
         try:
+            with self._giving_up():
+                self._ensure(worker)
+            worker.ask(verb, argument)
             return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
         except WorkerDied:
             worker.process.kill()  # a late answer would be taken for that of the next step
