@@ -251,8 +251,7 @@ class ProcessVector:
             return None
         out = self._previous.arrays()
         for worker in self._workers:
-            state = self._request(worker, "save")
-            if state is None:
+            if (state := self._request(worker, "save")) is None:
                 return None
             for key, value in state.items():
                 index, name = key.split("/", 1)
