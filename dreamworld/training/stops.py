@@ -83,7 +83,7 @@ class Stop:
         self.request(signal.Signals(number).name)
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
-            command = getattr(self._handlers[signal.SIGINT], "__self__", None)  # an `early.Early`
+            command: Any = getattr(self._handlers[signal.SIGINT], "__self__", None)  # an `early.Early`
             if hasattr(command, "interrupt") and not self._unwind:
                 command.interrupt()
             raise KeyboardInterrupt

@@ -70,8 +70,8 @@ class UpdateWatch:
         """
         with self._lock:
             now = time.perf_counter()
-            idle = self._running == 0 and self._ended is not None
-            return now, self._idle_s + (now - self._ended if idle else 0.0)
+            idle_since = now if self._running or self._ended is None else self._ended
+            return now, self._idle_s + now - idle_since
 
     def close(self) -> None:
         """Ends the thread, after the updates that still run; the next `dispatched` starts another."""
