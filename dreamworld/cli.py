@@ -154,7 +154,7 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()  # what was printed may fail only now
         return status
     except (UserError, CodeFailure) as error:
-        print(f"error: {shorten_words(printable_lines(error))}", file=sys.stderr)
+        print(f"error: {shorten_words(printable_lines(error, quoted=argv))}", file=sys.stderr)
         return Exit.USAGE if isinstance(error, UserError) else Exit.FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -169,7 +169,8 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         elif error.filename is not None and error.strerror:  # the system refuses a file
             print(f"error: {printable(error.filename)}: {error.strerror}", file=sys.stderr)
         elif error.errno in DISK:
-            print(f"error: a file can't be written: {error.strerror}", file=sys.stderr)
+            done = "read or written" if error.errno == errno.EIO else "written"
+            print(f"error: a file can't be {done}: {error.strerror}", file=sys.stderr)
         else:
             raise
         return 1

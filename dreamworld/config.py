@@ -158,7 +158,7 @@ class RunConfig:
     keep_best: Annotated[bool, SILENT] = False
     """Keep the checkpoint with the best evaluation score, too."""
     grace_s: Annotated[float, Range(0, 1e6), SILENT] = 30.0
-    """Time for a save after SIGTERM or SIGINT."""
+    """Time for a save after SIGTERM, SIGINT or SIGHUP."""
     platform: Annotated[Literal["auto", "cpu", "gpu", "tpu"], SILENT] = "auto"
     """Device to require; auto takes what JAX finds."""
     nan_policy: Literal["stop", "skip"] = "stop"

@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do to a command before it has handlers of its own: one line and a documented exit code.
+"""What signals that stop a command do before it has handlers of its own: one line and a documented exit code.
 
 Importing, parsing, compiling and starting environments take seconds, in which nothing is trained and nothing has to
 be saved. This module is imported first, so it imports next to nothing itself.
@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-from dreamworld.exits import Exit, of_signal
+from dreamworld.exits import Exit, of_signal, stopping
 
 AGAIN = ("train", "sweep")  # the same command goes on
 GRACE_S = 1.0  # given to the main thread to answer a signal
@@ -38,19 +38,27 @@ class Early:
 
     def install(self) -> None:
         """Takes the signals that are not ignored; call it in the main thread."""
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        numbers = [n for n in stopping() if signal.getsignal(n) is not signal.SIG_IGN]
         if hasattr(os, "set_blocking"):
             os.set_blocking(self._pipe[1], False)
         signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, self._handle)
         atexit.register(self._ignore, numbers)
-        threading.Thread(target=self._watch, name="early stop", daemon=True).start()
+        threading.Thread(target=self._watch, args=(numbers,), name="early stop", daemon=True).start()
 
     def end(self, status: int) -> int:
         """Records the exit status of the command, which no later signal changes, and returns it."""
         self._over = status or 0
         return self._over
+
+    def interrupt(self) -> None:
+        """Ends the process as a second Ctrl-C does."""
+        self.reason, self._told = self.reason or "SIGINT", True
+        try:
+            _write(2, b"interrupted\n")
+        finally:
+            os._exit(Exit.INTERRUPTED)
 
     def _ignore(self, numbers: list[signal.Signals]) -> None:
         """The last thing at exit: an interpreter that tidies up answers no signal, and would die of it."""
@@ -67,13 +75,13 @@ class Early:
         self._code = Exit.PREEMPTED if self._again else of_signal(signal.Signals(number).name)
         self.reason = signal.Signals(number).name
 
-    def _watch(self) -> None:
+    def _watch(self, numbers: list[signal.Signals]) -> None:
         if hasattr(signal, "pthread_sigmask"):  # so that the main thread gets them, or keeps them waiting
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         done = threading.Event()
         while True:
             for number in os.read(self._pipe[0], 64):
-                if number in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == self._handle:
+                if number in numbers and signal.getsignal(number) == self._handle:
                     done.wait(GRACE_S)
                     if not self.reason:
                         self._note(number)

@@ -13,6 +13,8 @@ import pathlib
 import signal
 import sys
 
+from dreamworld.exits import stopping
+
 SWITCH = "DREAMWORLD_HUGEPAGES"
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -50,7 +52,7 @@ def use_huge_pages() -> None:
 
 
 def _hold_signals(how: int) -> None:
-    signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(how, stopping())
 
 
 def wanted() -> bool:

@@ -60,6 +60,9 @@ LAYERS = Range(0, 64)
 COUNT = Range(1, 65_536)
 SCALE = Range(0, 1e6)
 DECAY = Range(0, 0.9999999)  # 1 would divide by zero
+EPS = Range(
+    1e-30, 1
+)  # added to what may be zero and is divided by: float32 can hold it, and 0 would be a NaN
 PERCENTILE = Range(0, 100)
 EPISODES = Range(1, 100_000)
 DEVICES = Range(-1, 65_536)

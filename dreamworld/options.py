@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dreamworld.limits import COUNT, DECAY, FIXED, LAYERS, PERCENTILE, PERIOD, SCALE, SHARE, Range
+from dreamworld.limits import COUNT, DECAY, EPS, FIXED, LAYERS, PERCENTILE, PERIOD, SCALE, SHARE, Range
 from dreamworld.values import PATTERN
 
 
@@ -148,13 +148,13 @@ class OptimConfig:
     """Updates of linear learning-rate warm-up; the first is at 0."""
     anneal: Annotated[int, PERIOD] = 0
     """Update at which the learning rate has fallen linearly to a tenth, where it stays; 0 keeps it, as published."""
-    agc: Annotated[float, SCALE] = 0.3
+    agc: Annotated[float, Range(1e-6, SCALE.high)] = 0.3
     """Adaptive gradient clipping: gradient norm per tensor at most this times the parameter norm."""
-    agc_floor: Annotated[float, SCALE] = 1e-3
+    agc_floor: Annotated[float, Range(1e-12, SCALE.high)] = 1e-3
     """Parameter norm floor of the clipping."""
     beta1: Annotated[float, DECAY] = 0.9
     """Momentum decay."""
     beta2: Annotated[float, DECAY] = 0.999
     """Decay of the squared-gradient average."""
-    eps: Annotated[float, SHARE] = 1e-20
+    eps: Annotated[float, EPS] = 1e-20
     """Added to the root of that average."""

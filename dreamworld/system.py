@@ -33,11 +33,6 @@ def require_posix(what: str, instead: str) -> None:
         raise UserError(f"{what} is not supported on this system (Windows): {instead}")
 
 
-def signals(*names: str) -> tuple[signal.Signals, ...]:
-    """Those of these signals that exist here."""
-    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
-
-
 def own_group() -> dict[str, Any]:
     """Options of `subprocess.Popen` for a process that a Ctrl-C on the terminal does not reach."""
     if hasattr(os, "setpgid"):

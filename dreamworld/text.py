@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,12 @@ def printable(value: object) -> str:
     return "".join(_escaped(item) if is_control(item) else item for item in text)
 
 
-def printable_lines(value: object) -> str:
-    """As `printable`, with the line breaks kept: for messages of several lines."""
-    return "\n".join(printable(line) for line in str(value).split("\n"))
+def printable_lines(value: object, quoted: Sequence[str] = ()) -> str:
+    """As `printable`, with the line breaks kept, but those of `quoted` words: for messages of several lines."""
+    text = str(value)
+    for word in quoted:
+        text = text.replace(word, printable(word)) if "\n" in word else text
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def marked(value: object) -> str:

@@ -5,12 +5,13 @@ Exits with 1 when the trained agent does not reach the threshold that the README
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -73,26 +74,43 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_place(logdir: Path, config: Config) -> None:
-    """An empty folder with the mark of a demo; UserError, with nothing touched, where more than a demo would go."""
+@contextlib.contextmanager
+def place(logdir: Path, config: Config) -> Iterator[None]:
+    """An empty folder with the mark of a demo; UserError, with nothing touched, where more than a demo would go.
+
+    If no run begins there, the mark goes, too: the next demo would replace what somebody else puts in this folder.
+    """
     from dreamworld import writing
-    from dreamworld.logging.rundir import RunDir
 
     advice = "remove it yourself, or give another --logdir"
-    try:
-        if logdir.is_symlink() or (logdir.exists() and not logdir.is_dir()):
-            kind = "a link" if logdir.is_symlink() else "no folder"
-            raise UserError(f"--logdir {logdir} is {kind}; {advice}")
-        if logdir.exists() and (found := sorted(os.listdir(logdir))):
-            if why := why_kept(logdir, found, config):
-                raise UserError(f"--logdir {logdir} {why}, and is not replaced; {advice}")
-            with RunDir(logdir).lock():  # else a demo that is running would lose its files
-                pass
-            shutil.rmtree(logdir)
-        with writing.making(logdir):
+    with contextlib.ExitStack() as stack:
+        try:
+            empty(logdir, config, advice)
+            stack.enter_context(writing.making(logdir))
             writing.replace(logdir / MARKER, MARK)
-    except OSError as error:
-        raise UserError(f"--logdir {logdir}: {error.strerror or error}; {advice}") from None
+        except OSError as error:
+            raise UserError(f"--logdir {logdir}: {error.strerror or error}; {advice}") from None
+        try:
+            yield
+        except BaseException:
+            if not (logdir / "config.yaml").exists():
+                (logdir / MARKER).unlink(missing_ok=True)
+            raise
+
+
+def empty(logdir: Path, config: Config, advice: str) -> None:
+    """Removes what an earlier demo left in a folder; UserError where it is something else."""
+    from dreamworld.logging.rundir import RunDir
+
+    if logdir.is_symlink() or (logdir.exists() and not logdir.is_dir()):
+        kind = "a link" if logdir.is_symlink() else "no folder"
+        raise UserError(f"--logdir {logdir} is {kind}; {advice}")
+    if logdir.exists() and (found := sorted(os.listdir(logdir))):
+        if why := why_kept(logdir, found, config):
+            raise UserError(f"--logdir {logdir} {why}, and is not replaced; {advice}")
+        with RunDir(logdir).lock():  # else a demo that is running would lose its files
+            pass
+        shutil.rmtree(logdir)
 
 
 def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
@@ -131,8 +149,8 @@ def run(logdir: Path, seed: int) -> Outcome:
 
     began = time.monotonic()
     config = cli.parse(["--configs", "demo", "--logdir", str(logdir), "--seed", str(seed)])
-    make_place(logdir, config)
-    code = train(config)
+    with place(logdir, config):
+        code = train(config)
     if code:
         raise SystemExit(code)
     row = evaluate(logdir, episodes=EPISODES)

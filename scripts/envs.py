@@ -88,6 +88,7 @@ def check(argv: list[str]) -> int:
         )
     name, *rest = argv
     text.check_filled("envs check NAME", name, "the name of an environment")
+    text.check("envs check NAME", name)
     config, flags = cli.parse_with(
         rest, Flags(), prog=f"dreamworld envs check {name}", description=__doc__ or ""
     )

@@ -168,7 +168,7 @@ def go_on(logdir, step=None):
         learner = Learner(agent, config.seed, num_envs=env.num_envs, batch_size=config.run.batch_size)
         progress = Progress(config.run.steps, show=False, file=said)
         loop = host.assemble(rundir, config, learner, env, progress, stack, Team())
-        build.resume(loop, step)
+        build.follow(loop, build.restore(loop, step))
         columns = list(enumerate(loop.replay.layout.obs))
         rows = {
             (chunk.stream, chunk.start): (
@@ -276,5 +276,25 @@ def test_a_run_that_lost_all_its_rows_collects_new_ones(finished, tmp_path, caps
     assert train(config_of(tmp_path / "run", STEPS + 120)) == 0
     said = capsys.readouterr().err
     assert "is truncated or its end is damaged; moved to quarantine/" in said
+    assert "replay holds 0 windows of 9 rows: the next update waits for --replay.min_starts 32" in said
     last = read_jsonl(RunDir(tmp_path / "run").metrics)[-1]
     assert last["step"] == STEPS + 120 and last["replay/size_steps"] == 120
+
+
+UNFIT = {
+    "replay.capacity_steps=100": "a replay of 100 rows is too small .* chunks of 64",
+    "agent.precision=bfloat16": "the saved replay does not fit .* latent/deter: saved .*float32",
+}
+
+
+@pytest.mark.parametrize("change", UNFIT)
+def test_a_change_that_the_saved_replay_can_not_take_leaves_the_run_as_it_was(
+    finished, tmp_path, change, caplog
+):
+    """It stayed in config.yaml, where `dreamworld train DIR` found it, and intact checkpoints counted as damaged."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    files = lambda: {path: path.read_bytes() for path in (tmp_path / "run").rglob("[!.]*") if path.is_file()}
+    before = files()
+    with pytest.raises(UserError, match=UNFIT[change]):
+        train(cli.override(config_of(tmp_path / "run", 999), dict([change.split("=")])))
+    assert files() == before and "damaged" not in caplog.text

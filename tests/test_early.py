@@ -80,7 +80,6 @@ PROGRAM = """
 import ctypes, sys, time
 from dreamworld import early
 def main():
-    print("ready", flush=True)
     {body}
 sys.exit(early.run({command!r}, main))
 """
@@ -104,6 +103,7 @@ BODIES = {
 
 
 def run(body, command, *numbers):
+    body = body if "ready" in body else f"print('ready', flush=True)\n    {body}"
     code = PROGRAM.format(body=body, command=command)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -121,6 +121,25 @@ def test_nothing_keeps_it_from_ending(body):
     code, err = run(BODIES[body], "train", signal.SIGTERM)
     assert code == 75 and err.endswith("stopped by SIGTERM; the same command goes on\n")
     assert "Traceback" not in err and err.count("stopped") == 1
+
+
+@pytest.mark.parametrize(("command", "status"), [("train", 75), ("doctor", 129)])
+def test_a_closed_terminal_is_a_stop_like_any_other(command, status):
+    code, err = run(BODIES["sleeping"], command, signal.SIGHUP)
+    assert code == status and err.startswith("stopped by SIGHUP") and err.count("\n") == 1
+
+
+def test_a_second_ctrl_c_of_a_training_is_not_lost_where_exceptions_are():
+    """JAX has a callback for whenever Python collects garbage: the interrupt was printed as ignored, and no end."""
+    body = """
+    from dreamworld.training.stops import Stop
+    class A:
+        def __del__(self):
+            print("ready", flush=True)
+            while True: time.sleep(0.1)
+    with Stop(20, unwind=False): A()"""
+    code, err = run(body, "train", signal.SIGINT, signal.SIGINT)
+    assert (code, err) == (130, "interrupted\n")
 
 
 def test_what_came_after_the_command_keeps_its_status():

@@ -136,3 +136,20 @@ def test_to_collect_only_is_a_wish_and_needs_no_line(tmp_path, capfd):
     words = [*WORDS, "--run.train_ratio", "0", "--run.steps", "64"]
     assert said_by(tmp_path / "run", words, capfd) == ([], 0)
     assert read_jsonl(tmp_path / "run" / "metrics.jsonl")
+
+
+def test_a_run_goes_on_in_its_stage_where_the_one_before_is_taken_away(tmp_path, capfd):
+    """Stages were known by their number: with one less, the run was over as soon as it went on."""
+    words = [*PLANET, "--logdir", str(tmp_path / "run"), "--run.train_ratio", "0"]
+    words += [
+        "--agent.planner.candidates",
+        "4",
+        "--agent.planner.elites",
+        "2",
+        "--agent.planner.iterations",
+        "1",
+    ]
+    for steps, random in ((16, 8), (24, 0)):
+        more = ["--run.steps", str(steps), "--agent.random_steps", str(random)]
+        assert train(cli.parse([*words, *more])) == 0
+        assert f"finished: {steps} steps" in capfd.readouterr().err

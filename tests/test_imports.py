@@ -64,7 +64,7 @@ ALLOWED = {
     "trust": {"errors", "system"} | READING,
     "testing": {"types", "config", "agents"},
     "cli": BASE | {"agents"},
-    "launch": set(),
+    "launch": {"exits"},
     "streams": {"words"},
     "system": {"errors"},
     "early": {"cli", "exits"},

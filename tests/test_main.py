@@ -1,5 +1,6 @@
 """The console command: dispatch, exit statuses, and quick help of every command."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -138,3 +139,20 @@ def test_a_failure_of_the_users_code_is_told_with_its_own_traceback_alone(capsys
     told = r"error: environment 0 failed 11 times: RuntimeError: x\x1b"
     assert capsys.readouterr().err.splitlines() == [told, "", "Traceback", "  File mine.py"]
     assert issubclass(EnvFailure, CodeFailure)
+
+
+@pytest.mark.parametrize(
+    "words", [["a\nb"], ["agents", "a\nb"], ["benchmark", "a\nb"], ["envs", "check", "a\nb\x1b"]]
+)
+def test_a_word_with_control_characters_is_told_in_one_line(words, capsys):
+    assert console.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and r"a\nb" in err
+
+
+def test_a_disk_that_fails_is_not_said_to_refuse_writing(capsys):
+    def read(argv):
+        raise OSError(errno.EIO, "Input/output error")
+
+    assert cli.run(read, []) == 1
+    assert capsys.readouterr().err == "error: a file can't be read or written: Input/output error\n"

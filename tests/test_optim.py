@@ -1,4 +1,5 @@
-from typing import Any
+import dataclasses
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,10 @@ import numpy as np
 import pytest
 
 from dreamworld import optim
+from dreamworld.agents.planet import config as planet
+from dreamworld.agents.planet.agent import make_optimizer as make_adam
 from dreamworld.errors import UserError
+from dreamworld.limits import Range
 from dreamworld.options import OptimConfig
 
 
@@ -132,3 +136,29 @@ def test_there_is_no_weight_decay():
 def test_moments_are_float32_whatever_the_parameters():
     state: Any = optim.scale_by_laprop(0.9, 0.999, 1e-20).init({"w": jnp.ones(3, jnp.bfloat16)})
     assert state.nu["w"].dtype == state.mu["w"].dtype == jnp.float32
+
+
+def ends(options, *names):
+    """(name, value) of both ends of the ranges of options."""
+    hints = get_type_hints(options, include_extras=True)
+    ranges = {name: next(x for x in hints[name].__metadata__ if isinstance(x, Range)) for name in names}
+    return [(name, end) for name, found in ranges.items() for end in (found.low, found.high)]
+
+
+OPTIM = [field.name for field in dataclasses.fields(OptimConfig) if isinstance(field.default, float)]
+MAKE = {OptimConfig: optim.make_optimizer, planet.PlaNetConfig: make_adam}
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [(OptimConfig(warmup=0), *end) for end in ends(OptimConfig, *OPTIM)]
+    + [(planet.PlaNetConfig(), *end) for end in ends(planet.PlaNetConfig, "lr", "eps", "clip")],
+)
+def test_no_option_makes_parameters_that_are_not_finite_of_finite_gradients(options, name, value):
+    """The guard looks at gradients: such parameters would be saved. It was so at agc, agc_floor and eps 0."""
+    optimizer = MAKE[type(options)](dataclasses.replace(options, **{name: value}))
+    params = {"zero": jnp.zeros(4), "one": jnp.ones(4)}
+    grads = jnp.array([0.0, 1e-30, 1.0, 1e18])
+    for zero, one in ((1.0, 1.0), (0.0, 0.0), (0.0, 1.0)):
+        outs = run(optimizer, params, [{"zero": zero * grads, "one": one * grads}] * 2)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outs))

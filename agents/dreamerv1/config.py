@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated
 
 from dreamworld.agents import AgentSpec
-from dreamworld.limits import COUNT, FIXED, LAYERS, PERIOD, SCALE, SHARE, Range
+from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, SHARE, Range
 from dreamworld.options import AgentConfig
 
 RATE = Range(0, 10)
@@ -62,7 +62,7 @@ class AdamConfig:
     """Learning rate of the actor."""
     value_lr: Annotated[float, RATE] = 8e-5
     """Learning rate of the value."""
-    eps: Annotated[float, SHARE] = 1e-7
+    eps: Annotated[float, EPS] = 1e-7
     """Added by Adam to the root of the squared-gradient average."""
     clip: Annotated[float, Range(1e-9, 1e9)] = 100.0
     """Norm of the gradients of each of the three is clipped to this."""

@@ -24,13 +24,18 @@ from dreamworld.training.step import LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
 
+def make_optimizer(options: PlaNetConfig) -> optax.GradientTransformation:
+    """Adam behind a clipping of the norm of all gradients."""
+    return optax.chain(optax.clip_by_global_norm(options.clip), optax.adam(options.lr, eps=options.eps))
+
+
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """Builds the record of pure functions; raises UserError for spaces that it can't take."""
     options, run = options_of(config), config.run
     check(options)
     world = GaussianWorld(options.model, obs_space, act_space, bits=options.bits)
     world.check("planet")
-    optimizer = optax.chain(optax.clip_by_global_norm(options.clip), optax.adam(options.lr, eps=options.eps))
+    optimizer = make_optimizer(options)
     simulator, dynamics = make_simulator(world), world.dynamics
     planner = CEM(simulator, act_space, **dataclasses.asdict(options.planner))
 

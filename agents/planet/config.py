@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated
 
 from dreamworld.agents import AgentSpec
-from dreamworld.limits import COUNT, FIXED, LAYERS, PERIOD, SCALE, SHARE, Range
+from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, Range
 from dreamworld.options import AgentConfig
 
 
@@ -62,7 +62,7 @@ class PlaNetConfig(AgentConfig):
     """Bits of every colour of an image that are kept."""
     lr: Annotated[float, Range(0, 10)] = 1e-3
     """Learning rate."""
-    eps: Annotated[float, SHARE] = 1e-4
+    eps: Annotated[float, EPS] = 1e-4
     """Added by Adam to the root of the squared-gradient average."""
     clip: Annotated[float, Range(1e-9, 1e9)] = 1000.0
     """Norm of all gradients together is clipped to this."""

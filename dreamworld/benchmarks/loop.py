@@ -44,19 +44,20 @@ def measure(config: Config, seconds: float) -> dict[str, Any]:
     with started(config) as loop:
         iterate = iterate_of(loop)
         watch, phases = loop.watch, dict(loop.phases.seconds)
-        mark = (loop.counters.step, loop.counters.updates, watch.starved_s, watch.idle_s)
-        began, cpu = time.perf_counter(), time.process_time()
+        mark = (loop.counters.step, loop.counters.updates, watch.starved_s)
+        (began, idle_s), cpu = watch.look(), time.process_time()
         while time.perf_counter() - began < seconds:
             iterate()
         jax.block_until_ready(loop.learner.state)
-        duration = time.perf_counter() - began
+        now, idle_until_now_s = watch.look()
+        duration = now - began
         frames = (loop.counters.step - mark[0]) * config.frames_per_step
         return {
             "task": config.task,
             "frames_per_s": round(frames / duration, 2),
             "updates_per_s": round((loop.counters.updates - mark[1]) / duration, 3),
             "replay_wait_fraction": round((watch.starved_s - mark[2]) / duration, 4),
-            "device_idle_fraction": round((watch.idle_s - mark[3]) / duration, 4),
+            "device_idle_fraction": round((idle_until_now_s - idle_s) / duration, 4),
             **{
                 f"{name}_fraction": round((spent - phases.get(name, 0.0)) / duration, 4)
                 for name, spent in loop.phases.seconds.items()

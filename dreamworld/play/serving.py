@@ -42,7 +42,7 @@ def _next_free(host: str, port: int) -> int:
 
 
 def serve(world: World, listener: socket.socket, *, host: str, sessions: int, show: bool) -> int:
-    """Serves a world until SIGINT or SIGTERM; returns the exit code of that."""
+    """Serves a world until SIGINT, SIGTERM or SIGHUP; returns the exit code of that."""
     local = host in web.LOOPBACK or host.startswith("127.")
     token = "" if local else web.new_token()
     found = web.Server(world, most=sessions, token=token, local=local)
@@ -54,15 +54,15 @@ def serve(world: World, listener: socket.socket, *, host: str, sessions: int, sh
 
 
 async def _run(server: web.Server, listener: socket.socket) -> int:
-    loop, came = asyncio.get_running_loop(), []
+    loop, came, numbers = asyncio.get_running_loop(), [], exits.stopping()
 
     def stop(number: signal.Signals) -> None:
         came.append(number)
-        for other in (signal.SIGINT, signal.SIGTERM):
+        for other in numbers:
             loop.remove_signal_handler(other)  # the second one ends the process at once
         server.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     await server.run(listener)
     return exits.of_signal(came[0].name) if came else exits.Exit.OK

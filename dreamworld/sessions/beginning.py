@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dreamworld import presets, trust, words
 from dreamworld.config import Config
@@ -101,31 +101,33 @@ def _recall(rundir: RunDir) -> RunEnv | None:
     return None
 
 
-def begin(
-    rundirs: Sequence[RunDir], configs: Sequence[Config], source: EnvSource, spaces: tuple[Spaces, Spaces]
-) -> list[list[str]]:
-    """Begins or continues runs on one environment: checks it, keeps config and spaces. Returns notes for people.
+class Beginning(NamedTuple):
+    """What a run begins or goes on with."""
 
-    Raises UserError, changing nothing, where one of them was trained on another environment.
-    """
+    rundir: RunDir
+    config: Config
+    env: RunEnv
+    notes: list[str]  # for people
+
+    def keep(self) -> None:
+        """Keeps config and spaces in the folder. A new run whose files can't be written leaves none."""
+        rundir, is_new = self.rundir, not self.rundir.exists()
+        try:
+            self.notes.extend(rundir.begin(self.config))
+            rundir.remember(self.env)
+        except OSError:
+            for path in (rundir.spaces, rundir.path / trust.SIGNATURE, rundir.config) if is_new else ():
+                path.unlink(missing_ok=True)
+            raise
+
+
+def accept(
+    rundirs: Sequence[RunDir], configs: Sequence[Config], source: EnvSource, spaces: tuple[Spaces, Spaces]
+) -> list[Beginning]:
+    """What runs on one environment begin with; UserError where one of them was trained on another environment."""
     envs = [_describe(rundir, config, source, spaces) for rundir, config in zip(rundirs, configs)]
     notes = [rundir.check_env(env) if rundir.exists() else [] for rundir, env in zip(rundirs, envs)]
-    for rundir, config, env, told in zip(rundirs, configs, envs, notes):
-        told += _begin(rundir, config, env)
-    return notes
-
-
-def _begin(rundir: RunDir, config: Config, env: RunEnv) -> list[str]:
-    """Keeps config and spaces of one run; notes for people. A new run whose files can't be written leaves none."""
-    is_new = not rundir.exists()
-    try:
-        notes = rundir.begin(config)
-        rundir.remember(env)
-    except OSError:
-        for path in (rundir.spaces, rundir.path / trust.SIGNATURE, rundir.config) if is_new else ():
-            path.unlink(missing_ok=True)
-        raise
-    return notes
+    return list(map(Beginning, rundirs, configs, envs, notes))
 
 
 def _describe(rundir: RunDir, config: Config, source: EnvSource, spaces: tuple[Spaces, Spaces]) -> RunEnv:

@@ -15,6 +15,7 @@ from dreamworld.errors import UserError
 from dreamworld.logging.progress import Progress
 from dreamworld.sessions import beginning, pieces, preflight
 from dreamworld.sessions.assessor import check_assessable, make_assessor
+from dreamworld.sessions.beginning import Beginning
 from dreamworld.sessions.evaluator import make_evaluator, make_player
 from dreamworld.sessions.fused import Fused
 from dreamworld.sessions.host import Host
@@ -81,18 +82,16 @@ def opened(job: Job, progress: Progress | None = None) -> Iterator[Session]:
         preflight.check(config, agent)
         check_assessable(config, agent)
         kind.learn(agent, layout)
-        notes = claim(job, (obs_space, act_space), meeting, stack)
+        begun = claim(job, (obs_space, act_space), goes_on, meeting, stack)
         show, frames = config.run.progress and job.team.leads, config.frames_per_step
         progress = progress or stack.enter_context(
             Progress(config.run.steps, frames_per_step=frames, show=show)
         )
-        loops = make_loops(job, kind, notes, progress, stack)
+        loops = make_loops(job, kind, progress, stack)
         if goes_on:
-            for loop in loops:
-                resume(loop, meeting.step)
-            kind.join()
+            resume(kind, loops, begun, meeting.step)
         else:
-            start(job, kind, loops, progress)
+            start(job, kind, loops, begun, progress)
         add_evaluations(job, loops, stack)
         add_assessments(job, loops)
         yield Session(job, loops, kind.runner(loops, stack), progress, devices, memory)
@@ -115,49 +114,72 @@ def find_start(job: Job) -> tuple[bool, Meeting]:
 
 
 def claim(
-    job: Job, spaces: tuple[Spaces, Spaces], meeting: Meeting, stack: contextlib.ExitStack
-) -> list[list[str]]:
-    """Creates and holds the folders of an accepted training, and begins them; notes for people, of each seed."""
+    job: Job, spaces: tuple[Spaces, Spaces], goes_on: bool, meeting: Meeting, stack: contextlib.ExitStack
+) -> list[Beginning]:
+    """Creates and holds the folders of an accepted training; what each run begins with, kept in those of new ones."""
     for rundir, config in zip(job.rundirs, job.configs):
         stack.enter_context(job.team.claim(rundir, config))
-    notes: list[list[str]] = [[] for _ in job.rundirs]
+    begun = []
     if job.team.leads:
-        notes = beginning.begin(job.rundirs, job.configs, job.source, spaces)
+        begun = beginning.accept(job.rundirs, job.configs, job.source, spaces)
+    for run in begun if not goes_on else ():
+        run.keep()
     set_aside(job.rundirs, meeting)
     job.team.wait("run directory")
-    return notes
+    return begun
 
 
-def make_loops(
-    job: Job, kind: Kind, notes: list[list[str]], progress: Progress, stack: contextlib.ExitStack
-) -> list[Any]:
+def make_loops(job: Job, kind: Kind, progress: Progress, stack: contextlib.ExitStack) -> list[Any]:
     """The loop of each seed, as new."""
     loops, also_keep = [], keeper(job) if job.together else tuple
-    for index, own in enumerate(notes):
+    for index in range(len(job.rundirs)):
         voice: Any = progress
         if job.together:
             voice = SeedProgress(progress, f"seed {job.seeds[index]}", shown=index == 0)
-        for note in own:
-            voice.message(note)
         loops.append(kind.loop(index, voice, stack, also_keep))
     return loops
 
 
-def resume(loop: Loop | FusedLoop, step: int | None = None) -> None:
-    """Restores a loop, of exactly `step` where one is given, cuts its log files there, and says so."""
+def resume(kind: Kind, loops: list[Any], begun: list[Beginning], step: int | None) -> None:
+    """Restores the loops, cuts their log files there, and says so.
+
+    A run keeps what this session changes once its checkpoint is accepted: one that is refused can go on as it was.
+    """
+    problems = [restore(loop, step) for loop in loops]
+    kind.join()
+    for run in begun:
+        run.keep()
+    tell(loops, begun)
+    for loop, found in zip(loops, problems):
+        follow(loop, found)
+
+
+def restore(loop: Loop | FusedLoop, step: int | None = None) -> list[str]:
+    """Restores a loop, of exactly `step` where one is given; returns what replay had to leave out."""
     problems = loop.restore(step)
     if step is not None and loop.counters.step != step:
         raise UserError(f"{loop.rundir}: checkpoint {step} can't be read, the other seeds have it")
+    return problems
+
+
+def follow(loop: Loop | FusedLoop, problems: list[str]) -> None:
+    """Cuts the log files of a restored loop at its step, and says what restoring told."""
     loop.logger.begin(loop.counters.step)
-    for problem in problems:
-        loop.progress.message(problem)
-    loop.progress.message(
-        f"continued at step {loop.counters.step:,} ({words.count(loop.counters.updates, 'update')})"
-    )
+    updates = words.count(loop.counters.updates, "update")
+    for line in [*problems, f"continued at step {loop.counters.step:,} ({updates})"]:
+        loop.progress.message(line)
 
 
-def start(job: Job, kind: Kind, loops: list[Any], progress: Progress) -> None:
+def tell(loops: list[Any], begun: list[Beginning]) -> None:
+    """Says what a run begins with that people should know."""
+    for loop, run in zip(loops, begun):
+        for note in run.notes:
+            loop.progress.message(note)
+
+
+def start(job: Job, kind: Kind, loops: list[Any], begun: list[Beginning], progress: Progress) -> None:
     """Begins log files, and takes rows and parameters that a new training starts with."""
+    tell(loops, begun)
     for loop in loops:
         loop.logger.begin(0)
     if init_from := job.config.init_from:

@@ -27,7 +27,7 @@ def run(session: Session) -> int:
     if job.team.leads:
         tell_idle(loops[0], progress)
     mark(loops, "starting")
-    with Stop(job.config.run.grace_s) as stop:
+    with Stop(job.config.run.grace_s, unwind=False) as stop:
         return run_to_end(session.runner, loops, progress, stop)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dreamworld import streams, system, words
 from dreamworld.errors import UserError
-from dreamworld.exits import Exit
+from dreamworld.exits import Exit, stopping
 from dreamworld.sweep import cost
 from dreamworld.sweep.launch import Launcher, make_launcher, process
 from dreamworld.sweep.plan import Job, check_tasks, expand
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class SweepStop:
-    """Turns Ctrl-C and SIGTERM into a request; the second Ctrl-C raises KeyboardInterrupt."""
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a request; the second Ctrl-C raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -60,7 +60,7 @@ class SweepStop:
     @contextlib.contextmanager
     def installed(self) -> Iterator[SweepStop]:
         """Installs the handlers; the old ones are back afterwards."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._handle) for number in stopping()}
         try:
             yield self
         finally:

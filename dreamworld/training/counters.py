@@ -87,6 +87,12 @@ def _told(step: int, owed: int, kept: int) -> str:
     )
 
 
+def describe_waiting(windows: int, rows: int, least: int) -> str:
+    """Why a training that had updates has none for a while: replay lost rows, or options ask for more of them."""
+    held = f"{words.count(windows, 'window')} of {words.count(rows, 'row')}"
+    return f"replay holds {held}: the next update waits for --replay.min_starts {least}"
+
+
 @dataclasses.dataclass
 class Counters:
     """Counts of a run, and an account of the updates of each phase."""

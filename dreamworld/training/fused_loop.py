@@ -16,6 +16,7 @@ from dreamworld.errors import UserError
 from dreamworld.replay import device
 from dreamworld.training import guard, rounds, tensors
 from dreamworld.training.checkpoint import Restored
+from dreamworld.training.counters import describe_waiting
 from dreamworld.training.fused import FusedState, Played, StepRows
 from dreamworld.training.fused_learner import FusedLearner
 from dreamworld.training.refusals import Refusals
@@ -121,7 +122,7 @@ class FusedLoop(Run):
         Replay may have had another capacity, as `run.steps` is one of its limits.
         """
         fresh: FusedState = self.learner.snapshot()
-        tree, host, _, self.score = self.checkpointer.restore(
+        tree, host, meta, self.score = self.checkpointer.restore(
             step, functools.partial(stored_like, fresh), check=self._check_saved
         )
         state = from_stored(tree, fresh)
@@ -129,9 +130,13 @@ class FusedLoop(Run):
         if stored != capacity:
             state = state._replace(replay=jax.jit(device.resize, static_argnums=1)(state.replay, capacity))
         self.learner.load(take_batch_size(state, fresh))
-        notes = self.restore_counts(host)
+        notes = self.restore_counts(host, meta)
         self._let_go = self.counters.iteration - int(state.replay.count)
         self.episodes.restore(host["episodes"])
+        length, least = self.learner.program.length, self.config.replay.min_starts
+        windows = max(0, self.stored - length + 1) * self.env.num_envs
+        if self.counters.updates and windows < least:
+            notes.append(describe_waiting(windows, length, least))
         return notes
 
     def _check_saved(self, restored: Restored) -> None:

@@ -92,12 +92,13 @@ class Record:
 
     def _now(self) -> Moment:
         counters, watch = self.counters, self.watch
+        now, idle_s = watch.look()
         return Moment(
-            time.monotonic(),
+            now,
             counters.step,
             counters.updates,
             watch.updates,
-            watch.idle_s,
+            idle_s,
             watch.starved_s,
             dict(self.phases.seconds),
         )

@@ -18,7 +18,7 @@ from dreamworld.training.counters import Counters
 from dreamworld.training.failures import save_bad_batch
 from dreamworld.training.guard import Failure, GuardState, inspect
 from dreamworld.training.record import Record
-from dreamworld.training.schedule import Schedule
+from dreamworld.training.schedule import Schedule, find_stage
 from dreamworld.types import Tree
 
 
@@ -194,24 +194,40 @@ class Run(Record):
             "metrics": self.metrics.state(),
             "episodes": self.episodes.state(),
         } | host
-        meta = {"config": dump_yaml(self.config), "processes": self.team.count} | meta
+        common = {"config": dump_yaml(self.config), "processes": self.team.count, "stages": self._stage_names}
+        meta = common | meta
         meta |= {"group": list(self.group)} if self.group else {}
         self.checkpointer.save(self.counters.step, tree, host, meta, score=self.score, block=block)
         if block and (problem := self.checkpointer.take_problem()):
             self.save_failed(problem, block)
 
     def check_counts(self, restored: Restored, file: PathLike) -> Fields:
-        """Raises BadFile where the counts of a snapshot, read from a file, are not those of such a run."""
-        step, stages = restored.meta["step"], len(self.learner.agent.stages)
-        return saved.check_counts(restored.host, file, self.env.num_envs, step, stages)
+        """Raises BadFile where the counts of a snapshot, read from a file, are not those of such a run.
+
+        UserError where the run is in a stage that this agent has not.
+        """
+        step, stages = restored.meta["step"], self._stages_of(restored.meta)
+        found = saved.check_counts(restored.host, file, self.env.num_envs, step, len(stages))
+        find_stage(int(found.fields("counters").get("stage", 0)), stages, self._stage_names)
+        return found
+
+    @property
+    def _stage_names(self) -> list[str]:
+        return [stage.name for stage in self.learner.agent.stages]
+
+    def _stages_of(self, meta: dict[str, Any]) -> list[str]:
+        """The names of the stages that the agent of a snapshot had. Before they were kept, those of this one."""
+        file = self.saved_in(meta) / snapshot.COMMIT
+        return Fields(meta, file, "meta").items("stages", str, default=self._stage_names)
 
     def saved_in(self, meta: dict[str, Any]) -> Any:
         """The folder of a snapshot."""
         return self.checkpointer.directory / str(meta["step"])
 
-    def restore_counts(self, host: dict[str, Any]) -> list[str]:
+    def restore_counts(self, host: dict[str, Any], meta: dict[str, Any]) -> list[str]:
         """Takes counters and averages from a checkpoint; returns what is to be said of them."""
         self.counters = self.schedule.counters = Counters.of(host["counters"], self.learner.agent.phase.name)
+        self.counters.stage = find_stage(self.counters.stage, self._stages_of(meta), self._stage_names)
         self.metrics.restore(host["metrics"])
         iteration_steps = self.env.num_envs * self.team.count
         notes = []

@@ -12,8 +12,9 @@ from dreamworld.errors import UserError
 from dreamworld.fields import Fields
 from dreamworld.logging.obstacles import obstacle
 from dreamworld.text import printable
-from dreamworld.training import saved, tensors
+from dreamworld.training import saved, tensors, trees
 from dreamworld.training.checkpoint import Restored
+from dreamworld.training.counters import describe_waiting
 from dreamworld.training.snapshot import COMMIT
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def save(loop: Loop, block: bool) -> None:
         return
     host = {
         "act": loop.learner.acting_state(),
-        "env": loop.env.save() or {},
+        "env": _save_env(loop),
         "pending": loop.pipeline.pending(),
     }
     loop.commit(loop.learner.snapshot(), host, {"replay": manifest}, block)
@@ -39,6 +40,18 @@ def save(loop: Loop, block: bool) -> None:
 def replay_folder(loop: Loop) -> Path:
     """Where the replay of this process lies."""
     return loop.replay.directory or loop.rundir.replay
+
+
+def _save_env(loop: Loop) -> dict[str, Any]:
+    """The state of the environments; nothing where they have none, or their own code fails, which is said."""
+    try:
+        return trees.copy_tree(loop.env.save() or {})
+    except Exception as error:  # of a worker that was killed, or of somebody's environment
+        cause = f"{type(error).__name__}: {printable(error):.200}"
+        loop.progress.message(
+            f"the environments can't save their state ({cause}); from this checkpoint they begin new episodes"
+        )
+        return {}
 
 
 def _save_replay(loop: Loop) -> tuple[dict[str, Any] | None, str]:
@@ -65,7 +78,7 @@ def restore(loop: Loop, step: int | None) -> list[str]:
         check=lambda restored: check(loop, restored),
     )
     loop.learner.load(tensors.fresh_where_other(agent, loop.learner.snapshot()))
-    notes = loop.restore_counts(host)
+    notes = loop.restore_counts(host, meta)
     resized = meta.get("processes", 1) != loop.team.count
     if resized:
         loop.counters.wait_again()
@@ -74,8 +87,11 @@ def restore(loop: Loop, step: int | None) -> list[str]:
             return []
     problems = loop.replay.load(replay_folder(loop), meta["replay"], loop.saved_in(meta) / COMMIT)
     loop.episodes.restore(host["episodes"])
-    if not loop.replay.ready:  # damage took its rows: collect again before the next update
+    if not loop.replay.ready:  # damage took its rows, or options ask for more: collect before the next update
         loop.counters.wait_again()
+        if loop.counters.updates:
+            least = loop.replay.config.min_starts
+            problems.append(describe_waiting(loop.replay.starts, loop.replay.length, least))
     if not resized:
         loop.pipeline.restore_pending(_pending_of(loop, host["pending"]))
     return notes + problems + restore_env(loop, host)
@@ -89,8 +105,9 @@ def check(loop: Loop, restored: Restored) -> None:
     host_file = folder / f"host_{0 if resized else loop.team.index}" / "tree.json"
     host = loop.check_counts(restored, host_file)
     if not resized or loop.team.leads:
-        saved.check_session(host, loop.learner.acting_state(), loop.replay.layout.spaces)
+        # First what is no damage: the rows of other options.
         loop.replay.check(replay_folder(loop), meta.get("replay"), folder / COMMIT)
+        saved.check_session(host, loop.learner.acting_state(), loop.replay.layout.spaces)
 
 
 def restore_env(loop: Loop, host: dict[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from dreamworld.contract import Phase, Stage
+from dreamworld.errors import UserError
+from dreamworld.text import printable
 from dreamworld.training.counters import Counters
 
 
@@ -115,6 +117,23 @@ class Schedule:
             counters.stage += 1
             counters.stage_step = counters.step
         return over
+
+
+def find_stage(index: int, saved: Sequence[str], names: Sequence[str]) -> int:
+    """The index, among the stages `names` of this session, of the stage that a run was in: `index` of `saved`.
+
+    Options decide which stages an agent has. UserError where the stage is none of them.
+    """
+    if list(saved) == list(names):
+        return index
+    if index >= len(saved):
+        return len(names)
+    if saved[index] not in names:
+        raise UserError(
+            f"the run is in the stage {printable(saved[index])!r}, and with these options the agent has "
+            f"{', '.join(map(repr, names))}; use the options that it had"
+        )
+    return names.index(saved[index])
 
 
 def _pace(phase: Phase) -> float:

@@ -11,25 +11,26 @@ from types import FrameType
 from typing import Any
 
 from dreamworld import streams
-from dreamworld.exits import Exit
+from dreamworld.exits import Exit, stopping
 
 
 class Stop:
-    """Turns SIGTERM and SIGINT into `requested`, and ends the process when the answer takes too long.
+    """Turns SIGTERM, SIGINT and SIGHUP into `requested`, and ends the process when the answer takes too long.
 
         with Stop(grace_s=30) as stop:
             while not stop.requested: ...
 
-    A second SIGINT raises KeyboardInterrupt. The clock of `grace_s` starts with the first signal, also while
-    the main thread is inside a long call that runs no Python (a compilation, say): a thread watches the
+    A second SIGINT raises KeyboardInterrupt, or ends the process of a command at once if there is nothing to `unwind`:
+    an exception that comes while Python collects garbage is lost. The clock of `grace_s` starts with the first signal,
+    also while the main thread is inside a long call that runs no Python (a compilation, say): a thread watches the
     signals' pipe. Outside the main thread, where Python can't handle signals, nothing is installed and
     `requested` stays False until `request` is called. For one use; the old handlers are back afterwards.
     """
 
-    def __init__(self, grace_s: float, signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)):
-        self.grace_s = grace_s
+    def __init__(self, grace_s: float, *, unwind: bool = True):
+        self.grace_s, self._unwind = grace_s, unwind
         self.reason = ""
-        self._signals = signals
+        self._signals = stopping()
         self._requested = threading.Event()
         self._left = threading.Event()
         self._interrupts = 0
@@ -82,6 +83,9 @@ class Stop:
         self.request(signal.Signals(number).name)
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
+            command: Any = getattr(self._handlers[signal.SIGINT], "__self__", None)  # an `early.Early`
+            if hasattr(command, "interrupt") and not self._unwind:
+                command.interrupt()
             raise KeyboardInterrupt
 
     def _watch(self) -> None:

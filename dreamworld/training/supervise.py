@@ -15,12 +15,11 @@ from typing import Any
 from etils import epath
 
 from dreamworld import streams, system, words
-from dreamworld.exits import Exit
+from dreamworld.exits import Exit, stopping
 from dreamworld.reading import BlockedFile
 from dreamworld.training import snapshot
 
 FINAL = {Exit.OK, Exit.USAGE, Exit.NUMERICAL, Exit.INTERRUPTED}
-FORWARDED = system.signals("SIGTERM", "SIGINT", "SIGHUP")
 # Linux: the kernel sends the trainer SIGTERM when this process is killed; elsewhere it would go on alone.
 # Ctrl-C ends it without a word until the trainer's own interpreter is there.
 TIE = "import _signal; _signal.signal(2, _signal.SIG_DFL); import ctypes, os, sys; "
@@ -82,7 +81,7 @@ def supervise(
     """
     child = _Child()
     handlers: dict[signal.Signals, Any] = {
-        number: signal.signal(number, child.forward) for number in FORWARDED
+        number: signal.signal(number, child.forward) for number in stopping()
     }
     try:
         folders = [checkpoints] if isinstance(checkpoints, str | os.PathLike) else list(checkpoints)

@@ -38,9 +38,9 @@ class UpdateWatch:
     """
 
     def __init__(self) -> None:
-        self.idle_s = 0.0  # between the end of an update and the dispatch of the next
-        self.starved_s = 0.0  # the part of `idle_s` in which the loop waited for a batch
+        self.starved_s = 0.0  # the part of the idle time in which the loop waited for a batch
         self.updates = 0
+        self._idle_s = 0.0  # between the ends of updates and the dispatches of the next ones
         self._running = 0
         self._ended: float | None = None
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class UpdateWatch:
         """
         with self._lock:
             if self._running == 0 and self._ended is not None:
-                self.idle_s += time.perf_counter() - self._ended
+                self._idle_s += time.perf_counter() - self._ended
                 self.starved_s += max(0.0, got - max(asked, self._ended))
             self._running += 1
             self.updates += 1
@@ -62,6 +62,16 @@ class UpdateWatch:
             self._thread = threading.Thread(target=self._work, name="update-watch", daemon=True)
             self._thread.start()
         self._results.put(result)
+
+    def look(self) -> tuple[float, float]:
+        """The time, of `time.perf_counter`, and the idle seconds until then, those of an idle device included.
+
+        Between two looks they grow by no more than the time: the clock is read while no update can begin or end.
+        """
+        with self._lock:
+            now = time.perf_counter()
+            idle_since = now if self._running or self._ended is None else self._ended
+            return now, self._idle_s + now - idle_since
 
     def close(self) -> None:
         """Ends the thread, after the updates that still run; the next `dispatched` starts another."""
@@ -93,7 +103,7 @@ def describe_compiling(units: int, cached: bool) -> str:
 class Moment(NamedTuple):
     """Clocks and counts at a log row."""
 
-    time: float
+    time: float  # of `UpdateWatch.look`, as `idle_s`
     step: int
     updates: int
     watched: int
@@ -116,7 +126,7 @@ def rates(
     }
     for name, seconds in now.phases.items():
         values[f"time/{name}_fraction"] = (seconds - before.phases.get(name, 0.0)) / duration_s
-    if now.watched > before.watched:
+    if now.watched:
         values["time/device_idle_fraction"] = (now.idle_s - before.idle_s) / duration_s
         values["time/replay_wait_fraction"] = (now.starved_s - before.starved_s) / duration_s
     if update_flops:

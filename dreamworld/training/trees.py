@@ -14,6 +14,22 @@ from dreamworld.reading import BadFile
 from dreamworld.training.snapshot import Writer, damage, is_local
 from dreamworld.types import Tree
 
+USER_DTYPE = 256  # of numpy's C interface: the types of other packages are numbered from here on
+# Types that version 0.1 took for those of other packages, where arrays came from worker processes.
+OWN = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 MAX_TREE_DEPTH = reading.MAX_DEPTH // 2 - 2  # of a host tree: each of its levels is two of JSON
 
 
@@ -63,8 +79,9 @@ def _encode(tree: Tree, arrays: list[np.ndarray], where: str) -> dict[str, Any]:
         kind = "list" if isinstance(tree, list) else "tuple"
         return {kind: [_encode(value, arrays, where) for value in tree]}
     if isinstance(tree, np.ndarray):
-        # .npy knows numpy's own types only: bfloat16 and its kind travel as unsigned integers of their size.
-        native = tree.dtype.isbuiltin == 1 or tree.dtype.kind in "SU"
+        # .npy knows numpy's own types only: bfloat16 and its kind travel as unsigned integers of their size. The
+        # type of an array that came from another process is not `isbuiltin`, but numpy's own all the same.
+        native = tree.dtype.num < USER_DTYPE
         arrays.append(tree if native else tree.view(f"u{tree.dtype.itemsize}"))
         return {"array": len(arrays) - 1, "dtype": tree.dtype.name if not native else ""}
     return {"value": tree}
@@ -100,7 +117,7 @@ def _read_array(path: epath.Path) -> np.ndarray:
 def _extension_dtype(name: str, array: np.ndarray, node: Fields) -> np.dtype:
     import ml_dtypes  # bfloat16, the float8 family, int4 ...
 
-    kind = getattr(ml_dtypes, name, None)
+    kind = np.dtype(name).type if name in OWN else getattr(ml_dtypes, name, None)
     dtype = np.dtype(kind) if isinstance(kind, type) and issubclass(kind, np.generic) else None
     if dtype is None or array.dtype != np.dtype(f"u{dtype.itemsize}"):
         raise BadFile(node.path, f"{node.name('dtype')} {name!r:.40} does not fit an array of {array.dtype}")

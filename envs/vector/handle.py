@@ -21,8 +21,10 @@ from dreamworld.envs.vector.worker import Done, Failed, Ready, Setup
 
 BOOT = """
 import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for number in signals:  # Ctrl-C, a scheduler, a closed terminal: they reach the whole group, and the parent decides
+    signal.signal(number, lambda *_: None)  # what is ignored would stay so in programs that environments start
+signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 import json, sys
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
@@ -64,7 +66,8 @@ class Worker:
         # One thread each: the workers already share out the cores. JAX_PLATFORMS, as an environment may use
         # JAX itself, and must not take the accelerator's memory.
         threads = {key: os.environ.get(key, "1") for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        with system.held(signal.SIGINT):  # Python that is just starting would answer it by a traceback
+        # Python that is just starting would end by them, or answer Ctrl-C by a traceback.
+        with system.held(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,

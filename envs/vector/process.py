@@ -1,8 +1,8 @@
 """Environments in worker processes: for those that cost more than a message, or that may hang or crash.
 
-gymnasium's AsyncVectorEnv is not used: it takes a process for each environment, which it forks or in which it
-imports the whole main module again, and a worker that dies or hangs ends the run. Workers here are fresh
-interpreters (what multiprocessing calls spawn) that import neither the main module nor JAX.
+gymnasium's AsyncVectorEnv is not used: it takes a process for each environment, which it forks or in which it imports
+the whole main module again, and a worker that dies or hangs ends the run. Workers here are fresh interpreters (what
+multiprocessing calls spawn) that import neither the main module nor JAX.
 """
 
 from __future__ import annotations
@@ -236,9 +236,14 @@ class ProcessVector:
     def _request(self, worker: Worker, verb: str, argument: object = None) -> Any:
         if self._sent_s is not None:
             raise RuntimeError(f"{verb} called between send and recv")
-        self._ensure(worker)
-        worker.ask(verb, argument)
-        return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
+        try:
+            with self._giving_up():
+                self._ensure(worker)
+            worker.ask(verb, argument)
+            return worker.answer(time.monotonic() + self._startup_s, self._startup_s).result
+        except WorkerDied:
+            worker.process.kill()  # a late answer would be taken for that of the next step
+            raise
 
     def save(self) -> dict[str, np.ndarray] | None:
         """See `VectorEnv.save`; None, too, once the environments failed too often."""
@@ -246,8 +251,7 @@ class ProcessVector:
             return None
         out = self._previous.arrays()
         for worker in self._workers:
-            state = self._request(worker, "save")
-            if state is None:
+            if (state := self._request(worker, "save")) is None:
                 return None
             for key, value in state.items():
                 index, name = key.split("/", 1)
@@ -280,11 +284,7 @@ class ProcessVector:
     def _ask_about(self, verb: str, index: int) -> Any:
         for worker in self._workers:
             if worker.part.start <= index < worker.part.stop:
-                try:
-                    return self._request(worker, verb, index - worker.first)
-                except WorkerDied:
-                    worker.process.kill()  # a late answer would be taken for that of the next step
-                    raise
+                return self._request(worker, verb, index - worker.first)
         raise IndexError(f"environment {index} of {self.num_envs}")
 
     def close(self) -> None:

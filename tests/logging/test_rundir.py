@@ -124,7 +124,8 @@ def test_a_new_run_whose_files_can_not_be_written_leaves_nothing(tmp_path, size)
     config, spaces = config_of(tmp_path / "a"), {"x": Space((999,) * 99, "float32")}
     rundir = RunDir.of(config)
     with pytest.raises(OSError) as caught, rundir.claim(config), room_for(size):
-        beginning.begin([rundir], [config], None, ({**spaces, "y" * 8000: spaces["x"]}, {}))
+        (run,) = beginning.accept([rundir], [config], None, ({**spaces, "y" * 8000: spaces["x"]}, {}))
+        run.keep()
     assert caught.value.filename == str(rundir.config if size == 100 else rundir.spaces)
     assert not list(tmp_path.iterdir())
 

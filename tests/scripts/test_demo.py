@@ -9,6 +9,7 @@ from dreamworld import cli, presets
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.scripts import demo
+from dreamworld.spaces import DATA_SET
 
 
 def config_of(logdir, seed=0):
@@ -17,7 +18,8 @@ def config_of(logdir, seed=0):
 
 def leave(logdir, **changes):
     """What a demo left: its mark, its config, a checkpoint and a lock that nobody holds."""
-    demo.make_place(logdir, config_of(logdir))
+    with demo.place(logdir, config_of(logdir)):
+        pass
     (logdir / "checkpoints").mkdir()
     (logdir / "checkpoints" / "1").write_text("x")
     (logdir / ".lock").write_text("pid 1\n")
@@ -32,16 +34,19 @@ def content(folder):
 
 def test_what_an_earlier_demo_left_is_replaced(tmp_path):
     leave(tmp_path / "demo")
-    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+    with demo.place(tmp_path / "demo", config_of(tmp_path / "demo")):
+        pass
     assert os.listdir(tmp_path / "demo") == [demo.MARKER]
-    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))  # stopped before it trained
+    with demo.place(tmp_path / "demo", config_of(tmp_path / "demo")):  # stopped before it trained
+        pass
     assert os.listdir(tmp_path / "demo") == [demo.MARKER]
 
 
 def test_what_assess_left_there_is_replaced_too(tmp_path):
     leave(tmp_path / "demo")
     (tmp_path / "demo" / "assess").mkdir()
-    demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+    with demo.place(tmp_path / "demo", config_of(tmp_path / "demo")):
+        pass
     assert os.listdir(tmp_path / "demo") == [demo.MARKER]
 
 
@@ -127,10 +132,26 @@ def test_anything_else_is_one_line_and_stays(tmp_path, make, capsys):
     assert "another --logdir" in err and content(tmp_path) == before
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_demo_that_is_refused_leaves_no_mark_for_the_next_one(tmp_path, is_there, capsys):
+    """The mark stayed, and a training of the same options in this folder was replaced by the next demo."""
+    (tmp_path / DATA_SET).write_text("{}")
+    if is_there:
+        (tmp_path / "runs" / "demo").mkdir(parents=True)
+    before = content(tmp_path)
+    assert cli.run(demo.main, ["--logdir", str(tmp_path / "runs" / "demo")]) == 2
+    err = capsys.readouterr().err
+    assert "can't lie in the folder of a data set" in err and err.count("\n") == 1
+    assert content(tmp_path) == before
+
+
 def test_a_demo_that_is_running_keeps_its_folder(tmp_path):
     leave(tmp_path / "demo")
     with RunDir(tmp_path / "demo").lock():
         before = content(tmp_path)
-        with pytest.raises(UserError, match="pid"):
-            demo.make_place(tmp_path / "demo", config_of(tmp_path / "demo"))
+        with (
+            pytest.raises(UserError, match="pid"),
+            demo.place(tmp_path / "demo", config_of(tmp_path / "demo")),
+        ):
+            pass
         assert content(tmp_path) == before

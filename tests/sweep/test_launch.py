@@ -40,11 +40,24 @@ def test_machine_is_divided_among_runs(tmp_path, tree, gpus, expected):
     assert [(slot.cores, slot.gpus) for slot in slots] == expected
 
 
-def test_slots_bind_by_environment(tmp_path):
+def test_slots_bind_by_environment(tmp_path, monkeypatch):
+    for name in local.MEMORY:
+        monkeypatch.delenv(name, raising=False)
     shared = local.make_slots(spec_of(tmp_path, gpus="0.5"), ["3"], CORES)[0].env
-    assert shared["CUDA_VISIBLE_DEVICES"] == "3" and shared["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+    assert shared["CUDA_VISIBLE_DEVICES"] == "3" and shared["XLA_CLIENT_MEM_FRACTION"] == "0.450"
     assert shared["OMP_NUM_THREADS"] == "4"
     assert local.make_slots(spec_of(tmp_path, gpus="0"), ["0"], CORES)[0].env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("name", ["XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"])
+def test_a_share_of_memory_that_the_user_has_set_holds(tmp_path, monkeypatch, name):
+    """JAX refuses both names at once: a run would end in the error that they are specified together."""
+    for each in local.MEMORY:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "0.3")
+    slot = local.make_slots(spec_of(tmp_path, gpus="0.5"), ["3"], CORES)[0]
+    run = {**os.environ, **slot.env}
+    assert {key: run[key] for key in local.MEMORY if key in run} == {name: "0.3"}
 
 
 @pytest.mark.parametrize(

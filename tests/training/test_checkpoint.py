@@ -1,6 +1,7 @@
 """Snapshots: what is saved comes back, whatever happens to the disk or the process."""
 
 import pathlib
+import pickle
 import re
 import resource
 import signal
@@ -15,9 +16,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from etils import epath
 
 from dreamworld.errors import UserError
-from dreamworld.training import snapshot
+from dreamworld.training import snapshot, trees
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.snapshot import retained
 
@@ -437,3 +439,22 @@ def test_several_processes_share_a_snapshot(tmp_path, caplog):
     found = alone.restore(None, {"w": np.zeros(8, np.float32), "n": np.int64(0)})
     np.testing.assert_array_equal(found.agent["w"], np.arange(8.0))
     assert "was written by 2 processes, now there are 1" in caplog.text and found.meta["process"] == 0
+
+
+def test_types_that_came_from_another_process_are_kept_and_those_of_earlier_saves_are_read(tmp_path):
+    """Unpickled, a type of numpy is no `isbuiltin` any more: it was written as one that nothing could read."""
+    tree = {
+        "key": np.arange(3, dtype=np.uint32),
+        "done": np.array([True]),
+        "low": np.ones(2, ml_dtypes.bfloat16),
+    }
+    folder = epath.Path(tmp_path / "host")
+    trees.write_tree(folder, pickle.loads(pickle.dumps(tree)))
+    text = (folder / "tree.json").read_text()
+    assert text.count('"dtype": ""') == 2
+    for written in (text, text.replace('"array": 0, "dtype": ""', '"array": 0, "dtype": "int32"')):
+        (folder / "tree.json").write_text(written)
+        found = trees.read_tree(folder)
+        for name, array in tree.items():
+            np.testing.assert_array_equal(found[name], array)
+    assert [found[name].dtype.name for name in tree] == ["int32", "bool", "bfloat16"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamworld import cli
+from dreamworld.envs.base import Step
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.envs.jax.batched import batched
 from dreamworld.logging.rundir import RunDir
@@ -150,3 +151,44 @@ def test_refused_rows_are_counted_in_a_row_over_chunks_and_resets_prove_nothing(
     assert found.look(bad, step)[1] is None
     events, error = found.look(bad, step)
     assert events == [] and str(error) == "environment 0: observation 'x' is nan, too often"
+
+
+class Unsavable:
+    """Ten steps long; its state is no secret, but saving it is broken."""
+
+    obs_space = {"x": Space((2,), "float32")}  # noqa: RUF012
+    act_space = {"action": Space((), "int32", classes=2)}  # noqa: RUF012
+
+    def reset(self, seed):
+        self.time = 0
+        return self._row(True)
+
+    def step(self, action):
+        self.time += 1
+        return self._row(False)
+
+    def _row(self, first):
+        return Step({"x": np.full(2, self.time, np.float32)}, 0.0, first, self.time == 10, False)
+
+    def save(self):
+        raise KeyError("position")
+
+    def restore(self, state):
+        raise AssertionError("nothing was saved")
+
+    def render(self):
+        return None
+
+    def close(self):
+        pass
+
+
+def test_an_environment_that_fails_to_save_its_state_ends_no_training(tmp_path, capfd):
+    """It ended with a traceback, unsaved."""
+    words = [*WORDS, "--logdir", str(tmp_path / "run"), "--run.train_ratio", "0", "--env.engine", "inprocess"]
+    for steps in (32, 64):
+        assert train(cli.parse([*words, "--run.steps", str(steps)]), env=Unsavable) == 0
+    said = capfd.readouterr().err
+    assert said.count("the environments can't save their state (KeyError: 'position')") == 2
+    assert "continued at step 32" in said and "Traceback" not in said
+    assert snapshot.snapshot_steps(RunDir(tmp_path / "run").checkpoints) == [32, 64]

@@ -66,6 +66,10 @@ def test_a_fused_run_stopped_and_resumed_ends_with_the_same_bits(tmp_path, whole
     state, counters = train(tmp_path / "run", 150, 10**9)
     jax.tree.map(np.testing.assert_array_equal, state, whole[0])
     assert (counters.step, counters.updates) == (whole[1].step, whole[1].updates)
+    with open_fused(tmp_path / "run", "--run.steps", "999", "--replay.min_starts", "500") as loop:
+        windows = 2 * (counters.iteration - 8)  # those of 9 rows in each environment
+        line = f"replay holds {windows} windows of 9 rows: the next update waits for --replay.min_starts 500"
+        assert line in loop.restore()
 
 
 def rows_of(path):

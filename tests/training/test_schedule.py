@@ -3,8 +3,9 @@
 import pytest
 
 from dreamworld.contract import Phase, Stage, Window
+from dreamworld.errors import UserError
 from dreamworld.training.counters import Counters
-from dreamworld.training.schedule import Schedule
+from dreamworld.training.schedule import Schedule, find_stage
 
 WINDOW = Window(batch=4, length=8)
 SWEEP = Window(batch=4, length=8, order="sweep")
@@ -87,3 +88,18 @@ def test_a_sweep_ends_by_itself_or_at_its_limit(limit):
     stages = [Stage("encode", (phase("encode", window=SWEEP, at_most=limit),), collect="none")]
     found, _ = play(stages, 50, sweep=5)
     assert sum(due.get("encode", 0) for _, due in found) == (limit or 5)
+
+
+@pytest.mark.parametrize(
+    ("index", "names", "found"),
+    [(1, ["random", "train"], 1), (1, ["train"], 0), (2, ["train"], 1), (0, ["look", "random"], 1)],
+)
+def test_a_stage_is_found_by_its_name(index, names, found):
+    assert find_stage(index, ["random", "train"], names) == found
+
+
+def test_a_stage_that_is_gone_is_named():
+    with pytest.raises(
+        UserError, match="in the stage 'random', and with these options the agent has 'train'; use"
+    ):
+        find_stage(0, ["random", "train"], ["train"])

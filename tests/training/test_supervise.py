@@ -103,10 +103,15 @@ sys.exit(75)
 """
 
 
-def start(child):
+def start(child, ignored=None):
     argv = [sys.executable, "-c", SUPERVISOR, child]
     process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=ignored and (lambda: signal.signal(ignored, signal.SIG_IGN)),
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -125,6 +130,19 @@ def test_a_ctrl_c_on_the_terminal_reaches_the_run_once():
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does; a second one would end the run unsaved
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (Exit.PREEMPTED, "SIGINT\nFalse\n", "")
+
+
+@pytest.mark.parametrize(
+    ("ignored", "told"), [(None, "SIGTERM"), (signal.SIGHUP, "SIGINT")], ids=["", "nohup"]
+)
+def test_a_closed_terminal_stops_the_run_unless_it_is_ignored(ignored, told):
+    process, _ = start(CHILD, ignored)
+    process.send_signal(signal.SIGHUP)
+    if ignored:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (Exit.PREEMPTED, f"{told}\nFalse\n", "")
 
 
 def test_a_signal_during_the_pause_ends_the_supervisor():

@@ -6,6 +6,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dreamworld.training import record, run
@@ -50,7 +51,7 @@ def dispatch(watch, update, wait_s):
 def test_waiting_behind_a_running_update_is_not_starvation(watch, slow_update):
     dispatch(watch, slow_update, 0)
     dispatch(watch, slow_update, 0.1)
-    assert watch.starved_s == watch.idle_s == 0
+    assert watch.starved_s == watch.look()[1] == 0
     assert watch.updates == 2
 
 
@@ -59,7 +60,7 @@ def test_waiting_with_an_idle_device_is_starvation(watch, slow_update):
     time.sleep(0.2)  # something else than a batch
     dispatch(watch, slow_update, 0.25)
     assert 0.2 < watch.starved_s < 0.35
-    assert watch.idle_s - watch.starved_s == pytest.approx(0.2, abs=0.1)
+    assert watch.look()[1] - watch.starved_s == pytest.approx(0.2, abs=0.1)
 
 
 def test_only_the_part_after_the_update_counts(watch, slow_update):
@@ -69,6 +70,22 @@ def test_only_the_part_after_the_update_counts(watch, slow_update):
     dispatch(watch, slow_update, 0)
     dispatch(watch, slow_update, 3 * took)
     assert 0 < watch.starved_s < 3 * took
+
+
+def test_idle_time_counts_while_it_passes(watch, slow_update):
+    """It was counted at the next update alone: a row that waited for one long had more idle time than time."""
+    dispatch(watch, slow_update, 0)
+    while not watch.look()[1]:
+        time.sleep(0.01)
+    looks = []
+    for _ in range(3):
+        time.sleep(0.1)
+        looks.append(watch.look())
+    dispatch(watch, slow_update, 0)
+    looks.append(watch.look())
+    (passed, idle), (long, as_long), (last, less) = np.diff(looks, axis=0)
+    assert idle == pytest.approx(passed) and as_long == pytest.approx(long)
+    assert 0 < less <= last
 
 
 def test_the_watch_goes_on_after_close(watch, slow_update):

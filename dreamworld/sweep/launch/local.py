@@ -14,6 +14,9 @@ from dreamworld.sweep.plan import Job
 from dreamworld.sweep.spec import Spec
 
 CORES = 2  # of a run without a GPU, unless stated
+# The share of a GPU's memory that a process takes: what JAX calls it, and what it did. JAX refuses both at once,
+# and what a user has set holds.
+MEMORY = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Slot:
         found = {"OMP_NUM_THREADS": str(len(self.cores)), "OPENBLAS_NUM_THREADS": str(len(self.cores))}
         if self.gpus is not None:
             found["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        if self.share < 1:
-            found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * self.share:.3f}"
+        if self.share < 1 and not any(os.environ.get(name) for name in MEMORY):
+            found[MEMORY[0]] = f"{0.9 * self.share:.3f}"
         return found
 
 

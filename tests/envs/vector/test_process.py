@@ -12,10 +12,13 @@ import numpy as np
 import psutil
 import pytest
 import vector_toys as toys
+from etils import epath
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs.vector import EnvFailure
+from dreamworld.envs.vector.handle import WorkerDied
 from dreamworld.errors import UserError
+from dreamworld.training import trees
 
 
 @pytest.fixture
@@ -217,15 +220,26 @@ def test_named_environment_runs_in_workers():
         env.close()
 
 
-def test_restored_state_continues_as_if_never_interrupted(build):
+def test_restored_state_continues_as_if_never_interrupted(build, tmp_path):
+    """On its way it is saved: arrays that came from a worker were written as what no checkpoint could be read with."""
     env, other = build(length=3), build(length=3, workers=1)
     toys.roll(env, 4)
-    current = other.restore(env.save())
+    trees.write_tree(epath.Path(tmp_path / "host"), trees.copy_tree(env.save()))
+    current = other.restore(trees.read_tree(epath.Path(tmp_path / "host")))
     assert current.is_first.all()
     for _ in range(4):
         a, b = env.step(toys.zeros(env)), other.step(toys.zeros(env))
         np.testing.assert_array_equal(a.obs["noise"], b.obs["noise"])
         np.testing.assert_array_equal(a.is_last, b.is_last)
+
+
+def test_a_worker_that_is_gone_when_it_should_save_is_replaced_at_the_next_step(build):
+    env = build(length=3, workers=2)
+    toys.roll(env, 2)
+    os.kill(env.pids[1], signal.SIGKILL)
+    with pytest.raises(WorkerDied, match=r"was killed by SIGKILL"):
+        env.save()
+    assert len(env.step(toys.zeros(env)).events) == 1 and env.save() is not None
 
 
 def test_render_reaches_the_right_environment(build):
@@ -296,6 +310,7 @@ while True:
     ],
 )
 def test_no_worker_outlives_its_parent(fault, end):
+    """A closed terminal and a scheduler reach the workers, too, and the parent decides: a training saves first."""
     before = set(os.listdir("/dev/shm"))
     path = os.pathsep.join(filter(None, sys.path))
     parent: Any = subprocess.Popen(
@@ -310,6 +325,11 @@ def test_no_worker_outlives_its_parent(fault, end):
     assert len(pids) == 2
     if end == signal.SIGINT:
         time.sleep(0.2)
+        for pid in pids:
+            os.kill(pid, signal.SIGHUP)
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+        assert not any(gone([pid], within_s=0.05) for pid in pids)
         os.killpg(parent.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
     elif end == signal.SIGKILL:
         time.sleep(0.2)
