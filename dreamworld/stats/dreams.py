@@ -59,9 +59,9 @@ def section(analysis: Analysis) -> str:
             room -= len(media.data)
             name = f"{run.label}, {run.name}" if len(analysis.groups) > 1 else run.name
             caption = escape(f"{name}, step {media.step:,}: {describe(media.name)}")
-            cards.append(
-                f'<figure class="card media">{media.element}<figcaption class="soft">{caption}</figcaption></figure>'
-            )
+            wide = " wide" if media.kind == "image/png" else ""  # a strip, or a panel for each dimension
+            under = f'<figcaption class="soft">{caption}</figcaption>'
+            cards.append(f'<figure class="card media{wide}">{media.element}{under}</figure>')
     if not cards:
         return ""
     more = f" {words.count(left, 'more', 'more')} did not fit into the page." if left else ""

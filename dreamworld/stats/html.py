@@ -46,7 +46,7 @@ th { color: var(--soft); font-weight: 600; } tr:last-child td { border-bottom: 0
 th.words, td.words { text-align: left; }
 td.repeat { color: transparent; }
 .media img, .media video { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-.media { overflow-x: auto; align-self: start; }
+.media { align-self: start; } .media.wide { grid-column: 1 / -1; } .media.wide img { min-width: 560px; }
 summary { cursor: pointer; margin: 10px 0; } code { font-size: .85em; }
 """
 WORDS = {"task", "method", "suite", "X", "Y", "host", "setting"}
