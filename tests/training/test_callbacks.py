@@ -9,7 +9,10 @@ import dreamworld
 from dreamworld import cli
 from dreamworld.exits import Exit
 from dreamworld.logging.rundir import RunDir
+from dreamworld.sessions import build
+from dreamworld.sessions.job import Job
 from dreamworld.training.callbacks import Callbacks
+from dreamworld.training.hosts import Team
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import watching
@@ -86,6 +89,17 @@ def test_what_can_not_be_called_is_refused_before_anything_is_written(given, mes
     with pytest.raises(dreamworld.UserError, match=f"^train: .*{message}"):
         dreamworld.train(cli.parse([*WORDS, "--logdir", str(tmp_path / "run")]), **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_of_several_processes_the_first_alone_calls(tmp_path):
+    config = cli.parse([*WORDS, "--logdir", str(tmp_path)])
+    job = Job.of(config, callbacks=Callbacks(on_log=dict))
+    with build.opened(job) as session:
+        (loop,) = session.loops
+        assert "on_log" in loop.callbacks and "on_episode" not in loop.callbacks
+        loop.callbacks = Callbacks()
+        build.add_callbacks(job._replace(team=Team(1, 2)), [loop])
+        assert "on_log" not in loop.callbacks
 
 
 def test_an_interrupt_in_a_callback_is_not_held_up():
