@@ -116,7 +116,8 @@ def draw_strip(
     spans = zip([0, *times[:-1] + 1], times)
     starts = [first is not None and bool(first[begin : end + 1].any()) for begin, end in spans]
     cells = [
-        [_framed(row[0, t], *how) for t, *how in zip(times, colours, starts, strict=True)] for row in rows
+        [_framed(row[0, t], colour, start) for t, colour, start in zip(times, colours, starts)]
+        for row in rows
     ]
     wide = cells[0][0].shape[1] >= LABEL
     said = [("context " if t < context else "dream ") * wide + f"t={t}" for t in times]

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from typing import Any
 
 from dreamworld.logging.rows import dumps
 from dreamworld.logging.rundir import RunDir
@@ -16,7 +17,7 @@ class Watcher:
         self.logs, self.episodes, self.saved, self.threads = [], [], [], set()
 
     @property
-    def callbacks(self):
+    def callbacks(self) -> dict[str, Any]:
         def keep(rows):
             return lambda row: (rows.append(json.loads(dumps(row))), self.threads.add(threading.get_ident()))
 
