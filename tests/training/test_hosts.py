@@ -123,6 +123,13 @@ def test_a_killed_host_ends_all_and_their_supervisors_go_on_from_the_snapshot(tm
     assert (rundir.path / "replay_1").is_dir()
 
 
+WATCHED = """
+import sys, dreamworld
+watch = lambda row: print("episode ended at step", row["step"])
+sys.exit(dreamworld.train(dreamworld.parse(sys.argv[1:]), on_episode=watch))
+"""
+
+
 def test_two_processes_go_through_every_stage_together(tmp_path):
     """Each sweeps over the rows of its own environments; both do as many updates as the one that has more of them."""
     rundir = RunDir(tmp_path / "run")
@@ -139,20 +146,24 @@ def test_two_processes_go_through_every_stage_together(tmp_path):
     ]
     words += ["--replay.min_starts", "2", "--replay.chunk", "16", "--logger.tensorboard", "False"]
     words += ["--parallel.coordinator", f"127.0.0.1:{free_port()}", "--parallel.processes", "2"]
-    argv = [sys.executable, "-m", "dreamworld", "train", *words, "--run.progress", "False"]
+    argv = [sys.executable, "-c", WATCHED, *words, "--run.progress", "False"]
     path = os.pathsep.join([str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")])
     runs = [
         subprocess.Popen(
             [*argv, "--parallel.process_id", str(index)],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
         )
         for index in (0, 1)
     ]
-    for run in runs:
-        _, errors = run.communicate(timeout=300)
+    for index, run in enumerate(runs):
+        seen, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors
+        assert ("episode ended" in seen) == (index == 0), (
+            "the first process alone calls functions of the user"
+        )
     rows = [json.loads(line) for line in rundir.metrics.read_text().splitlines()]
     # 40 random steps make two streams of 10 rows in each process: three windows of 4 rows each, one in its half of a
     # batch. The steps of the third stage end with the iteration of four rows in which they are done.
