@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 import sys
 
 import pytest
@@ -62,3 +63,15 @@ def test_the_appendix_is_in_the_contents(repo):
     contents = (repo / "docs" / "index.md").read_text("utf-8").partition(":caption: Appendix")[2]
     pages = {f"appendix/{page.stem}" for page in (repo / "docs" / "appendix").glob("*.md")}
     assert pages and pages <= set(contents.split())
+
+
+def test_the_readme_fits_a_screen_or_three_and_its_numbers_stand_in_the_pages_that_it_links(repo):
+    text = (repo / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 130
+    rows = re.findall(r"^\| .*?\]\(([^)#]+)[^)]*\)[^|]*\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 5
+    for page, result, date in rows:
+        measured = (repo / page).read_text("utf-8")
+        numbers = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", result)
+        assert numbers and all(number.strip(",") in measured for number in numbers), (page, result)
+        assert date[:10] in measured, (page, date)
