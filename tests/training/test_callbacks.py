@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,8 @@ def test_a_host_loop_shows_its_rows_ends_by_stop_training_and_goes_on_past_error
         if len(seen) == 4:
             raise dreamworld.StopTraining(f"{len(seen)} episodes are enough")
 
-    stopped = dreamworld.train(config, **watcher.callbacks | {"on_episode": on_episode})
+    watching_all: dict[str, Any] = {**watcher.callbacks, "on_episode": on_episode}
+    stopped = dreamworld.train(config, **watching_all)
     run, said = RunDir(tmp_path), capsys.readouterr().err
     assert (stopped, run.read_status()["state"]) == (Exit.PREEMPTED, "preempted")
     step = seen[-1]["step"]
