@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger
 from dreamworld.training import hosts
 from dreamworld.training.checkpoint import Checkpointer
 
@@ -186,6 +188,15 @@ def test_two_processes_go_through_every_stage_together(tmp_path):
 def test_processes_that_can_not_be_joined_are_one_line(config, message):
     with pytest.raises(UserError, match=message):
         hosts.connect(config)
+
+
+def test_the_silent_logger_drops_what_loops_hand_to_any_logger():
+    own = {name for name in vars(hosts.Silence) if not name.startswith("_")}
+    assert own <= set(dir(Logger))
+    folder = PROGRAM.parent.parent.parent / "dreamworld" / "training"
+    text = "".join((folder / name).read_text() for name in ("record.py", "run.py", "loop.py"))
+    guarded = {"told", "problems"}  # where `team.leads` is asked first
+    assert set(re.findall(r"logger\.(\w+)", text)) - guarded <= own
 
 
 def test_hosts_differ_in_seed_and_the_first_is_the_run_s_own():
