@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dreamworld.cli import parse
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
-    from dreamworld.errors import UserError
+    from dreamworld.errors import StopTraining, UserError
     from dreamworld.player import Player
     from dreamworld.presets import override
     from dreamworld.sessions.evaluation import evaluate
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "Player",
+    "StopTraining",
     "UserError",
     "evaluate",
     "load",
@@ -44,6 +45,7 @@ __all__ = [
 _HOMES = {
     "Config": "dreamworld.config",
     "Player": "dreamworld.player",
+    "StopTraining": "dreamworld.errors",
     "UserError": "dreamworld.errors",
     "evaluate": "dreamworld.sessions.evaluation",
     "load": "dreamworld.sessions.load",

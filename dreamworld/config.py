@@ -6,6 +6,7 @@ The defaults are DreamerV3 as published (Hafner et al., Nature 2025), size200m. 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from dreamworld.agents.dreamerv3.config import DreamerV3Config
@@ -26,6 +27,8 @@ from dreamworld.limits import (
 )
 from dreamworld.options import AgentConfig
 from dreamworld.values import CHOICES, OPTIONS, PATTERN
+
+SHOWN = 8  # options that differ from their defaults, in `repr(config)`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +257,18 @@ class Config:
     parallel: Annotated[ParallelConfig, SILENT] = ParallelConfig()
     logger: Annotated[LoggerConfig, SILENT] = LoggerConfig()
 
+    def __repr__(self) -> str:
+        """Task, agent, folder, and the options that differ from their defaults, as on a command line."""
+        own, plain = dict(_flat(self)), dict(_flat(Config()))
+        if isinstance(self.agent, AgentConfig):
+            plain |= dict(_flat(type(self.agent)(), "agent."))
+        first = [key for key in ("task", "agent.name", "logdir") if key in own]
+        other = [key for key in own if key not in first and own[key] != plain.get(key)]
+        shown = [f"{key}={own[key]}" for key in [*first, *other[:SHOWN]]]
+        if more := len(other) - SHOWN if len(other) > SHOWN else 0:
+            shown.append(f"and {more} more that differ from the defaults")
+        return f"Config({', '.join(shown)})"
+
     @property
     def frames_per_step(self) -> int:
         """Environment frames of an agent step: the action repeat; without an environment, 1."""
@@ -261,3 +276,13 @@ class Config:
             return 1
         atari = self.task.startswith(("atari_", "atari100k_")) and ":" not in self.task
         return self.env.atari.repeat if atari else self.env.repeat
+
+
+def _flat(group: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, written value) of every option, whatever was put in its place."""
+    for field in dataclasses.fields(group):  # type: ignore[arg-type]
+        value = getattr(group, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", repr(value)

@@ -48,7 +48,8 @@ def report(
 ) -> dict[str, Array]:
     """`truth/<key>` and `dream/<key>` [B, T, *shape] of the rows after `context`; nothing where no key is decoded.
 
-    The first T/2 of them are observed, the rest imagined. What a probe decodes is `probe/<key>` instead.
+    The first T/2 of them are observed, the rest imagined. What a probe decodes is `probe/<key>` instead. `is_first`
+    [B, T] says where an episode starts.
     """
     if simulator.decode is None:
         return {}
@@ -58,7 +59,7 @@ def report(
     for name, dream in simulator.decode(params, features).items():
         found[f"truth/{name}"] = nets.target(spaces[name], rows.obs[name]).astype(jnp.float32)
         found[f"{side}/{name}"] = dream
-    return found
+    return found | ({"is_first": rows.is_first} if found else {})
 
 
 def report_context(length: int) -> int:

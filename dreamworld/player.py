@@ -34,6 +34,10 @@ class PlayerState(NamedTuple):
     step: int  # calls so far
     batch: int  # N
 
+    def __repr__(self) -> str:
+        """How far it is, without its arrays."""
+        return f"PlayerState({words.count(self.step, 'call')} so far, batch {self.batch})"
+
 
 class Player:
     """A trained agent with its parameters and key.

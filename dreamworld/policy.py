@@ -55,6 +55,10 @@ class Policy:
         self.state: PlayerState = player.initial()
         self.reset()
 
+    def __repr__(self) -> str:
+        """Whose actions it takes, and how."""
+        return f"Policy(of {self._player!r}, mode {self._mode or self._player.mode})"
+
     def reset(self) -> None:
         """Tells that the next observation is the first of an episode."""
         self._first, self._left, self._action = True, 0, None

@@ -88,6 +88,13 @@ class Space:
         for name, value in (("shape", shape), ("dtype", dtype), ("classes", classes)):
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        """What makes it again, without what is as by default: `Space((2,), 'int32', classes=5)`."""
+        given = [f"classes={self.classes}"] if self.discrete else []
+        bounds = (("low", self.low), ("high", self.high))
+        given += [f"{name}={float(value):g}" for name, value in bounds if np.isfinite(value)]
+        return f"Space({', '.join([repr(self.shape), repr(self.dtype), *given])})"
+
     @property
     def discrete(self) -> bool:
         """Whether values are class indices."""

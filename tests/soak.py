@@ -1,4 +1,4 @@
-"""`make soak`: what is longer than CI allows. Writes its report to docs/soak.md."""
+"""`make soak`: what is longer than CI allows. Writes its report to docs/appendix/soak.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Flags:
     """Run the tests marked `soak`, too."""
     logs: tuple[str, ...] = ()
     """Outputs of `pytest --soak -v -rP` to report instead of running the tests, when these were run in slices."""
-    out: str = "docs/soak.md"
+    out: str = "docs/appendix/soak.md"
     """The report."""
 
 

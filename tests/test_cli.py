@@ -216,3 +216,19 @@ def test_the_package_names_what_a_program_needs():
     assert all(getattr(dreamworld, name) for name in dreamworld.__all__)
     with pytest.raises(AttributeError, match="it has Config, Player"):
         _ = dreamworld.nothing
+
+
+def test_a_config_is_written_as_what_differs_from_the_defaults():
+    config = cli.parse(
+        ["--agent", "planet", "--task", "jax_catch", "--logdir", "runs/a", "--run.train_ratio", "64"]
+    )
+    assert repr(config).startswith(
+        "Config(task='jax_catch', agent.name='planet', logdir='runs/a', run.train_ratio=64"
+    )
+    long = repr(cli.parse(["--configs", "debug"]))
+    assert (
+        "env.num=2" in long
+        and len(long) < 500
+        and re.search(r", and \d\d more that differ from the defaults\)$", long)
+    )
+    assert "agent=3" in repr(dataclasses.replace(config, agent=3))  # type: ignore[arg-type]

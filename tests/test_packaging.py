@@ -1,6 +1,8 @@
 """Wheel and sdist hold real files, and an installed wheel answers."""
 
+import email
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -32,13 +34,22 @@ def built(tmp_path_factory):
 def test_the_wheel_holds_every_source_and_preset(built, repo):
     with zipfile.ZipFile(built[0]) as wheel:
         held = {name: wheel.read(name) for name in wheel.namelist()}
-    wanted = [file for folder in ("agents", "envs", "scripts") for file in (repo / folder).rglob("*.py")]
-    wanted += (repo / "configs").glob("*.yaml")
-    assert len(wanted) > 20
-    for file in wanted:
-        assert held[f"dreamworld/{file.relative_to(repo)}"] == file.read_bytes()
-    assert "dreamworld/py.typed" in held
-    assert not [name for name in held if name.startswith(("agents", "envs", "scripts", "configs", "tests"))]
+    folders = ("agents", "envs", "scripts", "configs", "dreamworld")
+    wanted = {
+        f"dreamworld/{file.relative_to(repo)}".replace("dreamworld/dreamworld", "dreamworld"): file
+        for folder in folders
+        for file in (repo / folder).rglob("*")  # which follows no links
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {name.partition("/")[2].partition("/")[0] for name in wanted} >= {
+        *folders[:4],
+        "py.typed",
+        "play",
+        "data",
+    }
+    for name, file in wanted.items():
+        assert held[name] == file.read_bytes()
+    assert {name for name in held if ".dist-info/" not in name} == set(wanted), "something else is in it"
 
 
 def test_the_wheel_holds_no_tool_of_developers(built, repo):
@@ -70,6 +81,29 @@ def test_an_unpacked_wheel_answers_from_anywhere(built, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert str(tmp_path) in result.stdout and "size400m" in result.stdout, result.stderr
+
+
+def test_every_extra_is_in_the_metadata_and_readme_is_the_long_description(built, repo):
+    with zipfile.ZipFile(built[0]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(wheel.read(name))
+    project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+    assert set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload(decode=True) == (repo / "README.md").read_bytes()
+
+
+def test_only_those_versions_of_python_are_claimed_that_ci_tries(repo):
+    claimed = {
+        line.rpartition(" ")[2]
+        for line in tomllib.loads((repo / "pyproject.toml").read_text())["project"]["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    }
+    steps = "".join((repo / ".ci" / name).read_text() for name in ("run", "core"))
+    steps += (repo / ".github" / "workflows" / "ci.yml").read_text()
+    assert claimed and all(f"python{version}" in steps or f'"{version}"' in steps for version in claimed)
+    about = (repo / "docs" / "installation.md").read_text()
+    assert all(re.search(rf"^\| .*\b{re.escape(version)}\b", about, re.MULTILINE) for version in claimed)
 
 
 def test_the_project_is_described(repo):

@@ -130,6 +130,10 @@ def test_equal_observations_in_any_form_give_equal_actions_and_states(cart):
 def test_it_says_what_it_is(cart):
     said = r"Player\(sees vector: float32 \(4,\); acts action: 2 classes; [\d,]+ parameters, mode \w+\)"
     assert re.fullmatch(said, repr(cart)), repr(cart)
+    state, _ = cart.act(cart.initial(), {"vector": ROW})
+    assert repr(state) == "PlayerState(1 call so far, batch 1)"
+    policy = repr(cart.policy(gymnasium.make("CartPole-v1"), mode="greedy"))
+    assert policy == f"Policy(of {cart!r}, mode greedy)" and len(policy) < 150
 
 
 def test_an_episode_begins_at_the_first_call_only_unless_told(cart):

@@ -129,6 +129,7 @@ def test_reports_and_dreams_show_what_it_decodes(pair):
     batch, params = make_batch(probed), probed.acting(state)["world"]
     assert dream.report(plain.simulator, OBS, plain.acting(bare)["world"], batch, 1, KEY) == {}
     found = dream.report(probed.simulator, OBS, params, batch, 1, KEY)
+    assert found.pop("is_first").shape == (2, 4)
     assert {key: value.shape for key, value in found.items()} == {
         f"{side}/{key}": (2, 4, *space.shape) for key, space in OBS.items() for side in ("truth", "probe")
     }

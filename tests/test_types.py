@@ -59,3 +59,17 @@ def test_spaces_load_no_jax():
         "import sys; from dreamworld.types import Space; Space((), 'bfloat16'); print('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Space((64, 64, 3), "uint8"),
+        Space((), "int32", classes=5),
+        Space((3,), "float32", low=-1.5, high=2),
+        Space((2,), "float32", low=0),
+    ],
+)
+def test_a_space_is_written_as_what_makes_it_again(space):
+    assert eval(repr(space)) == space and len(repr(space)) < 50
+    assert repr(Space((64, 64, 3), "uint8")) == "Space((64, 64, 3), 'uint8')"

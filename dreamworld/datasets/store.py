@@ -23,7 +23,7 @@ from dreamworld.replay.chunks import decode_blocks
 from dreamworld.replay.files import Damaged, read_section, read_table
 from dreamworld.replay.layout import make_columns, unpack
 from dreamworld.replay.manifest import read_records
-from dreamworld.spaces import difference
+from dreamworld.spaces import describe_spaces, difference
 from dreamworld.text import expand_path
 from dreamworld.types import Spaces
 
@@ -40,6 +40,13 @@ class DataSet:
         self.path, self.header, self.schema = path, header, schema
         self._columns = make_columns(schema.row_spaces())
         self._opened: tuple[str, Records] = ("", {})
+
+    def __repr__(self) -> str:
+        """Where it is, how much is in it, and what."""
+        sees, acts = describe_spaces(self.obs_space), describe_spaces(self.act_space)
+        return (
+            f"DataSet({str(self.path)!r}, {words.count(self.episodes, 'episode')}: sees {sees}; acts {acts})"
+        )
 
     @property
     def obs_space(self) -> Spaces:

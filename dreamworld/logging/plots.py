@@ -19,24 +19,28 @@ if TYPE_CHECKING:
 RETURN = "#2f6fb0"
 EVAL = "#d9761a"
 INK = "#333333"
-PANELS = 8
+PANELS, COLUMNS = 8, 4
 
 
 def learning_curve(rundir: RunDir, path: Path | None = None) -> Path | None:
-    """Writes learning_curve.png: episode returns, evaluations, losses. None when there is nothing yet."""
+    """Writes learning_curve.png: episode returns, evaluations, losses, those that there are. None for none of them."""
     episodes, evals, metrics = (read_jsonl(file) for file in (rundir.episodes, rundir.evals, rundir.metrics))
-    if not (episodes or evals or metrics):
+    episodes = [row for row in episodes if row.get("return") is not None]
+    evals = [row for row in evals if row.get("mean") is not None]
+    names, played = panel_names(metrics), bool(episodes or evals)
+    if not (played or names):
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = panel_names(metrics)
-    lines = -(-len(names) // 4)
-    figure = Figure(figsize=(12, 4.8 + 1.9 * lines), dpi=90, layout="constrained")
-    grid = figure.add_gridspec(1 + lines, 4, height_ratios=[4.2] + [1.7] * lines)
-    _draw_returns(figure.add_subplot(grid[0, :]), episodes, evals, _title(rundir))
+    lines = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(12, 0.6 + 4.2 * played + 1.9 * lines), dpi=90, layout="constrained")
+    figure.suptitle(_title(rundir), fontsize=11, color=INK)
+    grid = figure.add_gridspec(played + lines, COLUMNS, height_ratios=[4.2] * played + [1.7] * lines)
+    if played:
+        _draw_returns(figure.add_subplot(grid[0, :]), episodes, evals)
     for place, name in enumerate(names):
-        axes = figure.add_subplot(grid[1 + place // 4, place % 4])
+        axes = figure.add_subplot(grid[played + place // COLUMNS, place % COLUMNS])
         _draw_metric(axes, metrics, name)
     path = path or rundir.learning_curve
     picture = io.BytesIO()
@@ -72,11 +76,7 @@ def _column(rows: list[dict[str, Any]], key: str) -> np.ndarray:
     return np.array([np.nan if row.get(key) is None else row[key] for row in rows], np.float64)
 
 
-def _draw_returns(
-    axes: Axes, episodes: list[dict[str, Any]], evals: list[dict[str, Any]], title: str
-) -> None:
-    axes.set_title(title, fontsize=11, color=INK)
-    episodes = [row for row in episodes if row.get("return") is not None]
+def _draw_returns(axes: Axes, episodes: list[dict[str, Any]], evals: list[dict[str, Any]]) -> None:
     if episodes:
         frames, returns = _column(episodes, "frames"), _column(episodes, "return")
         window = max(5, min(100, len(returns) // 20))
@@ -92,10 +92,7 @@ def _draw_returns(
             label="evaluation, mean and standard deviation over episodes",
             **style,
         )
-    if not (episodes or evals):
-        axes.text(0.5, 0.5, "no episode has finished yet", transform=axes.transAxes, ha="center", color=INK)
-    else:
-        axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False)
     axes.set_xlabel("environment frames (action repeat counted)", fontsize=9)
     axes.set_ylabel("episode return", fontsize=9)
     _tidy(axes, 8)

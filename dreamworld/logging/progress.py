@@ -17,6 +17,8 @@ from dreamworld import streams, words
 from dreamworld.logging.speed import Speed
 from dreamworld.text import printable_lines
 
+BAR = 9  # columns that the bar has at least, with a space behind it, where the numbers leave any
+
 
 class Progress:
     """Shows agent steps, updates, environment frames per second, last and mean return, and ETA.
@@ -57,7 +59,8 @@ class Progress:
         self._step = step
         if not self._show:
             return
-        text = self.line(step, updates, last_return, mean_return)
+        width = self._console.width - BAR if self._console.is_terminal else 0
+        text = self.line(step, updates, last_return, mean_return, width)
         if now - self._shown_s < (0.1 if self._console.is_terminal else self._plain_every_s):
             self._unshown = text
             return
@@ -67,16 +70,19 @@ class Progress:
         else:
             self.message(text)
 
-    def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
-        """The numbers as text."""
-        fps = self.speed.fps * self._frames_per_step
+    def line(self, step: float, updates: int, last_return: float, mean_return: float, width: int = 0) -> str:
+        """The numbers as text; with a `width`, as many of them as fit into it, the time left always."""
         total = max(round(step), round(self._total))  # the last iteration may go beyond
-        return (
-            f"{round(step):,}/{words.count(total, 'step')}  {words.count(updates, 'update')}  "
-            f"{words.rate(fps)} fps  "
-            f"return {format_number(last_return)} (mean {format_number(mean_return)})  "
-            f"ETA {format_duration(self.speed.eta_s)}{self._without()}"
-        )
+        done, fps = f"{round(step):,}/{total:,}", f"{words.rate(self.speed.fps * self._frames_per_step)} fps"
+        counts = f"{round(step):,}/{words.count(total, 'step')}  {words.count(updates, 'update')}"
+        last, mean = f"return {format_number(last_return)}", f"(mean {format_number(mean_return)})"
+        eta = f"ETA {format_duration(self.speed.eta_s)}"
+        forms = [
+            f"{counts}  {fps}  {last} {mean}  {eta}{self._without()}",
+            f"{counts}  {fps}  {last} {mean}  {eta}",
+        ]
+        forms += [f"{done}  {fps}  {last} {mean}  {eta}", f"{done}  {last}  {eta}"]
+        return next((form for form in forms if not width or len(form) <= width), forms[-1])
 
     def _without(self) -> str:
         """What the time left does not hold: evaluations before the first one."""

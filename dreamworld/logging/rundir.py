@@ -75,6 +75,9 @@ class RunDir:
             text.check(f"--{key}", value)
         return rundir
 
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
     def __str__(self) -> str:
         return str(self.path)
 

@@ -2,7 +2,8 @@
 
 A report holds `truth/<key>` and `dream/<key>`, [B, T, ...] each: images as floats in 0..1 [B, T, H, W, C],
 vectors [B, T, D]. What a probe decoded is `probe/<key>` in place of `dream/<key>`, and is labelled so. The first
-`context` rows were seen by the model (blue), the rest is dreamed (orange).
+`context` rows were seen by the model (blue), the rest is dreamed (orange). Where `is_first` [B, T] says that an
+episode starts, the left border is red: nothing that was seen tells a model what comes there.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamworld import words
-
 CONTEXT = (70, 130, 200)
 DREAM = (240, 140, 30)
+START = (215, 25, 70)
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
+LABEL = 110  # pixels of the widest label of a strip
 ENCODING_S = 300  # an encoder that takes longer hangs
 SIDES = ("dream", "probe")  # what is shown below the truth
 
@@ -61,81 +62,68 @@ def draw_key(report: Mapping[str, Any], key: str, context: int) -> Picture:
     truth, dream = (np.asarray(report[f"{name}/{key}"], np.float32) for name in ("truth", side))
     if truth.shape != dream.shape:
         raise ValueError(f"report of {key}: truth has shape {truth.shape}, {side} {dream.shape}")
+    first = np.asarray(report.get("is_first", np.zeros(truth.shape[:2])), bool)
     name = ("probe_" if side == "probe" else "openloop_") + key.replace("/", "_")
     if truth.ndim == 5:
-        still = draw_strip(truth[0], dream[0], context, side=side)
-        return Picture(name, still, draw_video(truth, dream, context, side=side))
+        still = draw_strip(truth[0], dream[0], context, side=side, first=first[0])
+        return Picture(name, still, draw_video(truth, dream, context, side=side, first=first))
+    from dreamworld.logging.traces import draw_traces
+
     flat, title = (*truth.shape[:2], -1), f"probe: {key}" if side == "probe" else key
-    still = draw_vectors(truth.reshape(flat)[0], dream.reshape(flat)[0], context, title=title)
+    still = draw_traces(truth.reshape(flat), dream.reshape(flat), context, title=title, first=first)
     return Picture(name, still, None)
 
 
 def draw_video(
-    truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 6, side: str = "dream"
+    truth: np.ndarray,
+    dream: np.ndarray,
+    context: int,
+    columns: int = 6,
+    side: str = "dream",
+    first: np.ndarray | None = None,
 ) -> np.ndarray:
     """uint8 [T, H', W', 3]: truth above dream above error, a column for each of the first sequences.
 
-    `side` names the second row.
+    `side` names the second row; `first` [B, T] is true where an episode starts.
     """
     rows = _rows(truth[:columns], dream[:columns])  # 3 of [B, T, h, w, 3]
     steps = truth.shape[1]
     frames: list[np.ndarray] = []
     for t in range(steps):
         colour = CONTEXT if t < context else DREAM
-        cells = [[_framed(row[b, t], colour) for b in range(row.shape[0])] for row in rows]
+        starts = [first is not None and first[b, t] for b in range(len(rows[0]))]
+        cells = [[_framed(row[b, t], colour, start) for b, start in enumerate(starts)] for row in rows]
         label = f"context {t + 1}/{context}" if t < context else f"dream {t + 1 - context}/{steps - context}"
         frames.append(_sheet(cells, side, [label], colour))
     return np.stack(frames)
 
 
 def draw_strip(
-    truth: np.ndarray, dream: np.ndarray, context: int, columns: int = 12, side: str = "dream"
+    truth: np.ndarray,
+    dream: np.ndarray,
+    context: int,
+    columns: int = 12,
+    side: str = "dream",
+    first: np.ndarray | None = None,
 ) -> np.ndarray:
-    """uint8 [H', W', 3]: rows truth, `side`, error of one sequence [T, H, W, C], time from left to right."""
+    """uint8 [H', W', 3]: rows truth, `side`, error of one sequence [T, H, W, C], time from left to right.
+
+    An episode that starts (`first` [T]) between two steps that are shown is marked at the second of them.
+    """
     rows = _rows(truth[None], dream[None])
     times = np.unique(np.linspace(0, truth.shape[0] - 1, columns).round().astype(int))
     colours = [CONTEXT if t < context else DREAM for t in times]
-    cells = [[_framed(row[0, t], colour) for t, colour in zip(times, colours, strict=True)] for row in rows]
-    return _sheet(cells, side, [f"t={t}" for t in times], INK)
-
-
-def draw_vectors(
-    truth: np.ndarray, dream: np.ndarray, context: int, title: str, limit: int = 12
-) -> np.ndarray:
-    """uint8 [H', W', 3]: prediction against truth [T, D] over time; the `limit` dimensions that vary most."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    order = np.sort(np.argsort(-truth.std(0), kind="stable")[:limit])
-    columns = 2 if len(order) == 4 else min(3, len(order))
-    lines = -(-len(order) // columns)
-    figure = Figure(figsize=(4.2 * columns, 1.7 * lines + 0.9), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    time = np.arange(len(truth))
-    for place, dim in enumerate(order):
-        axes = figure.add_subplot(lines, columns, place + 1)
-        axes.axvspan(-0.5, context - 0.5, color=_unit(CONTEXT), alpha=0.12, lw=0, label="context")
-        axes.plot(time, truth[:, dim], color=_unit(INK), lw=1.5, label="truth")
-        axes.plot(time[:context], dream[:context, dim], color=_unit(CONTEXT), lw=1.5, label="reconstruction")
-        axes.plot(time[context:], dream[context:, dim], color=_unit(DREAM), lw=1.5, label="dream")
-        axes.set_title(f"{title}[{dim}]", fontsize=9, pad=3)
-        axes.tick_params(labelsize=7)
-        axes.set_xlim(-0.5, len(truth) - 0.5)
-    shown = (
-        f"{len(order)} of {words.count(truth.shape[1], 'dimension')}"
-        if len(order) < truth.shape[1]
-        else "all dimensions"
+    spans = zip([0, *times[:-1] + 1], times)
+    starts = [first is not None and bool(first[begin : end + 1].any()) for begin, end in spans]
+    cells = [
+        [_framed(row[0, t], colour, start) for t, colour, start in zip(times, colours, starts)]
+        for row in rows
+    ]
+    wide = cells[0][0].shape[1] >= LABEL
+    said = [("context " if t < context else "dream ") * wide + f"t={t}" for t in times]
+    return _sheet(
+        cells, side, [text + " (start)" * (start and wide) for text, start in zip(said, starts)], INK
     )
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8
-    )
-    figure.supxlabel(f"time step, {shown}", fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    return colour[0] / 255, colour[1] / 255, colour[2] / 255
 
 
 def _rows(truth: np.ndarray, dream: np.ndarray) -> list[np.ndarray]:
@@ -157,10 +145,14 @@ def upscale(image: np.ndarray, height: int = 128) -> np.ndarray:
     return image.repeat(times, -3).repeat(times, -2)
 
 
-def _framed(image: np.ndarray, colour: tuple[int, int, int], width: int = 3) -> np.ndarray:
+def _framed(
+    image: np.ndarray, colour: tuple[int, int, int], start: bool = False, width: int = 3
+) -> np.ndarray:
     height, breadth, _ = image.shape
     framed = np.empty((height + 2 * width, breadth + 2 * width, 3), np.uint8)
     framed[:] = colour
+    if start:
+        framed[:, :width] = START
     framed[width:-width, width:-width] = image
     return framed
 

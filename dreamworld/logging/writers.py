@@ -72,10 +72,6 @@ class Logger:
         self._append(self._metrics, [row | dict(values)])
         self._show([(step, values)])
 
-    def episode(self, step: int, frames: int, row: Mapping[str, float]) -> None:
-        """One finished training episode, a row of `EpisodeStats.add`."""
-        self.episodes([(step, frames, row)])
-
     def episodes(self, rows: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
         """Finished training episodes (step, frames, row of `EpisodeStats.add`), each file written once."""
         if not rows:

@@ -16,27 +16,28 @@ from dreamworld.text import marked
 from dreamworld.types import Params, VectorEnv
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from dreamworld.sessions.build import Session
     from dreamworld.training.run import Run
 
 
 def announce(session: Session) -> None:
     """Prints the summary above the progress line."""
+    rows = describe(session)
+    session.progress.print(lay_out(rows), "\n".join(f"{name}: {text}" for name, text in rows))
+
+
+def lay_out(rows: list[tuple[str, str]]) -> Table:
+    """Names and texts below each other; what is wider than the terminal goes on in the next line."""
     from rich.table import Table
 
-    table = Table(
-        show_header=False,
-        box=None,
-        padding=(0, 2),
-        title=marked(f"{session.job.config.task}, seed {session.job.config.seed}"),
-        title_justify="left",
-    )
-    table.add_column(style="bold")
-    table.add_column()
-    rows = describe(session)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(name, marked(text))
-    session.progress.print(table, "\n".join(f"{name}: {text}" for name, text in rows))
+    return table
 
 
 def describe(session: Session) -> list[tuple[str, str]]:
@@ -45,6 +46,7 @@ def describe(session: Session) -> list[tuple[str, str]]:
     agent, env = first.learner.agent, first.env
     kinds = sorted({f"{device.platform} ({device.device_kind})" for device in devices})
     rows = [
+        ("task", f"{config.task}, seed {config.seed}"),
         ("run", str(first.rundir)),
         (
             "devices",

@@ -94,6 +94,7 @@ def opened(job: Job, progress: Progress | None = None) -> Iterator[Session]:
             start(job, kind, loops, begun, progress)
         add_evaluations(job, loops, stack)
         add_assessments(job, loops)
+        add_callbacks(job, loops)
         yield Session(job, loops, kind.runner(loops, stack), progress, devices, memory)
 
 
@@ -204,3 +205,10 @@ def add_assessments(job: Job, loops: list[Any]) -> None:
     if job.config.assess.every and job.team.leads:
         for loop in loops:
             loop.assess = make_assessor(loop, job.source)
+
+
+def add_callbacks(job: Job, loops: list[Any]) -> None:
+    """Gives the loops the functions of the user, in the process that owns the run directory."""
+    if job.team.leads:
+        for loop in loops:
+            loop.callbacks = job.callbacks

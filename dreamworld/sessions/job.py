@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from dreamworld.config import Config
 from dreamworld.logging.rundir import RunDir
+from dreamworld.training.callbacks import Callbacks
 from dreamworld.training.group import seed_configs
 from dreamworld.training.hosts import Team
 from dreamworld.types import EnvSource
+
+NONE = Callbacks()
 
 
 class Job(NamedTuple):
@@ -19,13 +22,16 @@ class Job(NamedTuple):
     together: bool  # by --seeds, be it one seed
     source: EnvSource  # an environment from Python; None for `config.task`
     team: Team
+    callbacks: Callbacks = NONE
 
     @classmethod
-    def of(cls, config: Config, source: EnvSource = None, team: Team | None = None) -> Job:
+    def of(
+        cls, config: Config, source: EnvSource = None, team: Team | None = None, callbacks: Callbacks = NONE
+    ) -> Job:
         """That of a command line."""
         configs = seed_configs(config) if config.seeds else [config]
         rundirs = [RunDir.of(each) for each in configs]
-        return cls(configs, rundirs, bool(config.seeds), source, team or Team())
+        return cls(configs, rundirs, bool(config.seeds), source, team or Team(), callbacks)
 
     @property
     def config(self) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dreamworld import words
-from dreamworld.stats import plots
+from dreamworld.stats import dreams, plots
 from dreamworld.stats.analysis import Analysis
 from dreamworld.stats.notes import describe, method
 from dreamworld.stats.scores import differences, setting, settings
@@ -45,6 +45,8 @@ th, td { padding: 6px 12px; text-align: right; white-space: nowrap; border-botto
 th { color: var(--soft); font-weight: 600; } tr:last-child td { border-bottom: 0; }
 th.words, td.words { text-align: left; }
 td.repeat { color: transparent; }
+.media img, .media video { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.media { align-self: start; } .media.wide { grid-column: 1 / -1; } .media.wide img { min-width: 560px; }
 summary { cursor: pointer; margin: 10px 0; } code { font-size: .85em; }
 """
 WORDS = {"task", "method", "suite", "X", "Y", "host", "setting"}
@@ -53,6 +55,7 @@ WORDS = {"task", "method", "suite", "X", "Y", "host", "setting"}
 def page(analysis: Analysis, title: str) -> str:
     """The whole report as HTML."""
     body = [_head(analysis, title), _notes(analysis), _suites(analysis), _curves(analysis)]
+    body.append(dreams.section(analysis))
     body += [_table(table) for table in tables(analysis) if not table.title.startswith("Aggregate")]
     body += [_settings(analysis), f'<h2>Method</h2><p class="soft">{escape(method(analysis))}</p>']
     return document(title, body)
@@ -136,7 +139,7 @@ def _curves(analysis: Analysis) -> str:
         for label, colour in chips
     )
     cards = []
-    for task in analysis.tasks:
+    for task in plots.drawn_tasks(analysis):
         svg = plots.inline_svg(
             task.task,
             lambda task=task: plots.figure_task(analysis, task),

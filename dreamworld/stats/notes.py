@@ -198,8 +198,20 @@ def method(analysis: Analysis) -> str:
 
 
 def spread(values: np.ndarray) -> str:
-    """`mean (min-max)` of some hours, for tables."""
+    """`mean (min – max)` of some hours, for tables."""
     if len(values) == 0 or not np.isfinite(values).all():
         return "–"
-    mean = f"{values.mean():.3g}"
-    return mean if len(values) == 1 else f"{mean} ({values.min():.3g}–{values.max():.3g})"
+    mean = took(float(values.mean()))
+    return mean if len(values) == 1 else f"{mean} ({took(float(values.min()))} – {took(float(values.max()))})"
+
+
+def took(hours: float) -> str:
+    """Hours in the unit that suits them: `9.5 s`, `12 min`, `3.2 h`, `120 h`."""
+    for unit, name in ((1.0, "h"), (1 / 60, "min")):
+        if hours >= 0.995 * unit:
+            return f"{_two_digits(hours / unit)} {name}"
+    return f"{_two_digits(3600 * hours)} s"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"

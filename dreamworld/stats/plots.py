@@ -92,6 +92,14 @@ def draw_task(axes: Axes, task: TaskResult, styles: dict[str, tuple[str, Any]]) 
     _frames_axis(axes)
 
 
+def drawn_tasks(analysis: Analysis) -> list[TaskResult]:
+    """Those with a finished episode, or a published curve."""
+    played = lambda task: any(
+        len(run.frames) for result in task.results.values() for run in result.runs + result.left_out
+    )
+    return [task for task in analysis.tasks if task.published or played(task)]
+
+
 def figure_task(analysis: Analysis, task: TaskResult) -> Figure:
     """One task's learning curves, small."""
     figure = Figure((4.2, 2.8), layout="constrained")
@@ -103,13 +111,14 @@ def figure_task(analysis: Analysis, task: TaskResult) -> Figure:
 
 def figure_curves(analysis: Analysis) -> Figure:
     """Learning curves of all tasks in one picture."""
-    columns = min(4, math.ceil(math.sqrt(len(analysis.tasks))))
-    rows = math.ceil(len(analysis.tasks) / columns)
+    tasks = drawn_tasks(analysis)
+    columns = min(4, math.ceil(math.sqrt(len(tasks))))
+    rows = math.ceil(len(tasks) / columns)
     figure = Figure((3.4 * columns + 0.6, 2.5 * rows + 0.7), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, task in zip(panels, analysis.tasks):
+    for axes, task in zip(panels, tasks):
         draw_task(axes, task, style_of(analysis))
-    for axes in panels[len(analysis.tasks) :]:
+    for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     _legend(figure)
     figure.supxlabel("environment frames", fontsize=9)
@@ -167,17 +176,20 @@ def figure_profiles(analysis: Analysis, suite: SuiteResult) -> Figure:
 
 
 def figure_efficiency(analysis: Analysis, suite: SuiteResult) -> Figure:
-    """IQM against frames and against hours of work."""
-    figure = Figure((8.4, 3.0), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    """IQM against frames and, where they are known, against hours of work."""
+    timed = any(np.nanmax(hours, initial=0) > 0 for hours in suite.hours.values())
+    figure = Figure((8.4 if timed else 4.6, 3.0), layout="constrained")
+    left, *right = figure.subplots(1, 1 + timed, sharey=True, squeeze=False)[0]
     for label, band in suite.iqm_curve.items():
         _band(left, suite.frames, band, *style_of(analysis)[label], label)
-        _band(right, suite.hours[label], band, *style_of(analysis)[label], label)
+        for axes in right:
+            _band(axes, suite.hours[label], band, *style_of(analysis)[label], label)
     left.set(xlabel="environment frames", ylabel=f"IQM of {METRICS[suite.suite]}")
     left.set_xlim(left=0)
     _frames_axis(left)
-    right.set(xlabel="hours of work, mean over runs")
-    right.set_xlim(left=0)
+    for axes in right:
+        axes.set(xlabel="hours of work, mean over runs")
+        axes.set_xlim(left=0)
     return figure
 
 

@@ -10,7 +10,7 @@ from dreamworld import words
 from dreamworld.stats.aggregate import Estimate
 from dreamworld.stats.analysis import Analysis, published_at
 from dreamworld.stats.normalise import METRICS
-from dreamworld.stats.notes import describe, method, spread
+from dreamworld.stats.notes import describe, method, spread, took
 
 NONE = "–"
 
@@ -131,12 +131,12 @@ def compute_table(analysis: Analysis) -> Table:
             rate = np.array([run.reach / run.total_hours / 3600 for run in runs])
             updates = np.array([run.updates for run in runs])
             where = sorted({f"{run.status.get('host', '?')} {run.device}".strip() for run in runs})
-            cells = [with_interval(result.at_return), spread(result.hours), f"{hours.sum():.3g}"]
+            cells = [with_interval(result.at_return), spread(result.hours), took(float(hours.sum()))]
             rates = [number(updates.mean()), number(rate.mean())]
             rows.append([task.task, label, *cells, *rates, ", ".join(where)])
-    head = ["task", "method", "return", "hours to it (min–max)", "hours of all runs", "updates a run"]
+    head = ["task", "method", "return", "work to it (min – max)", "work of all runs", "updates a run"]
     head += ["frames/s", "host"]
-    return Table("Wall-clock and compute", head, rows, "Hours of work of the counted runs.")
+    return Table("Wall-clock and compute", head, rows, "Time of work of the counted runs, pauses left out.")
 
 
 def world_table(analysis: Analysis) -> Table | None:

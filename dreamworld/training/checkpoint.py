@@ -76,6 +76,7 @@ class Checkpointer:
         self._also_keep = also_keep
         self._away = away
         self._messages: list[str] = []
+        self._complete: list[int] = []  # steps of snapshots that nobody has taken yet
         self._bad: dict[int, str] = {}
         self._thread: threading.Thread | None = None
         self._collect = False
@@ -241,6 +242,11 @@ class Checkpointer:
         )
         self._thread.start()
 
+    def take_complete(self) -> list[int]:
+        """Steps of the snapshots that became complete since the last call, on process 0; never waits."""
+        steps, self._complete = self._complete, []
+        return steps
+
     def add_score(self, step: int, score: float) -> None:
         """Gives the snapshot of `step`, if there is one, the score of an evaluation that came after it."""
         self._join()
@@ -326,6 +332,7 @@ class Checkpointer:
                 ]
                 header = {**header, "meta": {str(index): value for index, value in enumerate(metas)}}
                 snapshot.commit(folder, header)
+                self._complete.append(header["step"])
             else:
                 snapshot.wait_for([folder / snapshot.COMMIT], folder)
         except Exception as error:

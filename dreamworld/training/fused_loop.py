@@ -64,10 +64,7 @@ class FusedLoop(Run):
         """Writes the episodes that ended in rows, the first of which came at `step`."""
         # A first row that was refused is last, too: an episode that never began.
         ended = self.episodes.add_steps(rows.reward, rows.is_first, rows.is_last & ~rows.is_first)
-        steps = [step + t * self.env.num_envs for t, _ in ended]
-        self.logger.episodes(
-            [(at, at * self.config.frames_per_step, row) for at, (_, row) in zip(steps, ended)]
-        )
+        self.write_episodes([(step + t * self.env.num_envs, row) for t, row in ended])
 
     def look(self, rows: StepRows) -> Exception | None:
         """Says which rows were refused; the error that ends the run if there were too many in a row."""

@@ -169,7 +169,7 @@ class Silence:
     def scalars(self, *args: Any) -> None:
         """Dropped."""
 
-    def episode(self, *args: Any) -> None:
+    def episodes(self, *args: Any) -> None:
         """Dropped."""
 
     def report(self, *args: Any) -> None:

@@ -103,8 +103,7 @@ class Loop(Run):
         self.timestep = step
         for event in step.events:
             self.progress.message(event)
-        for row in self.episodes.add(step):
-            self.logger.episode(self.counters.step, self.frames, row)
+        self.write_episodes([(self.counters.step, row) for row in self.episodes.add(step)])
 
     def env_seed(self) -> int:
         """Seed of the episodes that begin now: another one at each resume that had to start new episodes."""

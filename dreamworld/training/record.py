@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dreamworld import words
@@ -16,6 +16,7 @@ from dreamworld.logging.pictures import REPORTS
 from dreamworld.logging.progress import Progress
 from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import Logger
+from dreamworld.training.callbacks import Callbacks
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.counters import Counters
 from dreamworld.training.hosts import Team
@@ -44,6 +45,7 @@ class Record:
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     watch: UpdateWatch = dataclasses.field(default_factory=UpdateWatch)
     peak_flops: float | None = None  # per second, of all devices; None: not known
+    callbacks: Callbacks = dataclasses.field(default_factory=Callbacks)
     group: tuple[int, ...] = ()  # the seeds that are saved together, if this is one of several
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class Record:
         self.score: float | None = None  # of the last evaluation
         self.stop: Stop | None = None  # of the session
         self.phases = Phases()
+        self._ended: list[dict[str, float]] = []  # episodes of which `on_episode` does not know yet
         self._compiled: set[str] = set()
         self._began = time.monotonic()
         self._mark = self._now()
@@ -78,8 +81,8 @@ class Record:
         """Takes the metrics of an update, or means over some, into the averages of the next log row."""
         self.metrics.add(self.named(phase, metrics))
 
-    def write_row(self) -> None:
-        """Averages since the last log row; waits for the device."""
+    def write_row(self) -> dict[str, float]:
+        """Writes and returns averages since the last log row; waits for the device."""
         counters = self.counters
         values = self.metrics.result()
         values |= {f"replay/{key}": value for key, value in self.replay_stats().items()}
@@ -89,6 +92,15 @@ class Record:
         problems = [self.checkpointer.poll(), *self.replay_problems(), *self.logger.take_problems()]
         for problem in filter(None, problems):
             self.progress.message(problem)
+        return values
+
+    def write_episodes(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Writes ended episodes, (step, row of `EpisodeStats`) each."""
+        frames = self.config.frames_per_step
+        self.logger.episodes([(step, step * frames, row) for step, row in rows])
+        if "on_episode" in self.callbacks:  # called later: threads of several seeds may be here
+            counts = lambda step: {"seed": self.config.seed, "step": step, "frames": step * frames}
+            self._ended += [counts(step) | row for step, row in rows]
 
     def _now(self) -> Moment:
         counters, watch = self.counters, self.watch

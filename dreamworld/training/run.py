@@ -91,6 +91,7 @@ class Run(Record):
         if self.finished and self.counters.step > self._mark.step:
             self.log()
         self.save(block=True)
+        self.call_back()
         self.watch.close()
 
     def passed_multiple(self, previous: int, every: float) -> bool:
@@ -108,11 +109,11 @@ class Run(Record):
         self.counters.seconds = time.monotonic() - self._began
         due = lambda every: self.passed_multiple(previous, every)
         self.progress.update(step, self.counters.updates, self.episodes.last, self.episodes.mean)
+        self.call_back()
         if self.assess and due(self.config.assess.every):
             self.run_assessment()
         if due(run.log_every):
-            with self.phases("log"):
-                self.log()
+            self.log()
         if due(run.report_every):
             with self.pause("report", "report"):
                 self.report()
@@ -124,8 +125,29 @@ class Run(Record):
 
     def log(self) -> None:
         """A log row; here, and only here, a run waits for the device."""
-        self.write_row()
+        with self.phases("log"):
+            values, counters = self.write_row(), self.counters
+        counts = {"step": counters.step, "frames": self.frames, "updates": counters.updates}
+        self._call("on_log", {"seed": self.config.seed} | counts | values)
         self.check()
+
+    def call_back(self) -> None:
+        """Shows callbacks the episodes that ended and the checkpoints that became complete, in this thread."""
+        ended, self._ended = self._ended, []
+        for row in ended:
+            self._call("on_episode", row)
+        for step in self.checkpointer.take_complete():
+            self._call("on_checkpoint", self.rundir.checkpoints / str(step), step)
+
+    def _call(self, name: str, *args: object) -> None:
+        if name in self.callbacks:
+            with self.phases("callbacks"):
+                self.callbacks.call(name, *args, tell=self.progress.message, stop=self._stop_for)
+
+    def _stop_for(self, reason: str) -> None:
+        """Ends the session as a signal does; where everything is done already, there is nothing to stop."""
+        if self.stop is not None and not self.finished:
+            self.stop.request(reason)
 
     def check(self) -> None:
         """Says what the numerical guard caught and keeps the batch; raises NumericalStop once updates are frozen."""
@@ -158,6 +180,7 @@ class Run(Record):
         """The last save of a session that ends for another reason: that it failed is said."""
         try:
             self.save(block=True)
+            self.call_back()
         except SaveFailed as error:
             self.progress.message(str(error))
 

@@ -101,10 +101,9 @@ def _by_cost(target: EnvSource, config: EnvConfig, num: int) -> tuple[str, str]:
     here = num * cost
     there = here / workers + MESSAGE_S * workers
     engine = "process" if there < WORTH * here else "inprocess"
-    text = (
-        f"{words.count(num, 'environment')} at {cost * 1e3:.3g} ms a step ({how}): {here * 1e3:.3g} ms here"
-    )
-    text += f", about {there * 1e3:.3g} ms in {words.count(workers, 'worker')}"
+    each, alone, shared = (words.rate(1e3 * seconds) for seconds in (cost, here, there))
+    text = f"{words.count(num, 'environment')} at {each} ms a step ({how}): {alone} ms here"
+    text += f", about {shared} ms in {words.count(workers, 'worker')}"
     return engine, text + (f"; it raised {problem} meanwhile" if problem else "")
 
 

@@ -223,6 +223,7 @@ def test_the_simulator_has_the_shapes_of_the_contract(built, name):
             key: (3, *OBS[key].shape) for key in decoded
         }
         found = dream.report(simulator, OBS, params, batch, 1, KEY)
+        assert found.pop("is_first").shape == (BATCH, LENGTH)
         assert {key: value.shape for key, value in found.items()} == {
             f"{side}/{key}": (BATCH, LENGTH, *OBS[key].shape)
             for key in decoded

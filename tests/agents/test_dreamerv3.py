@@ -302,7 +302,8 @@ def report(vector):
 
 def test_reports_show_truth_and_dream_of_the_trained_rows(vector, report):
     found = report(vector.batch)
-    assert set(found) == {"truth/vector", "dream/vector"}
+    assert set(found) == {"truth/vector", "dream/vector", "is_first"}
+    np.testing.assert_array_equal(found["is_first"], trained_rows(vector.batch, 1).is_first)
     assert found["dream/vector"].shape == (2, 4, 3)
     np.testing.assert_array_equal(found["truth/vector"], trained_rows(vector.batch, 1).obs["vector"])
 

@@ -53,6 +53,14 @@ def test_what_is_written_comes_back_to_the_bit(data):
         assert data.returns[index] == wanted["reward"].sum(dtype=np.float64)
 
 
+def test_a_data_set_says_where_it_is_and_what_it_holds(data):
+    said = repr(data)
+    assert (
+        said.startswith(f"DataSet({str(data.path)!r}, 3 episodes: sees ")
+        and "gear: " in said.partition("; acts ")[2]
+    )
+
+
 def test_rows_follow_the_convention_of_replay(data):
     first = data.episode(1)
     assert first["is_first"].tolist() == [True, False] and first["is_last"].tolist() == [False, True]

@@ -9,7 +9,7 @@ import shlex
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-FOLDERS = (ROOT / "docs", ROOT / "docs" / "concepts")
+FOLDERS = (ROOT / "docs", ROOT / "docs" / "concepts", ROOT / "docs" / "appendix")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
 
@@ -82,3 +82,17 @@ def console_examples():
             command, _, output = part.partition("\n")
             found.append((block.place, command, output))
     return found
+
+
+def links(page):
+    """(words, path, fragment) of every relative link of a page, and of every picture."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
+    found = re.findall(r"\[([^\]]*)\]\(([^)#\s]*)#?([^)\s]*)\)", text)
+    return [link for link in found if "://" not in link[1]]
+
+
+def slugs(path):
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.S | re.M)
+    heads = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}

@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import pathlib
-import re
 import sys
 import xml.etree.ElementTree
 
@@ -30,13 +29,6 @@ def load(name):
 FIGURES = load("figures").FIGURES
 
 
-def links(page):
-    """(words, path, fragment) of every relative link of a page, and of every picture."""
-    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
-    found = re.findall(r"\[([^\]]*)\]\(([^)#\s]*)#?([^)\s]*)\)", text)
-    return [link for link in found if "://" not in link[1]]
-
-
 def names(path):
     """Functions, classes and fields of a Python file, those of classes as `Class.name`."""
     found = set()
@@ -54,26 +46,19 @@ def names(path):
     return found
 
 
-def slugs(path):
-    """Anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.S | re.M)
-    heads = re.findall(r"^#+ (.*)$", text, flags=re.M)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_to_a_file_and_to_a_name_in_it(page):
-    for words, path, fragment in links(page):
+    for words, path, fragment in documents.links(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"[{words}]({path}): no such file"
         if fragment:
-            known = names(target) if target.suffix == ".py" else slugs(target)
+            known = names(target) if target.suffix == ".py" else documents.slugs(target)
             assert fragment in known, f"[{words}]({path}#{fragment}): not there"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_link_to_code_is_called_by_the_name_it_leads_to(page):
-    for words, path, fragment in links(page):
+    for words, path, fragment in documents.links(page):
         if path.endswith(".py") and fragment and words.startswith("`") and not words.endswith(".py`"):
             called = words.strip("`").split(".")
             assert called[-1] == fragment.split(".")[-1], f"[{words}]({path}#{fragment})"
@@ -81,12 +66,14 @@ def test_a_link_to_code_is_called_by_the_name_it_leads_to(page):
 
 def test_the_links_were_read():
     """Guards the reader: a broken pattern would find nothing and test nothing."""
-    to_code = [link for page in PAGES for link in links(page) if link[1].endswith(".py") and link[2]]
+    to_code = [
+        link for page in PAGES for link in documents.links(page) if link[1].endswith(".py") and link[2]
+    ]
     assert len(to_code) >= 60 and len(PAGES) == 5
 
 
 def test_dreamerv3_names_a_function_of_every_file_of_the_algorithm():
-    named = {path for _, path, fragment in links(FOLDER / "dreamerv3.md") if fragment}
+    named = {path for _, path, fragment in documents.links(FOLDER / "dreamerv3.md") if fragment}
     files = {
         "dreamworld/math.py", "dreamworld/dists.py", "dreamworld/nets.py", "dreamworld/optim.py",
         "dreamworld/models/rssm.py", "dreamworld/models/observations.py", "dreamworld/behaviours/actor_critic.py",
@@ -113,7 +100,9 @@ def test_a_figure_is_small_is_xml_and_is_what_its_script_draws(name):
 
 
 def test_every_figure_is_shown_and_has_words_for_those_who_do_not_see_it():
-    shown = {path: words for page in PAGES for words, path, _ in links(page) if path.endswith(".svg")}
+    shown = {
+        path: words for page in PAGES for words, path, _ in documents.links(page) if path.endswith(".svg")
+    }
     assert set(shown) == {f"{name}.svg" for name in FIGURES} and all(shown.values())
 
 

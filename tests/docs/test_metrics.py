@@ -73,7 +73,7 @@ def logged(tmp_path_factory):
             eval=EvalConfig(every=ONCE * all_of_it, episodes=2, max_steps=5, video=False),
             assess=AssessConfig(every=ONCE * all_of_it, segments=4, horizon=5),
         )  # fmt: skip
-        assert dreamworld.train(config, env=Signal) == 0
+        assert dreamworld.train(config, env=Signal, on_log=dict) == 0
         found[name] = {file: tags(folder / file) if (folder / file).exists() else set() for file in FILES}
     return found
 

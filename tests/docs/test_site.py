@@ -1,8 +1,14 @@
 """What the site's reference is made of: every option has its text, and docstrings become what autodoc reads."""
 
 import importlib
+import pathlib
+import re
+import sys
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import documents
 
 
 @pytest.fixture
@@ -39,3 +45,33 @@ def test_docstrings_keep_code_lists_and_what_looks_like_markup(extension):
     code, items = ["", "::", "", "      a = b", "", ""], ["Args:", "", "* x: one, that", "  goes on.", ""]
     found = extension("docstrings").translate(said)
     assert found == [r"Takes ``x_`` and gym\_\*.", "", *code, *items, "Then.", ""]
+
+
+@pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: str(page.relative_to(documents.ROOT)))
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page):
+    for words, path, fragment in documents.links(page):
+        target = (page.parent / path).resolve() if path else page
+        written = target.parent.name == "reference" and target.parent.parent == documents.ROOT / "docs"
+        assert written or target.exists(), (
+            f"[{words}]({path}): no such file"
+        )  # the reference is written by the build
+        if fragment and target.suffix == ".md" and not written:
+            assert fragment in documents.slugs(target), f"[{words}]({path}#{fragment}): no such heading"
+
+
+def test_the_appendix_is_in_the_contents(repo):
+    contents = (repo / "docs" / "index.md").read_text("utf-8").partition(":caption: Appendix")[2]
+    pages = {f"appendix/{page.stem}" for page in (repo / "docs" / "appendix").glob("*.md")}
+    assert pages and pages <= set(contents.split())
+
+
+def test_the_readme_fits_a_screen_or_three_and_its_numbers_stand_in_the_pages_that_it_links(repo):
+    text = (repo / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 130
+    rows = re.findall(r"^\| .*?\]\(([^)#]+)[^)]*\)[^|]*\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 5
+    for page, result, date in rows:
+        measured = (repo / page).read_text("utf-8")
+        numbers = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", result)
+        assert numbers and all(number.strip(",") in measured for number in numbers), (page, result)
+        assert date[:10] in measured, (page, date)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dreamworld import cli
@@ -40,6 +41,27 @@ def test_whatever_there_is_is_drawn(parts, rundir):
     blue = (np.abs(picture - (0x2F, 0x6F, 0xB0)).sum(-1) < 30).sum()
     orange = (np.abs(picture - (0xD9, 0x76, 0x1A)).sum(-1) < 30).sum()
     assert (blue > 500) == ("episodes" in parts) and (orange > 500) == ("evals" in parts)
+
+
+@pytest.mark.parametrize("parts", [("episodes",), ("metrics",), ("episodes", "metrics")])
+def test_no_panel_is_empty(parts, rundir, monkeypatch):
+    """A training on data has no episodes; a metric that is never a number has no panel."""
+    figures, original = [], Figure.__init__
+    monkeypatch.setattr(
+        Figure,
+        "__init__",
+        lambda self, *args, **more: (figures.append(self), original(self, *args, **more))[1],
+    )
+    for step in range(3):
+        at = {"step": step, "frames": step}
+        append_jsonl(
+            rundir.metrics, at | ({"loss/a": 1.0, "loss/b": None} if "metrics" in parts else {"fps/env": 1.0})
+        )
+        append_jsonl(rundir.episodes, at | {"return": 1.0 if "episodes" in parts else None})
+    assert plots.learning_curve(rundir)
+    axes = figures[0].axes
+    assert len(axes) == len(parts) and all(each.lines for each in axes)
+    assert figures[0].get_suptitle() == "gym_CartPole-v1, dreamerv3, seed 0"
 
 
 def test_a_run_cut_in_the_middle_of_a_line_is_drawn(rundir):

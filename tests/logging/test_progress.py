@@ -63,6 +63,21 @@ def test_frames_per_second_count_action_repeat():
     assert "  40 fps" in progress.line(10, 5, 1.0, 2.0)
 
 
+@pytest.mark.parametrize("width", [40, 60, 71, 80, 120])
+def test_a_line_that_is_too_long_leaves_out_words_and_keeps_the_time_left(width):
+    progress = Progress(1e6, file=io.StringIO())
+    progress.speed.expect({"evaluation": 500})
+    progress.speed.update(0, now=0.0)
+    progress.speed.update(250_048, now=600.0)
+    whole, line = (progress.line(250_048, 250_048, 812.55, 790.25, at) for at in (0, width))
+    assert whole.startswith("250,048/1,000,000 steps  250,048 updates  ") and whole.endswith(
+        "without evaluations"
+    )
+    assert len(whole) > 100 and len(line) <= max(width, 50)
+    assert line.startswith("250,048/1,000,000") and "return 812.5" in line and "ETA 30m 0s" in line
+    assert ("fps" in line) == (width > 60)
+
+
 def test_a_speed_that_was_not_measured_is_not_shown_as_zero():
     file = io.StringIO()
     progress = Progress(1e6, file=file, plain_every_s=0)
@@ -112,7 +127,7 @@ with Progress(1.1e6) as progress:
     os.close(leader)
     assert process.wait() == 0
     text = shown.decode()
-    assert "800,000/1,100,000 steps  4 updates" in text and "return 812.5" in text
+    assert "800,000/1,100,000" in text and "return 812.5 (mean 790.2)  ETA 0s" in text
     assert "saved\r\n" in text and "\x1b[2K" in text
     assert "\x1b[1A" not in text.partition("saved")[0], "the line fits into 80 columns"
 

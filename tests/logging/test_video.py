@@ -77,42 +77,34 @@ def test_a_strip_runs_from_the_first_to_the_last_step():
     np.testing.assert_allclose(last[4::8, 4::8], truth[-1] * 255, atol=1)
 
 
+def test_the_start_of_an_episode_is_a_red_left_border():
+    truth, first = images(2, 30), np.zeros((2, 30), bool)
+    first[0, [0, 20]] = first[1, 5] = True
+    frames = video.draw_video(truth, truth, 10, first=first)
+    for t in (0, 5, 6, 20):
+        for _, column, border, _ in cells(frames[t], 2):
+            assert (border == video.START) == first[column, t]
+    strip = video.draw_strip(truth[0], truth[0], 10, first=first[0])
+    shown = [round(29 * column / 11) for column in range(12)]  # 0, 3, 5, 8, ..., 18, 21, ...
+    for _, column, border, inner in cells(strip, 12):
+        assert (border == video.START) == (shown[column] in (0, 21))
+        np.testing.assert_allclose(
+            inner[4::8, 4::8], truth[0, shown[column]] * 255, atol=128 if _ == 2 else 1
+        )
+
+
+def test_a_report_marks_the_starts_that_it_knows():
+    report = {"truth/b": images(1, 4), "dream/b": images(1, 4), "is_first": np.array([[0, 0, 1, 0]], bool)}
+    (picture,) = video.draw_report(report, 2)
+    borders = [border for row, _, border, _ in cells(picture.still, 4) if row == 0]
+    assert borders == [video.CONTEXT, video.CONTEXT, video.START, video.DREAM]
+    assert picture.frames is not None
+    assert [tuple(frame[22, 45]) for frame in picture.frames] == borders
+
+
 def test_a_strip_of_a_short_sequence_repeats_nothing():
     truth = images(1, 4)[0]
     assert len(list(cells(video.draw_strip(truth, truth, 1), 4))) == 12
-
-
-def count(picture, colour):
-    return int((np.abs(picture.astype(int) - colour).sum(-1) < 40).sum())
-
-
-def test_vectors_are_drawn_with_truth_and_dream_apart():
-    time = np.linspace(0, 6, 40)
-    truth = np.stack([np.sin(time), np.cos(time)], 1)
-    dream = truth + np.where(np.arange(40) < 10, 0.0, 0.5)[:, None]
-    picture = video.draw_vectors(truth, dream, 10, title="arm")
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    assert (
-        count(picture, video.DREAM) > 200
-        and count(picture, video.INK) > 200
-        and count(picture, video.CONTEXT) > 50
-    )
-    hidden = video.draw_vectors(truth, truth, 40, title="arm")
-    assert count(hidden, video.DREAM) < count(picture, video.DREAM) / 2
-
-
-def test_the_dimensions_that_vary_most_are_drawn(monkeypatch):
-    truth = np.zeros((10, 40))
-    truth[:, [3, 30]] = np.arange(10)[:, None]
-    titles = []
-    from matplotlib.axes import Axes
-
-    original = Axes.set_title
-    monkeypatch.setattr(
-        Axes, "set_title", lambda self, text, **style: titles.append(text) or original(self, text)
-    )
-    video.draw_vectors(truth, truth, 2, title="arm", limit=2)
-    assert titles == ["arm[3]", "arm[30]"]
 
 
 def test_drawing_leaves_pyplot_alone():
@@ -121,8 +113,8 @@ def test_drawing_leaves_pyplot_alone():
 
     code = """
 import sys, numpy as np
-from dreamworld.logging import video
-video.draw_vectors(np.zeros((5, 2)), np.zeros((5, 2)), 2, title="x")
+from dreamworld.logging import traces
+traces.draw_traces(np.zeros((1, 5, 2)), np.zeros((1, 5, 2)), 2, title="x")
 print("matplotlib.pyplot" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

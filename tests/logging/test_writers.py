@@ -64,7 +64,7 @@ def test_scalars_go_to_both_files(rundir):
 
 def test_episodes_and_evaluations_go_to_their_own_files(rundir):
     with logger_of(rundir) as logger:
-        logger.episode(7, 14, {"env": 1, "return": 3.0, "length": 5, "log/coins": 2.0})
+        logger.episodes([(7, 14, {"env": 1, "return": 3.0, "length": 5, "log/coins": 2.0})])
         row = logger.evaluation(8, 16, "greedy", [1.0, 3.0], [4, 6], {"log/coins": 9.0})
     (episode,) = read_jsonl(rundir.episodes)
     assert {**episode, "time": 0} == {
@@ -105,7 +105,7 @@ def test_episodes_given_together_are_those_given_one_by_one_in_one_write_a_file(
                 logger.episodes([])
                 assert len(writes) == len(set(writes)) == 2
             else:
-                [logger.episode(*row) for row in rows]
+                [logger.episodes([row]) for row in rows]
     without_time = lambda rundir: [{**row, "time": 0} for row in read_jsonl(rundir.episodes)]
     assert without_time(many) == without_time(single) and len(without_time(many)) == 5
     values = lambda rundir: [(e.step, str(e.summary)) for e in events(rundir) if e.summary.value]
@@ -116,7 +116,7 @@ def test_a_continued_run_drops_later_rows_everywhere(rundir):
     with logger_of(rundir, step=0) as logger:
         for step in (10, 20, 30):
             logger.scalars(step, step, step, {"a/b": step})
-            logger.episode(step, step, {"env": 0, "return": 1.0, "length": 1})
+            logger.episodes([(step, step, {"env": 0, "return": 1.0, "length": 1})])
             logger.evaluation(step, step, "sample", [1.0], [1])
     with open(rundir.metrics, "ab") as file:
         file.write(b'{"step": 20, "fra')  # cut by kill -9
@@ -194,7 +194,7 @@ def test_what_a_full_disk_does_not_take_comes_later_and_nothing_raises(rundir):
             resource.setrlimit(resource.RLIMIT_FSIZE, (rundir.metrics.stat().st_size + 7, hard))
             for step in range(2, 60):  # more than a writer's queue would hold
                 logger.scalars(step, step, step, {"a/b": step})
-                logger.episode(step, step, {"env": 0, "return": 1.0, "length": 1})
+                logger.episodes([(step, step, {"env": 0, "return": 1.0, "length": 1})])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [row["step"] for row in read_jsonl(rundir.metrics)] == [1]

@@ -1,11 +1,14 @@
 """The header of a training: the number of updates that it names is the number that are done."""
 
+import io
 import re
 
 import pytest
 
 from dreamworld import cli
+from dreamworld.logging.progress import Progress
 from dreamworld.scripts.train import train
+from dreamworld.sessions import announce
 from dreamworld.sessions.build import opened
 from dreamworld.sessions.job import Job
 
@@ -46,6 +49,23 @@ def trained(logdir, words, capfd):
     assert promised, row[1]
     number = lambda found: int(found[1].replace(",", ""))
     return row[1], number(promised), number(done)
+
+
+@pytest.mark.parametrize("path", ["runs/a", "/home/somebody/" + "long/" * 30])
+def test_no_line_of_the_header_is_wider_than_80_columns_and_nothing_is_lost(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = [*WORDS, "--logdir", str(tmp_path / path.strip("/")), "--seed", "3"]
+    said = io.StringIO()
+    with (
+        Progress(100, show=False, file=said) as progress,
+        opened(Job.of(cli.parse(words)), progress) as session,
+    ):
+        announce.announce(session)
+        rows = announce.describe(session)
+    lines = said.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and lines[0].split() == ["task", "jax_catch,", "seed", "3"]
+    letters = "".join(said.getvalue().split())
+    assert all("".join(text.split()) in letters for _, text in rows)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dreamworld.errors import UserError
 from dreamworld.stats.analysis import Options, analyse
 from dreamworld.stats.groups import collect
 from dreamworld.stats.normalise import load_table
-from dreamworld.stats.notes import describe
+from dreamworld.stats.notes import describe, spread, took
 
 
 def line(last, top, count=50):
@@ -164,3 +164,19 @@ def test_unfinished_sweep_is_reported_at_what_all_reached(make_run, tmp_path):
     assert any(
         "2 of 2 runs have not finished (1 preempted and 1 running)" in note for note in describe(analysis)
     )
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.00264, "9.5 s"),
+        (0.0167, "1 min"),
+        (0.2, "12 min"),
+        (0.9999, "1 h"),
+        (3.21, "3.2 h"),
+        (1234.5, "1,234 h"),
+    ],
+)
+def test_work_is_told_in_the_unit_that_suits_it(hours, text):
+    assert took(hours) == spread(np.array([hours])) == text
+    assert spread(np.array([hours, hours])) == f"{text} ({text} – {text})"

@@ -13,6 +13,9 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.logging.writers import read_jsonl
 from dreamworld.scripts.train import train
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import watching
+
 PROGRAM = pathlib.Path(__file__).with_name("fused_seeds_program.py")
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--run.mode", "fused", "--run.report_every", "64"]
 WORDS += ["--run.steps", "192", "--run.save_every", "64", "--run.log_every", "32", "--eval.every", "64"]
@@ -45,11 +48,20 @@ def test_seeds_saved_on_four_devices_go_on_elsewhere_to_the_bit(report):
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory):
+def watcher():
+    return watching.Watcher()
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory, watcher):
     """Seeds 3 and 5 on one device, to the end."""
     logdir = tmp_path_factory.mktemp("group")
-    assert train(cli.parse([*WORDS, "--logdir", str(logdir), "--seeds", "3,5"])) == 0
+    assert train(cli.parse([*WORDS, "--logdir", str(logdir), "--seeds", "3,5"]), **watcher.callbacks) == 0
     return logdir
+
+
+def test_callbacks_see_every_seed(group, watcher):
+    watcher.check(group / "seed3", group / "seed5")
 
 
 def test_each_seed_has_a_run_directory_of_its_own(group):
@@ -71,7 +83,9 @@ def test_a_seed_is_continued_alone_and_the_group_then_refuses(group):
     for path in (run.checkpoints.parent, RunDir(group / "seed5").checkpoints.parent):
         assert max(int(folder.name) for folder in (path / "checkpoints").iterdir()) >= 192
     before = read_jsonl(run.metrics)
-    assert train(cli.parse([*WORDS, "--logdir", str(run), "--seed", "3", "--run.steps", "400"])) == 0
+    watcher, words = watching.Watcher(), [*WORDS, "--logdir", str(run), "--seed", "3", "--run.steps", "400"]
+    assert train(cli.parse(words), **watcher.callbacks) == 0
+    watcher.check(run.path)  # one seed alone has a loop of its own
     rows = read_jsonl(run.metrics)
     assert rows[: len(before)] == before and rows[-1]["replay/size_steps"] == rows[-1]["step"] >= 400
     with pytest.raises(UserError, match="can't go on together"):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from dreamworld.config import ParallelConfig
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import Logger
 from dreamworld.training import hosts
 from dreamworld.training.checkpoint import Checkpointer
 
@@ -123,6 +125,13 @@ def test_a_killed_host_ends_all_and_their_supervisors_go_on_from_the_snapshot(tm
     assert (rundir.path / "replay_1").is_dir()
 
 
+WATCHED = """
+import sys, dreamworld
+watch = lambda row: print("episode ended at step", row["step"])
+sys.exit(dreamworld.train(dreamworld.parse(sys.argv[1:]), on_episode=watch))
+"""
+
+
 def test_two_processes_go_through_every_stage_together(tmp_path):
     """Each sweeps over the rows of its own environments; both do as many updates as the one that has more of them."""
     rundir = RunDir(tmp_path / "run")
@@ -139,20 +148,24 @@ def test_two_processes_go_through_every_stage_together(tmp_path):
     ]
     words += ["--replay.min_starts", "2", "--replay.chunk", "16", "--logger.tensorboard", "False"]
     words += ["--parallel.coordinator", f"127.0.0.1:{free_port()}", "--parallel.processes", "2"]
-    argv = [sys.executable, "-m", "dreamworld", "train", *words, "--run.progress", "False"]
+    argv = [sys.executable, "-c", WATCHED, *words, "--run.progress", "False"]
     path = os.pathsep.join([str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")])
     runs = [
         subprocess.Popen(
             [*argv, "--parallel.process_id", str(index)],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
         )
         for index in (0, 1)
     ]
-    for run in runs:
-        _, errors = run.communicate(timeout=300)
+    for index, run in enumerate(runs):
+        seen, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors
+        assert ("episode ended" in seen) == (index == 0), (
+            "the first process alone calls functions of the user"
+        )
     rows = [json.loads(line) for line in rundir.metrics.read_text().splitlines()]
     # 40 random steps make two streams of 10 rows in each process: three windows of 4 rows each, one in its half of a
     # batch. The steps of the third stage end with the iteration of four rows in which they are done.
@@ -175,6 +188,15 @@ def test_two_processes_go_through_every_stage_together(tmp_path):
 def test_processes_that_can_not_be_joined_are_one_line(config, message):
     with pytest.raises(UserError, match=message):
         hosts.connect(config)
+
+
+def test_the_silent_logger_drops_what_loops_hand_to_any_logger():
+    own = {name for name in vars(hosts.Silence) if not name.startswith("_")}
+    assert own <= set(dir(Logger))
+    folder = PROGRAM.parent.parent.parent / "dreamworld" / "training"
+    text = "".join((folder / name).read_text() for name in ("record.py", "run.py", "loop.py"))
+    guarded = {"told", "problems"}  # where `team.leads` is asked first
+    assert set(re.findall(r"logger\.(\w+)", text)) - guarded <= own
 
 
 def test_hosts_differ_in_seed_and_the_first_is_the_run_s_own():

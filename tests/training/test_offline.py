@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from dreamworld.training.counters import Counters
 from dreamworld.training.offline import fill, open_all
 from dreamworld.training.schedule import Schedule
 from dreamworld.types import Space
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import watching
 
 OBS, ACT = {"vector": Space((3,), "float32")}, {"action": Space((), "int32", classes=2)}
 
@@ -80,7 +85,9 @@ def test_it_trains_without_an_environment_and_goes_on_to_the_same_bits(tmp_path,
     monkeypatch.setattr(pieces, "make_train_env", no_env)
     monkeypatch.setattr(pieces, "make_eval_env", no_env)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert dreamworld.train(config_for(whole, caught)) == 0
+    watcher = watching.Watcher()
+    assert dreamworld.train(config_for(whole, caught), **watcher.callbacks) == 0
+    watcher.check(whole)
     for steps in (10, 20):
         config = config_for(parts, caught)
         assert (

@@ -1,6 +1,8 @@
 """Several seeds in one program: the seeds given, the directories left, and continuing one alone."""
 
 import json
+import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -15,6 +17,9 @@ from dreamworld.scripts.train import train
 from dreamworld.sessions import load, pieces
 from dreamworld.training import group as groups
 from dreamworld.training import learner
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import watching
 
 WORDS = ["--configs", "debug", "--task", "jax_catch", "--env.engine", "jax", "--run.report_every", "40"]
 WORDS += ["--run.steps", "80", "--run.save_every", "40", "--run.log_every", "20", "--eval.every", "0"]
@@ -67,13 +72,22 @@ def rows_of(path):
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory):
+def watcher():
+    return watching.Watcher()
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory, watcher):
     """Seeds 3 and 5, stopped at step 40 and continued together to 80."""
     logdir = tmp_path_factory.mktemp("group")
     words = [*WORDS, "--logdir", str(logdir), "--seeds", "3,5"]
-    assert train(cli.parse([*words, "--run.steps", "40"])) == 0
-    assert train(cli.parse(words)) == 0
+    assert train(cli.parse([*words, "--run.steps", "40"]), **watcher.callbacks) == 0
+    assert train(cli.parse(words), **watcher.callbacks) == 0
     return logdir
+
+
+def test_callbacks_see_every_seed(group, watcher):
+    watcher.check(group / "seed3", group / "seed5")
 
 
 def test_each_seed_has_a_run_directory_of_its_own(group):

@@ -1,6 +1,7 @@
 """Which engine is chosen, and that it says why."""
 
 import functools
+import re
 
 import gymnasium
 import numpy as np
@@ -102,6 +103,10 @@ def test_the_example_of_the_documentation_runs(repo, capsys):
 def test_a_failing_step_while_measuring_is_survived_as_in_training(tmp_path):
     name, reason = engine(toys.make(fault="raise", at=3, flag=str(tmp_path / "once")))
     assert name == "inprocess" and "(measured)" in reason
+    times = re.findall(r"([\d.,]+) ms", reason)
+    assert len(times) == 3 and all(len(time.lstrip("0.,")) <= 2 or "." not in time for time in times), (
+        "two digits"
+    )
     assert reason.endswith("; it raised RuntimeError: broken at step 3 meanwhile")
     env = toys.make_vector_env(toys.make(fault="raise", at=3), EnvConfig(workers=1), seed=0, num=2)
     try:
