@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from documents import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-HEADINGS = {"dreamerv3": "DreamerV3", "planet": "PlaNet"}  # of the sections with an agent's own tags
+HEADINGS = {"dreamerv1": "DreamerV1", "dreamerv3": "DreamerV3", "planet": "PlaNet"}  # of the sections with an agent's own tags
 FILES = {
     "metrics.jsonl": "",
     "episodes.jsonl": "Episodes",
@@ -60,6 +60,12 @@ class Signal(gymnasium.Env):
         }
 
 
+class Force(Signal):
+    """The same with a continuous action."""
+
+    action_space = gymnasium.spaces.Box(-1, 1, ())
+
+
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
     """agent -> file -> the tags that a tiny training of it wrote there; looks at the world and the like, of one."""
@@ -73,7 +79,8 @@ def logged(tmp_path_factory):
             eval=EvalConfig(every=ONCE * all_of_it, episodes=2, max_steps=5, video=False),
             assess=AssessConfig(every=ONCE * all_of_it, segments=4, horizon=5),
         )  # fmt: skip
-        assert dreamworld.train(config, env=Signal, on_log=dict) == 0
+        env = Signal if "discrete" in find(name).actions else Force
+        assert dreamworld.train(config, env=env, on_log=dict) == 0
         found[name] = {file: tags(folder / file) if (folder / file).exists() else set() for file in FILES}
     return found
 
