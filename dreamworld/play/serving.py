@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import webbrowser
@@ -53,13 +54,19 @@ def serve(world: World, listener: socket.socket, *, host: str, sessions: int, sh
     return asyncio.run(_run(found, listener))
 
 
+def _leave(number: int, frame: object) -> None:
+    """Ends the process; an exception would be lost where Python collects garbage, and printed."""
+    os._exit(exits.of_signal(signal.Signals(number).name))
+
+
 async def _run(server: web.Server, listener: socket.socket) -> int:
     loop, came, numbers = asyncio.get_running_loop(), [], exits.stopping()
 
     def stop(number: signal.Signals) -> None:
         came.append(number)
         for other in numbers:
-            loop.remove_signal_handler(other)  # the second one ends the process at once
+            loop.remove_signal_handler(other)
+            signal.signal(other, _leave)  # the second one ends the process at once
         server.stop()
 
     for number in numbers:
