@@ -26,6 +26,8 @@ from dreamworld.sessions.stored import Stored
 from dreamworld.text import expand_path
 from dreamworld.types import EnvSource, JaxEnv, Spaces, VectorEnv
 
+LONGEST = 1_000_000  # steps of a useful horizon that is believed
+
 
 def open_task(config: Config, data: str = "") -> World:
     """An environment alone; episodes are saved in the folder `data`."""
@@ -53,7 +55,7 @@ def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -
     world = of_env(title, config, env, make) if env else _alone(title, config, agent, segments())
     player = load.make_player(run.config, agent, params, mode="sample", seed=config.seed)
     world = with_agent(world, player, name, _source(env))
-    world = dataclasses.replace(world, step=step, segments=segments, useful_horizon=useful_horizon(run))
+    world = dataclasses.replace(world, step=step, segments=segments, useful_horizon=useful_horizon(run, step))
     return _with_folder(world, data or str(run.rundir.path / "play"))
 
 
@@ -105,21 +107,18 @@ def plans(name: str) -> bool:
     return agents.find(name).acts == "planner"
 
 
-def useful_horizon(run: Stored) -> int | None:
-    """The steps of a dream that are better than half of standing still, by the newest `assess/step-N.json`."""
+def useful_horizon(run: Stored, step: int) -> int | None:
+    """The steps of a dream that are better than half of standing still, by `assess/step-N.json` of this checkpoint."""
     from dreamworld.fields import read_fields
     from dreamworld.reading import BadFile, inside
 
-    folder = run.rundir.assess
-    paths = {int(p.stem[5:]): p.name for p in folder.glob("step-*.json") if p.stem[5:].isdecimal()}
-    if not paths:
-        return None
     try:
-        metrics = read_fields(inside(folder, paths[max(paths)]), 16 << 20).fields("metrics")
+        metrics = read_fields(inside(run.rundir.assess, f"step-{step}.json"), 16 << 20).fields("metrics")
         keys = [key for key in metrics if key.endswith("/useful_horizon")]
-        return int(min(metrics.fields(key).number("value") for key in keys)) if keys else None
-    except BadFile:
-        return None  # somebody's file: the page does without
+        found = min(metrics.fields(key).number("value") for key in keys) if keys else -1
+        return int(found) if 0 <= found <= LONGEST else None
+    except (BadFile, OSError):
+        return None  # it was not judged, or the file is somebody's: the page does without
 
 
 def of_env(title: str, config: Config, env: VectorEnv, make: Callable[[], VectorEnv]) -> World:

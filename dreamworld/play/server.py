@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import ipaddress
 import json
 import secrets
 import socket
@@ -50,7 +51,23 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host, by name or address, is this machine alone. Other names that begin like an address are not."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _part(url: str, name: str) -> str | None:
+    """The host name or the `netloc` of an address; None for what is no address."""
+    try:
+        found: str | None = getattr(urlsplit(url), name)
+        return found
+    except ValueError:
+        return None
 
 
 class Server:
@@ -136,14 +153,13 @@ class Server:
         ):
             return "this page needs the token that the command printed: ?token=…"
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and _part(origin, "netloc") != request.headers.get("host"):
             return "a page of another site may not connect"
         return ""
 
     def _known_host(self, request: HTTPConnection) -> bool:
         """A name of another machine that leads here (DNS rebinding) is not answered on a loopback address."""
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        return not self._local or host in LOOPBACK
+        return not self._local or is_loopback(_part(f"//{request.headers.get('host', '')}", "hostname"))
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 

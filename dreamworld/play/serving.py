@@ -27,7 +27,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         free = _next_free(host, port)
         more = f"; {free} is free: --port {free}" if free else ""
         raise UserError(
-            f"--port {port}: can't be served on {host} ({error.strerror or error}){more}"
+            f"--host {host} --port {port}: can't be served there ({error.strerror or error}){more}"
         ) from None
     try:
         yield listener
@@ -44,7 +44,7 @@ def _next_free(host: str, port: int) -> int:
 
 def serve(world: World, listener: socket.socket, *, host: str, sessions: int, show: bool) -> int:
     """Serves a world until SIGINT, SIGTERM or SIGHUP; returns the exit code of that."""
-    local = host in web.LOOPBACK or host.startswith("127.")
+    local = web.is_loopback(host)
     token = "" if local else web.new_token()
     found = web.Server(world, most=sessions, token=token, local=local)
     url = _url(host, listener.getsockname()[1], token)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from dreamworld import writing
+from dreamworld import words, writing
 from dreamworld.errors import UserError
 from dreamworld.limits import SEED, STEPS, Range
 from dreamworld.reading import require_inside
@@ -80,9 +80,13 @@ def assess(folders: list[str], flags: Flags) -> Assessed:
 
     Writes `assess/step-N.json` in each, and the page of all of them in the first one; what can't be written is told.
     """
+    from dreamworld.sessions import held
+
     runs, names, found, problems = prepare(folders, flags)
+    found.notes.extend(held.other_worlds(runs, found.segments.task))
     done = [_judge(name, run, found, flags) for name, run in zip(names, runs)]
     judged = [one for one, _ in done]
+    found.notes.extend(note for run, one in zip(runs, judged) if (note := _smaller(run, one)))
     written = [_write(run, one, problems) for run, one in zip(runs, judged)]
     page = _write_page(runs[0], judged, found, [own for _, own in done], problems)
     return Assessed(found, judged, [path for path in written if path], page, problems.take())
@@ -143,6 +147,28 @@ def describe(run: Stored, step: int) -> dict[str, Any]:
 def _write(run: Stored, judged: Judged, problems: Problems) -> Path | None:
     path = run.rundir.assess / f"step-{judged.about['step']}.json"
     return replace(run, path, json.dumps(judged.plain(), indent=1, allow_nan=False) + "\n", problems)
+
+
+def _smaller(run: Stored, judged: Judged) -> str:
+    """A note where a longer measurement of the same checkpoint is about to be replaced; empty where none is."""
+    from dreamworld.fields import read_fields
+    from dreamworld.reading import BadFile, inside
+
+    name, new = f"step-{judged.about['step']}.json", judged.plain()["segments"]
+    try:
+        before = read_fields(inside(run.rundir.assess, name), 64 << 20).fields("segments")
+        old = {key: before.integer(key) for key in ("count", "horizon", "samples")}
+    except (BadFile, OSError):
+        return ""
+    size = lambda of: of["count"] * of["horizon"] * of["samples"]
+    if size(old) <= size(new):
+        return ""
+
+    def tell(of: Any) -> str:
+        rows = f"{words.count(of['count'], 'segment')} of {words.count(of['horizon'], 'imagined row')}"
+        return f"{rows}, {words.count(of['samples'], 'dream')} each"
+
+    return f"{run.rundir.assess / name}: a measurement on {tell(old)}, is replaced by one on {tell(new)}"
 
 
 def _write_page(

@@ -12,6 +12,7 @@ from dreamworld.errors import UserError
 from dreamworld.lists import split_list
 from dreamworld.sessions import pieces, policies, stored
 from dreamworld.sessions.stored import Played, Stored
+from dreamworld.spaces import difference
 from dreamworld.text import expand_path
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def find(runs: list[Stored], wanted: Wanted, problems: Problems) -> Held:
     if wanted.data:
         segments, notes = _of_data(runs, open_dataset(path), wanted)
     else:
+        _require_alike(runs)
         segments, notes = _played(runs, wanted)
     _require_fitting(runs, segments)
     ground = _ground(runs[0], segments)
@@ -90,6 +92,27 @@ def _require_fitting(runs: list[Stored], segments: Segments) -> None:
     for run in runs:
         agent = stored.build_agent(run)
         segments.check_spaces(agent.obs_space, agent.act_space, str(run.rundir))
+
+
+def _require_alike(runs: list[Stored]) -> None:
+    """UserError, before anything is played, where runs have other spaces than the first one."""
+    first = stored.build_agent(runs[0])
+    for run in runs[1:]:
+        agent = stored.build_agent(run)
+        found = difference("observation", first.obs_space, agent.obs_space)
+        if found := found or difference("action", first.act_space, agent.act_space):
+            raise UserError(
+                f"{runs[0].rundir} and {run.rundir} can't be judged on the same segments: {found}; judge each alone"
+            )
+
+
+def other_worlds(runs: list[Stored], task: str) -> list[str]:
+    """Notes on runs of another world than that of the segments, as far as its name and its options tell."""
+    known = lambda run: " ".join(filter(None, (run.name, run.config.env.options)))
+    others = [run for run in runs if run.name != (task or run.name)]
+    others = others or [run for run in runs[1:] if known(run) != known(runs[0])]
+    here = task if others and others[0].name != (task or others[0].name) else known(runs[0])
+    return [f"{run.rundir} was trained on {known(run)}; these segments are of {here}" for run in others]
 
 
 def _ground(run: Stored, segments: Segments) -> Ground | HostGround | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
+from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
 from dreamworld.player import Player
 from dreamworld.sessions import pieces, stored
@@ -49,7 +50,10 @@ def restore_params(rundir: RunDir, agent: Agent, step: int | None = None) -> Par
 
 
 def restore_step(rundir: RunDir, agent: Agent, step: int | None = None) -> tuple[int, Params]:
-    """The step of a checkpoint, the newest by default, and what acting needs of it."""
+    """The step of a checkpoint, the newest intact one by default, and what acting needs of it.
+
+    UserError where `step` is given and can't be read: another one would be taken for it.
+    """
     import jax
 
     from dreamworld.training.checkpoint import Checkpointer
@@ -57,4 +61,9 @@ def restore_step(rundir: RunDir, agent: Agent, step: int | None = None) -> tuple
     like = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
     with Checkpointer(rundir.checkpoints) as checkpointer:
         restored = checkpointer.restore(step, {"train": like._replace(opt_state=None)}, subset=True)
-    return restored.meta["step"], agent.acting(restored.agent["train"])
+    found = restored.meta["step"]
+    if step is not None and found != step:
+        raise UserError(
+            f"{rundir}: checkpoint {step} can't be read; the newest before it that can is {found}"
+        )
+    return found, agent.acting(restored.agent["train"])

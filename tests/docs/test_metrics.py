@@ -21,7 +21,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from documents import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-HEADINGS = {"dreamerv1": "DreamerV1", "dreamerv3": "DreamerV3", "planet": "PlaNet"}  # of the sections with an agent's own tags
+HEADINGS = {
+    "dreamerv1": "DreamerV1",
+    "dreamerv3": "DreamerV3",
+    "planet": "PlaNet",
+}  # of the sections with an agent's own tags
 FILES = {
     "metrics.jsonl": "",
     "episodes.jsonl": "Episodes",

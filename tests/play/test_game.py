@@ -458,7 +458,8 @@ def test_the_useful_horizon_comes_from_assess_and_is_told_once(world, balls):
     (folder / "step-120.json").write_text(json.dumps(sheet))
     from dreamworld.sessions import stored
 
-    assert opening.useful_horizon(stored.open_run(balls)) == 3
+    assert opening.useful_horizon(stored.open_run(balls), 120) == 3
+    assert opening.useful_horizon(stored.open_run(balls), 100) is None  # another checkpoint
     session = start(dataclasses.replace(world, useful_horizon=3))
     told = []
     for _ in range(6):

@@ -251,6 +251,8 @@ def test_a_file_that_is_no_recording_is_one_line(tmp_path, lines):
         '{"metrics": {"drift/x/useful_horizon": {"value": Infinity}}}',
         '{"metrics": {"drift/x/useful_horizon": {"value": [1]}}}',
         '{"metrics": {"drift/x/useful_horizon": 3}}',
+        '{"metrics": {"drift/x/useful_horizon": {"value": -5}}}',
+        '{"metrics": {"drift/x/useful_horizon": {"value": 1e300}}}',
         '{"metrics": [3]}',
         "[3]",
         "\xff",
@@ -262,6 +264,6 @@ def test_a_result_of_assess_that_is_none_is_left_out(tmp_path, content):
     path = rundir.assess / "step-3.json"
     path.write_text('{"metrics": {"drift/x/useful_horizon": {"value": 7.0}}}')
     run: Any = SimpleNamespace(rundir=rundir)
-    assert opening.useful_horizon(run) == 7
+    assert opening.useful_horizon(run, 3) == 7
     path.write_bytes(content.encode("latin-1"))
-    assert opening.useful_horizon(run) is None
+    assert opening.useful_horizon(run, 3) is None

@@ -220,6 +220,8 @@ def test_pages_of_other_sites_and_other_names_are_refused(world):
         assert code == 1008 and "another site" in why
         assert asyncio.run(refused(port, Origin=f"http://127.0.0.1:{port + 1}"))[0] == 1008
         assert asyncio.run(refused(port, Origin="null"))[0] == 1008
+        assert asyncio.run(refused(port, Origin="http://["))[0] == 1008  # no address at all
+        assert fetch(port, "/", Host="[::1")[0] == 403
         assert fetch(port, "/", Host="evil.example")[0] == 403
         assert fetch(port, "/static/style.css", Host="evil.example")[0] == 403
         assert not server.engines
@@ -237,6 +239,11 @@ def test_pages_of_other_sites_and_other_names_are_refused(world):
             "/ws",
         ):
             assert fetch(port, path)[0] == 404
+
+
+def test_names_of_this_machine_are_told_from_names_that_look_like_them():
+    assert all(web.is_loopback(host) for host in ("localhost", "127.0.0.1", "127.0.0.2", "::1"))
+    assert not any(web.is_loopback(host) for host in ("127.evil.example", "0.0.0.0", "10.0.0.1", "", None))
 
 
 def test_a_token_is_asked_for_where_there_is_one(world):

@@ -11,6 +11,7 @@ from dreamworld.__main__ import main
 from dreamworld.assess import files
 from dreamworld.errors import UserError
 from dreamworld.scripts.assess import tell
+from dreamworld.sessions import held
 from dreamworld.sessions.assess import Flags, assess
 
 FEW = ["--segments", "12", "--horizon", "6", "--samples", "2"]
@@ -138,7 +139,6 @@ def test_bad_input_is_one_line(runs, done, tmp_path, capsys):
 @pytest.fixture()
 def unplayed(monkeypatch):
     """No environment may be played."""
-    from dreamworld.sessions import held
 
     def find(*args):
         raise AssertionError("segments were looked for before everything was checked")
@@ -181,6 +181,11 @@ def test_checkpoints_of_a_run_are_ranked(tmp_path, capsys):
     # nothing was learnt in between: all policies are one, in the dream as in reality
     assert len({one.sheet.value(f"ranking/real@{step}") for step in steps}) == 1
     assert one.sheet.value("ranking/wrong_pairs") == 0 and one.sheet.value("ranking/violation") is None
+    newest = tmp_path / "run" / "checkpoints" / str(steps[2])
+    max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size).unlink()
+    assert main(["assess", run, "--step", str(steps[2]), *FEW]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"checkpoint {steps[2]} can't be read; the newest before it that can is {steps[1]}" in line
 
 
 @pytest.mark.parametrize(("kind", "words"), [("temperature", "--temperatures 0.5,1"), ("drift", "--every 3")])
@@ -207,10 +212,31 @@ def test_studies_without_their_needs_are_refused_at_once(runs, tmp_path, capsys,
     assert "a data set can't be gone on from" in line
 
 
-def test_other_spaces_are_refused(done, tmp_path, capsys):
+def test_other_spaces_are_refused(done, runs, tmp_path, capsys, monkeypatch):
     other = make_run(tmp_path / "vector", "dreamerv3", "--env.options", "obs=vector")
     line = refused(capsys, other, "--data", str(done.held.path), *FEW)
     assert "these segments have other spaces: observation 'image'" in line
+    monkeypatch.setattr(held, "_played", lambda *args: pytest.fail("it was played first"))
+    line = refused(capsys, runs[0], other, "--fresh", "True", *FEW)
+    assert "can't be judged on the same segments: observation 'image'" in line
+
+
+def test_a_world_with_other_options_and_a_shorter_measurement_are_told(runs, tmp_path, capsys):
+    copy = shutil.copytree(runs[0], tmp_path / "copy", ignore=shutil.ignore_patterns("assess"))
+    other = make_run(tmp_path / "wide", "dreamerv3", "--env.options", "obs=image,rows=8")
+    few = ["--segments", "4", "--horizon", "1", "--samples", "1"]
+    assert main(["assess", str(copy), *few[:4], "--samples", "2"]) == 0
+    assert "is replaced" not in capsys.readouterr().err
+    assert main(["assess", str(copy), other, *few]) == 0
+    said = capsys.readouterr().err
+    assert (
+        "a measurement on 4 segments of 1 imagined row, 2 dreams each, is replaced by one on 4 segments"
+        in said
+    )
+    assert (
+        f"{other} was trained on jax_catch obs=image,rows=8; these segments are of jax_catch obs=image"
+        in said
+    )
 
 
 def test_a_run_that_can_not_be_written_is_judged_all_the_same(runs, tmp_path, capsys):

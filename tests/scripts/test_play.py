@@ -62,7 +62,7 @@ def test_a_busy_port_names_the_next_free_one(capsys):
         taken.listen()
         port = taken.getsockname()[1]
         line = refused(capsys, "jax_catch", "--port", str(port))
-    said = f"error: --port {port}: can't be served on 127.0.0.1 (Address already in use); "
+    said = f"error: --host 127.0.0.1 --port {port}: can't be served there (Address already in use); "
     found = re.fullmatch(re.escape(said) + r"(\d+) is free: --port \1", line)
     assert found and port < int(found[1])
     with socket.socket() as free:
