@@ -128,7 +128,7 @@ def opened(parts, logdir):
             progress.message(note)
         loop = host.assemble(rundir, config, parts.learner, parts.env, progress, stack, Team())
         if loop.checkpointer.latest() is not None:
-            build.resume(loop)
+            build.follow(loop, build.restore(loop))
         else:
             loop.logger.begin(0)
         loop.begin()

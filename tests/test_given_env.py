@@ -22,7 +22,7 @@ from dreamworld.logging.rundir import RunDir
 from dreamworld.runenv import RunEnv, read_run_env
 from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts import report
-from dreamworld.sessions.beginning import begin, name_task
+from dreamworld.sessions.beginning import accept, name_task
 from dreamworld.sessions.stored import open_run
 from dreamworld.types import Space
 
@@ -69,6 +69,12 @@ class Strong(Walk):
 
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 '''
+
+
+def begin(run, config, source, spaces):
+    """As a training that is accepted."""
+    for one in accept([run], [config], source, spaces):
+        one.keep()
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +258,7 @@ def test_a_report_names_runs_of_one_name_on_different_environments(tmp_path, cap
     for seed, obs_space in enumerate((SPACES[0], others)):
         run = RunDir(tmp_path / "runs" / str(seed))
         config = config_of(run, "--task=custom:lambda", f"--seed={seed}")
-        begin([run], [config], lambda: None, (obs_space, SPACES[1]))
+        begin(run, config, lambda: None, (obs_space, SPACES[1]))
         run.episodes.write_text('{"step": 5, "frames": 5, "return": 1.0, "length": 5, "time": 1.0}\n')
     with pytest.raises(
         UserError, match=r"mixes environments.*'vector' is float32 \(4,\), not float32 \(3,\)"
@@ -269,7 +275,7 @@ def test_the_folder_of_the_start_is_kept_while_the_module_is_not_elsewhere(
 ):
     run = RunDir(tmp_path / "run")
     config = config_of(run, "--task=given_walks:Walk")
-    folder = lambda: (begin([run], [config], walks.Walk, SPACES), remembered(run.spaces).folder)[1]
+    folder = lambda: (begin(run, config, walks.Walk, SPACES), remembered(run.spaces).folder)[1]
     assert folder() == str(project)
     monkeypatch.chdir(tmp_path)
     assert folder() == str(project)
