@@ -3,9 +3,15 @@
 import importlib.metadata
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
+
+if hasattr(
+    signal, "SIGHUP"
+):  # under `nohup` it is ignored, and so it would be by the commands that tests start
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 sys.path.append(str(pathlib.Path(__file__).parent / "golden"))  # the golden agent, which other tests use, too
 CACHE = pathlib.Path(os.environ.get("DREAMWORLD_TEST_CACHE", ".cache/xla")).resolve()

@@ -333,7 +333,7 @@ def test_it_trains_stops_and_goes_on(name, tmp_path):
     )  # fmt: skip
     task, options = "jax_catch", ""
     if "discrete" not in find(name).actions:
-        task, options = "jax_balls", "action=continuous,n=1,size=8"
+        task, options = "jax_balls", "action=continuous,n=1,size=16"
     config = Config(
         task=task, logdir=str(tmp_path / "run"), agent=find(name).tiny, env=EnvConfig(num=2, options=options), run=run,
         replay=ReplayConfig(min_starts=8, chunk=16, capacity_steps=1000),
