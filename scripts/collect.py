@@ -143,13 +143,12 @@ def _open_runs(policies: Sequence[str], trusted: bool) -> dict[str, Stored]:
 class _Shown(Progress):
     """The progress line of collecting."""
 
-    def line(self, step: float, updates: int, last_return: float, mean_return: float) -> str:
-        """The numbers as text."""
-        total = max(round(step), round(self._total))
-        return (
-            f"{round(step):,}/{words.count(total, 'step')}  {words.rate(self.speed.fps)} steps/s  "
-            f"return {format_number(last_return)}  ETA {format_duration(self.speed.eta_s)}"
-        )
+    def line(self, step: float, updates: int, last_return: float, mean_return: float, width: int = 0) -> str:
+        """The numbers as text; with a `width`, fewer of them where they don't fit."""
+        total, eta = max(round(step), round(self._total)), f"ETA {format_duration(self.speed.eta_s)}"
+        done, last = f"{round(step):,}/{words.count(total, 'step')}", f"return {format_number(last_return)}"
+        forms = [f"{done}  {words.rate(self.speed.fps)} steps/s  {last}  {eta}", f"{done}  {last}  {eta}"]
+        return next((form for form in forms if not width or len(form) <= width), forms[-1])
 
 
 def _tell(found: dict[str, Collected]) -> None:

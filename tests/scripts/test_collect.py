@@ -15,6 +15,7 @@ import dreamworld
 from dreamworld import cli
 from dreamworld.__main__ import main
 from dreamworld.datasets import open_dataset
+from dreamworld.scripts.collect import _Shown
 
 POLICY = '''
 import numpy as np
@@ -95,6 +96,12 @@ def test_random_actions_are_recorded_and_said(capsys):
     out = capsys.readouterr().out
     assert f"{data.steps} steps in {data.episodes} episodes, mean return" in out
     assert out.endswith("next: dreamworld data info data, dreamworld train --data data\n")
+
+
+@pytest.mark.parametrize(("width", "shown"), [(0, "steps/s"), (90, "steps/s"), (50, "return 2.5  ETA")])
+def test_the_progress_line_fits_the_terminal(width, shown):
+    line = _Shown(1000, show=False).line(250, 0, 2.5, 2.5, width)
+    assert line.startswith("250/1,000 steps") and shown in line and len(line) <= (width or 100)
 
 
 def test_a_function_acts_in_each_environment(capsys):
