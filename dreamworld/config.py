@@ -265,7 +265,7 @@ class Config:
         first = [key for key in ("task", "agent.name", "logdir") if key in own]
         other = [key for key in own if key not in first and own[key] != plain.get(key)]
         shown = [f"{key}={own[key]}" for key in [*first, *other[:SHOWN]]]
-        if more := len(other) - SHOWN if len(other) > SHOWN else 0:
+        if (more := len(other) - SHOWN) > 0:
             shown.append(f"and {more} more that differ from the defaults")
         return f"Config({', '.join(shown)})"
 

@@ -158,3 +158,47 @@ class OptimConfig:
     """Decay of the squared-gradient average."""
     eps: Annotated[float, EPS] = 1e-20
     """Added to the root of that average."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianWorldConfig:
+    """Of PlaNet and the first Dreamer; the defaults are those of PlaNet's code."""
+
+    stoch: Annotated[int, Range(1, 4096)] = 30
+    """Size of the sampled part of the state."""
+    belief: Annotated[int, COUNT] = 200
+    """Size of the recurrent part of the state."""
+    hidden: Annotated[int, COUNT] = 200
+    """Width of the hidden layers of the dynamics, and of the encoder and decoder of vectors."""
+    min_std: Annotated[float, Range(1e-6, 10)] = 0.1
+    """Smallest standard deviation of prior and posterior."""
+    depth: Annotated[int, Range(1, 1024)] = 32
+    """Channels of the first convolution; each following one has twice as many."""
+    reward_layers: Annotated[int, LAYERS] = 3
+    """Hidden layers of the reward head."""
+    reward_units: Annotated[int, COUNT] = 300
+    """Their width."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicsGradientConfig:
+    """Of the first Dreamer; the defaults are those of its code."""
+
+    actor_layers: Annotated[int, LAYERS] = 4
+    """Hidden layers of the actor."""
+    value_layers: Annotated[int, LAYERS] = 3
+    """Hidden layers of the value."""
+    units: Annotated[int, COUNT] = 400
+    """Their width."""
+    init_std: Annotated[float, Range(1e-3, 100)] = 5.0
+    """Standard deviation of actions, before the tanh, that the actor begins with."""
+    min_std: Annotated[float, Range(1e-6, 10)] = 1e-4
+    """The smallest one."""
+    mean_scale: Annotated[float, Range(1e-3, 100)] = 5.0
+    """Means of actions, before the tanh, stay within this."""
+    imag_length: Annotated[int, Range(2, 1000)] = 15
+    """Imagined steps."""
+    discount: Annotated[float, SHARE] = 0.99
+    """Of later rewards, for each step."""
+    lam: Annotated[float, SHARE] = 0.95
+    """Mixes returns of all lengths: 0 is one step, 1 is the whole dream."""

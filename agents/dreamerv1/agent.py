@@ -120,11 +120,9 @@ def make_loss(world: GaussianWorld, behaviour: DynamicsGradient, options: Dreame
         start = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), states)
         dream = Dream(world, sg(params["world"]), discount)
         imagined = behaviour.loss(params["behaviour"], dream, start, dream_key)
-        begins = 1 - batch.is_terminal.astype(jnp.float32) * bool(
-            world.cont_layers
-        )  # no dream begins at an end
-        for name in ("actor", "value"):
-            losses[name] = begins * getattr(imagined, name).reshape(batch.reward.shape)
+        ends = batch.is_terminal & bool(world.cont_layers)
+        for name in ("actor", "value"):  # no dream begins at an end
+            losses[name] = jnp.where(ends, 0, getattr(imagined, name).reshape(batch.reward.shape))
             total += batch_mean(losses[name], batch)
         losses["kl"] = divergence
         return total, LossOut(losses, stats, carry, {}, None, imagined.metrics)

@@ -6,52 +6,20 @@ import dataclasses
 from typing import Annotated
 
 from dreamworld.agents import AgentSpec
-from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, SHARE, Range
-from dreamworld.options import AgentConfig
+from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, Range
+from dreamworld.options import AgentConfig, DynamicsGradientConfig, GaussianWorldConfig
 
 RATE = Range(0, 10)
 
 
 @dataclasses.dataclass(frozen=True)
-class WorldConfig:
-    stoch: Annotated[int, Range(1, 4096)] = 30
-    """Size of the sampled part of the state."""
-    belief: Annotated[int, COUNT] = 200
-    """Size of the recurrent part of the state."""
-    hidden: Annotated[int, COUNT] = 200
-    """Width of the hidden layers of the dynamics, and of the encoder and decoder of vectors."""
-    min_std: Annotated[float, Range(1e-6, 10)] = 0.1
-    """Smallest standard deviation of prior and posterior."""
-    depth: Annotated[int, Range(1, 1024)] = 32
-    """Channels of the first convolution; each following one has twice as many."""
+class WorldConfig(GaussianWorldConfig):
     reward_layers: Annotated[int, LAYERS] = 2
     """Hidden layers of the reward head."""
     reward_units: Annotated[int, COUNT] = 400
     """Width of the heads of rewards and ends."""
     cont_layers: Annotated[int, LAYERS] = 0
     """Hidden layers of the head of ends, 3 where tasks end (`pcont` in the paper's code); 0 for none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BehaviourConfig:
-    actor_layers: Annotated[int, LAYERS] = 4
-    """Hidden layers of the actor."""
-    value_layers: Annotated[int, LAYERS] = 3
-    """Hidden layers of the value."""
-    units: Annotated[int, COUNT] = 400
-    """Their width."""
-    init_std: Annotated[float, Range(1e-3, 100)] = 5.0
-    """Standard deviation of actions, before the tanh, that the actor begins with."""
-    min_std: Annotated[float, Range(1e-6, 10)] = 1e-4
-    """The smallest one."""
-    mean_scale: Annotated[float, Range(1e-3, 100)] = 5.0
-    """Means of actions, before the tanh, stay within this."""
-    imag_length: Annotated[int, Range(2, 1000)] = 15
-    """Imagined steps."""
-    discount: Annotated[float, SHARE] = 0.99
-    """Of later rewards, for each step."""
-    lam: Annotated[float, SHARE] = 0.95
-    """Mixes returns of all lengths: 0 is one step, 1 is the whole dream."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +41,7 @@ class DreamerV1Config(AgentConfig):
     name: Annotated[str, FIXED] = "dreamerv1"
     """The agent: a composition of a world model and a behaviour."""
     model: Annotated[WorldConfig, FIXED] = WorldConfig()
-    behaviour: BehaviourConfig = BehaviourConfig()
+    behaviour: DynamicsGradientConfig = DynamicsGradientConfig()
     optim: AdamConfig = AdamConfig()
     noise: Annotated[float, SCALE] = 0.3
     """Standard deviation of the noise that collecting adds to an action."""
@@ -97,7 +65,7 @@ class DreamerV1Config(AgentConfig):
 TINY = DreamerV1Config(
     precision="float32",
     model=WorldConfig(stoch=4, belief=8, hidden=8, depth=4, reward_layers=1, reward_units=8, cont_layers=1),
-    behaviour=BehaviourConfig(actor_layers=1, value_layers=1, units=8, imag_length=3),
+    behaviour=DynamicsGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=3),
     random_steps=8,
 )
 """Compiles in seconds: for tests."""

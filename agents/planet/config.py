@@ -6,26 +6,8 @@ import dataclasses
 from typing import Annotated
 
 from dreamworld.agents import AgentSpec
-from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, Range
-from dreamworld.options import AgentConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    stoch: Annotated[int, Range(1, 4096)] = 30
-    """Size of the sampled part of the state."""
-    belief: Annotated[int, COUNT] = 200
-    """Size of the recurrent part of the state."""
-    hidden: Annotated[int, COUNT] = 200
-    """Width of the hidden layers of the dynamics, and of the encoder and decoder of vectors."""
-    min_std: Annotated[float, Range(1e-6, 10)] = 0.1
-    """Smallest standard deviation of prior and posterior."""
-    depth: Annotated[int, Range(1, 1024)] = 32
-    """Channels of the first convolution; each following one has twice as many."""
-    reward_layers: Annotated[int, LAYERS] = 3
-    """Hidden layers of the reward head."""
-    reward_units: Annotated[int, COUNT] = 300
-    """Their width."""
+from dreamworld.limits import EPS, FIXED, PERIOD, SCALE, Range
+from dreamworld.options import AgentConfig, GaussianWorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +26,7 @@ class PlannerConfig:
 class PlaNetConfig(AgentConfig):
     name: Annotated[str, FIXED] = "planet"
     """The agent: a composition of a world model and a behaviour."""
-    model: Annotated[ModelConfig, FIXED] = ModelConfig()
+    model: Annotated[GaussianWorldConfig, FIXED] = GaussianWorldConfig()
     planner: PlannerConfig = PlannerConfig()
     noise: Annotated[float, SCALE] = 0.3
     """Standard deviation of the noise that collecting adds to a planned action."""
@@ -75,7 +57,7 @@ class PlaNetConfig(AgentConfig):
 
 TINY = PlaNetConfig(
     precision="float32",
-    model=ModelConfig(stoch=4, belief=8, hidden=8, depth=4, reward_layers=1, reward_units=8),
+    model=GaussianWorldConfig(stoch=4, belief=8, hidden=8, depth=4, reward_layers=1, reward_units=8),
     planner=PlannerConfig(horizon=3, candidates=8, iterations=2, elites=3),
     random_steps=8,
 )

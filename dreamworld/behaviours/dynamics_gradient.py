@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import dists, math, nets, rollout
+from dreamworld.options import DynamicsGradientConfig
 from dreamworld.types import Array, Key, Mode, Params, Spaces, Tree
 
 sg = jax.lax.stop_gradient
@@ -33,32 +34,11 @@ class Imagined(NamedTuple):
     metrics: dict[str, Array]
 
 
-class BehaviourSizes(Protocol):
-    """The options `agent.behaviour` of Dreamer."""
-
-    @property
-    def actor_layers(self) -> int: ...
-    @property
-    def value_layers(self) -> int: ...
-    @property
-    def units(self) -> int: ...
-    @property
-    def init_std(self) -> float: ...
-    @property
-    def min_std(self) -> float: ...
-    @property
-    def mean_scale(self) -> float: ...
-    @property
-    def imag_length(self) -> int: ...
-    @property
-    def lam(self) -> float: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class DynamicsGradient:
     """A tanh-normal actor over all continuous actions together, and a value without a target network."""
 
-    config: BehaviourSizes
+    config: DynamicsGradientConfig
     act_space: Spaces
 
     @property

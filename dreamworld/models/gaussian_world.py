@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,26 +19,8 @@ from dreamworld.contract import Expected, Simulator, State
 from dreamworld.errors import UserError
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
 from dreamworld.models.gaussian_rssm import Cell, GaussianLatent, GaussianRSSM, feature, kl
+from dreamworld.options import GaussianWorldConfig
 from dreamworld.types import Array, Batch, Key, Params, Spaces, Tree
-
-
-class Sizes(Protocol):
-    """Of the networks: the options `agent.model` of PlaNet, and of those that have the same world."""
-
-    @property
-    def stoch(self) -> int: ...
-    @property
-    def belief(self) -> int: ...
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def min_std(self) -> float: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def reward_layers(self) -> int: ...
-    @property
-    def reward_units(self) -> int: ...
 
 
 class Seen(NamedTuple):
@@ -53,7 +35,7 @@ class Seen(NamedTuple):
 class GaussianWorld:
     """Encoders, dynamics, decoders, and heads of rewards and ends. All images go together, and so do all vectors."""
 
-    sizes: Sizes
+    sizes: GaussianWorldConfig
     obs_space: Spaces
     act_space: Spaces
     activation: str = "relu"  # of all layers but convolutions, which have ReLU

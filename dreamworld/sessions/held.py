@@ -109,9 +109,8 @@ def _require_alike(runs: list[Stored]) -> None:
 def other_worlds(runs: list[Stored], task: str) -> list[str]:
     """Notes on runs of another world than that of the segments, as far as its name and its options tell."""
     known = lambda run: " ".join(filter(None, (run.name, run.config.env.options)))
-    others = [run for run in runs if run.name != (task or run.name)]
-    others = others or [run for run in runs[1:] if known(run) != known(runs[0])]
-    here = task if others and others[0].name != (task or others[0].name) else known(runs[0])
+    here = task if task not in ("", runs[0].name) else known(runs[0])
+    others = [run for run in runs if here not in (run.name, known(run))]
     return [f"{run.rundir} was trained on {known(run)}; these segments are of {here}" for run in others]
 
 

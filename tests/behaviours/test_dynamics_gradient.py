@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from dreamworld import dists
-from dreamworld.agents.dreamerv1.config import BehaviourConfig
 from dreamworld.behaviours.dynamics_gradient import DynamicsGradient, targets
+from dreamworld.options import DynamicsGradientConfig
 from dreamworld.types import Space
 
 KEY = jax.random.PRNGKey(3)
 ACT = {"move": Space((2,), "float32", low=-1.0, high=1.0), "arm": Space((), "float32", low=-1.0, high=1.0)}
 BEHAVIOUR = DynamicsGradient(
-    BehaviourConfig(actor_layers=1, value_layers=1, units=8, imag_length=4, discount=0.9, lam=0.8), ACT
+    DynamicsGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=4, discount=0.9, lam=0.8), ACT
 )
 
 
