@@ -11,6 +11,7 @@ from dreamworld import math, ops, random
 from dreamworld.types import Array, Key
 
 f32 = jnp.float32
+EDGE = 1e-6  # that samples of a truncated normal keep from its ends
 sg = jax.lax.stop_gradient
 
 
@@ -176,6 +177,45 @@ class Normal(NamedTuple):
 
     def entropy(self) -> Array:
         return _sum_last(jnp.log(self.std.astype(f32)) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), self.dims)
+
+
+class TruncatedNormal(NamedTuple):
+    """A normal cut off at -1 and 1, as DreamerV2 has it; log-probability and entropy are summed over `dims` axes."""
+
+    mu: Array  # [..., *shape], within -1 and 1
+    std: Array
+    dims: int
+
+    def mode(self) -> Array:
+        return self.mu
+
+    def sample(self, key: Key) -> Array:
+        """Reparameterised: the quantile of a uniform number."""
+        uniform = random.draw(jax.random.uniform, key, self.mu.shape)
+        below, above = (jax.scipy.special.ndtr(end) for end in self._ends())
+        share = jnp.clip(below + uniform * (above - below), EDGE, 1 - EDGE)
+        action = self.mu + self.std * jax.scipy.special.ndtri(share)
+        return action + sg(jnp.clip(action, EDGE - 1, 1 - EDGE) - action)
+
+    def log_prob(self, action: Array) -> Array:
+        inside = Normal(self.mu, self.std, 0).log_prob(action)
+        return _sum_last(inside - jnp.log(self._mass()), self.dims)
+
+    def entropy(self) -> Array:
+        """ln(sqrt(2 pi e) std Z) + (a phi(a) - b phi(b)) / 2 Z, with the ends a, b and the mass Z between them."""
+        low, high = self._ends()
+        weigh = lambda x: x * jnp.exp(-0.5 * jnp.square(x)) / jnp.sqrt(2 * jnp.pi)
+        mass = self._mass()
+        whole = jnp.log(self.std * mass) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+        return _sum_last(whole + (weigh(low) - weigh(high)) / (2 * mass), self.dims)
+
+    def _ends(self) -> tuple[Array, Array]:
+        """Of -1 and 1, in standard deviations from the mean."""
+        return (-1 - self.mu) / self.std, (1 - self.mu) / self.std
+
+    def _mass(self) -> Array:
+        low, high = self._ends()
+        return jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)
 
 
 class TanhNormal(NamedTuple):

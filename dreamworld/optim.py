@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dreamworld.errors import UserError
-from dreamworld.options import OptimConfig
+from dreamworld.options import AdamConfig, OptimConfig
 from dreamworld.types import Array, Tree
 
 ANNEALED = 0.1  # of the learning rate, once it has fallen
@@ -82,6 +82,23 @@ def make_rate(config: OptimConfig) -> optax.ScalarOrSchedule:
         )
     fall = optax.linear_schedule(config.lr, ANNEALED * config.lr, config.anneal - config.warmup)
     return optax.join_schedules([warm, fall], [config.warmup])
+
+
+def make_adams(config: AdamConfig, decay: float = 0.0) -> optax.GradientTransformation:
+    """Adam for the world, the actor and the value, each with its rate, and clipped by its own norm.
+
+    Every update multiplies all parameters by 1 - `decay` before the step, whatever the rate.
+    """
+    rates = {"world": config.world_lr, "actor": config.actor_lr, "value": config.value_lr}
+    parts = {
+        name: optax.chain(
+            optax.clip_by_global_norm(config.clip),
+            optax.adam(rate, eps=config.eps),
+            optax.add_decayed_weights(-decay) if decay else optax.identity(),
+        )
+        for name, rate in rates.items()
+    }
+    return optax.partition(parts, {"world": "world", "behaviour": {"actor": "actor", "value": "value"}})
 
 
 def _norm(x: Array) -> Array:

@@ -161,6 +161,48 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AdamConfig:
+    """Of the first Dreamers, whose world, actor and value have an optimiser each; the defaults are of the first one."""
+
+    world_lr: Annotated[float, Range(0, 10)] = 6e-4
+    """Learning rate of the world model."""
+    actor_lr: Annotated[float, Range(0, 10)] = 8e-5
+    """Learning rate of the actor."""
+    value_lr: Annotated[float, Range(0, 10)] = 8e-5
+    """Learning rate of the value."""
+    eps: Annotated[float, EPS] = 1e-7
+    """Added by Adam to the root of the squared-gradient average."""
+    clip: Annotated[float, Range(1e-9, 1e9)] = 100.0
+    """Norm of the gradients of each of the three is clipped to this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalWorldConfig:
+    """Of DreamerV2; the defaults are those of its code."""
+
+    deter: Annotated[int, COUNT] = 1024
+    """Size of the recurrent state."""
+    hidden: Annotated[int, COUNT] = 1024
+    """Width of the hidden layers of the dynamics."""
+    stoch: Annotated[int, Range(1, 1024)] = 32
+    """Number of categorical latents."""
+    classes: Annotated[int, Range(1, 256)] = 32
+    """Classes of each latent."""
+    depth: Annotated[int, Range(1, 1024)] = 48
+    """Channels of the first convolution; each following one has twice as many."""
+    vector_layers: Annotated[int, Range(1, LAYERS.high)] = 4
+    """Layers of the vector encoder, and hidden ones of the vector decoder."""
+    reward_layers: Annotated[int, LAYERS] = 4
+    """Hidden layers of the reward head."""
+    cont_layers: Annotated[int, LAYERS] = 4
+    """Hidden layers of the head of ends, which predicts the discount; 0 for none, where episodes don't end."""
+    units: Annotated[int, COUNT] = 400
+    """Width of the layers of vectors and heads."""
+    layer_norm: bool = False
+    """Normalise every hidden layer of the world, of the actor and of the value, as published for Crafter."""
+
+
+@dataclasses.dataclass(frozen=True)
 class GaussianWorldConfig:
     """Of PlaNet and the first Dreamer; the defaults are those of PlaNet's code."""
 
@@ -202,3 +244,27 @@ class DynamicsGradientConfig:
     """Of later rewards, for each step."""
     lam: Annotated[float, SHARE] = 0.95
     """Mixes returns of all lengths: 0 is one step, 1 is the whole dream."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedGradientConfig:
+    """Of DreamerV2; the defaults are those of its code."""
+
+    actor_layers: Annotated[int, LAYERS, FIXED] = 4
+    """Hidden layers of the actor."""
+    value_layers: Annotated[int, LAYERS, FIXED] = 4
+    """Hidden layers of the value."""
+    units: Annotated[int, COUNT, FIXED] = 400
+    """Their width."""
+    min_std: Annotated[float, Range(1e-2, 10)] = 0.1
+    """The smallest standard deviation of continuous actions, before they are cut off at -1 and 1."""
+    imag_length: Annotated[int, Range(2, 1000)] = 15
+    """Imagined steps."""
+    discount: Annotated[float, SHARE] = 0.99
+    """Of later rewards, for each step."""
+    lam: Annotated[float, SHARE] = 0.95
+    """Mixes returns of all lengths: 0 is one step, 1 is the whole dream."""
+    entropy: Annotated[float, SCALE] = 2e-3
+    """Scale of the entropy bonus."""
+    slow_every: Annotated[int, Range(1, 1e9)] = 100
+    """Updates after which the target network becomes a copy of the value again."""

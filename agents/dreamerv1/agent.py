@@ -5,49 +5,26 @@ The world model of PlaNet, with an actor that learns by gradients of imagined re
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from dreamworld import nets, parallel
+from dreamworld import nets
 from dreamworld.agents.dreamerv1.config import DreamerV1Config
 from dreamworld.behaviours.dynamics_gradient import DynamicsGradient
 from dreamworld.behaviours.exploration import explore
 from dreamworld.config import Config
 from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
-from dreamworld.models.gaussian_rssm import GaussianLatent, feature
-from dreamworld.models.gaussian_world import GaussianWorld, make_simulator
-from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
+from dreamworld.models.gaussian_rssm import feature
+from dreamworld.models.gaussian_world import GaussianWorld
+from dreamworld.models.recurrent_simulator import Dream, make_simulator
+from dreamworld.optim import make_adams
+from dreamworld.training.step import LossFn, LossOut, batch_mean, free_mean, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
 sg = jax.lax.stop_gradient
-
-
-@dataclasses.dataclass(frozen=True)
-class Dream:
-    """The world model with parameters that get no gradient, as the behaviour sees it."""
-
-    world: GaussianWorld
-    params: Params
-    discount: float
-
-    def imagine(self, state: GaussianLatent, action: dict[str, Array], key: Key) -> GaussianLatent:
-        return self.world.dynamics.imagine(self.params["dynamics"], state, action, key)
-
-    def feature(self, state: GaussianLatent) -> Array:
-        return feature(state)
-
-    def reward(self, feature: Array) -> Array:
-        return self.world.reward(self.params, feature)
-
-    def cont(self, feature: Array) -> Array:
-        if self.world.cont_layers:
-            return jax.nn.sigmoid(self.world.cont_logit(self.params, feature))
-        return jnp.full(feature.shape[:-1], self.discount)
 
 
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
@@ -59,7 +36,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         sizes, obs_space, act_space, activation="elu", cell="reset_after", cont_layers=sizes.cont_layers
     )
     world.check("dreamerv1")
-    behaviour, optimizer = DynamicsGradient(options.behaviour, act_space), make_optimizer(options)
+    behaviour, optimizer = DynamicsGradient(options.behaviour, act_space), make_adams(options.optim)
     discount = options.behaviour.discount
     simulator, dynamics = make_simulator(world, discount), world.dynamics
 
@@ -115,7 +92,7 @@ def make_loss(world: GaussianWorld, behaviour: DynamicsGradient, options: Dreame
         losses, divergence, states = world.loss(params["world"], batch, world_key, discount)
         weigh = lambda name: {"reward": 1.0, "cont": options.cont_scale}.get(name, options.observation_scale)
         total = jnp.asarray(sum(weigh(name) * batch_mean(value, batch) for name, value in losses.items()))
-        total += options.divergence_scale * above(options.free_nats, divergence, batch)
+        total += options.divergence_scale * free_mean(options.free_nats, divergence, batch)
 
         start = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), states)
         dream = Dream(world, sg(params["world"]), discount)
@@ -128,25 +105,6 @@ def make_loss(world: GaussianWorld, behaviour: DynamicsGradient, options: Dreame
         return total, LossOut(losses, stats, carry, {}, None, imagined.metrics)
 
     return loss
-
-
-def above(free: float, divergence: Array, batch: Batch) -> Array:
-    """max(mean KL of the whole batch, free): of all devices, so that each passes on its gradient, or none does."""
-    (everywhere,) = parallel.all_rows([divergence], axis=0)
-    return jnp.where(
-        everywhere.mean() > free,
-        batch_mean(divergence, batch),
-        batch_mean(jnp.full_like(divergence, free), batch),
-    )
-
-
-def make_optimizer(options: DreamerV1Config) -> optax.GradientTransformation:
-    """Adam for the world, the actor and the value, each with its rate, and clipped by its own norm."""
-    own = options.optim
-    adam = lambda lr: optax.chain(optax.clip_by_global_norm(own.clip), optax.adam(lr, eps=own.eps))
-    rates = {"world": own.world_lr, "actor": own.actor_lr, "value": own.value_lr}
-    labels = {"world": "world", "behaviour": {"actor": "actor", "value": "value"}}
-    return optax.partition({name: adam(lr) for name, lr in rates.items()}, labels)
 
 
 def options_of(config: Config) -> DreamerV1Config:

@@ -6,10 +6,8 @@ import dataclasses
 from typing import Annotated
 
 from dreamworld.agents import AgentSpec
-from dreamworld.limits import COUNT, EPS, FIXED, LAYERS, PERIOD, SCALE, Range
-from dreamworld.options import AgentConfig, DynamicsGradientConfig, GaussianWorldConfig
-
-RATE = Range(0, 10)
+from dreamworld.limits import COUNT, FIXED, LAYERS, PERIOD, SCALE, Range
+from dreamworld.options import AdamConfig, AgentConfig, DynamicsGradientConfig, GaussianWorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +18,6 @@ class WorldConfig(GaussianWorldConfig):
     """Width of the heads of rewards and ends."""
     cont_layers: Annotated[int, LAYERS] = 0
     """Hidden layers of the head of ends, 3 where tasks end (`pcont` in the paper's code); 0 for none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamConfig:
-    world_lr: Annotated[float, RATE] = 6e-4
-    """Learning rate of the world model."""
-    actor_lr: Annotated[float, RATE] = 8e-5
-    """Learning rate of the actor."""
-    value_lr: Annotated[float, RATE] = 8e-5
-    """Learning rate of the value."""
-    eps: Annotated[float, EPS] = 1e-7
-    """Added by Adam to the root of the squared-gradient average."""
-    clip: Annotated[float, Range(1e-9, 1e9)] = 100.0
-    """Norm of the gradients of each of the three is clipped to this."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,8 @@ from dreamworld.behaviours.exploration import explore
 from dreamworld.config import Config
 from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
-from dreamworld.models.gaussian_world import GaussianWorld, make_simulator
+from dreamworld.models.gaussian_world import GaussianWorld
+from dreamworld.models.recurrent_simulator import make_simulator
 from dreamworld.training.step import LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 

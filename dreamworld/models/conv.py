@@ -81,10 +81,13 @@ def double(x: Array, kernel: Array) -> Array:
 class ConvEncoder(nn.Module):
     """Images [..., H, W, C] of floats -> [..., E]: up to four unpadded convolutions of stride 2, each with ReLU.
 
-    Every stage has twice the channels of the one before. 64x64 becomes 2x2; smaller images have fewer stages.
+    Every stage has twice the channels of the one before. 64x64 becomes 2x2; smaller images have fewer stages. DreamerV2
+    has another activation, and may have a LayerNorm over the channels before each.
     """
 
     depth: int
+    activation: str = "relu"
+    norm: bool = False
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -92,7 +95,9 @@ class ConvEncoder(nn.Module):
         for index in range(STAGES):
             if min(x.shape[1:3]) < KERNEL:
                 break
-            x = jax.nn.relu(HalvingConv(self.depth << index, KERNEL, name=f"conv{index}")(x))
+            x = HalvingConv(self.depth << index, KERNEL, name=f"conv{index}")(x)
+            x = nets.LayerNorm(name=f"norm{index}")(x) if self.norm else x
+            x = nets.ACTIVATIONS[self.activation](x)
         return x.reshape((*leading, -1))
 
 
@@ -106,6 +111,8 @@ class ConvDecoder(nn.Module):
     size: tuple[int, int]
     channels: int
     depth: int
+    activation: str = "relu"
+    norm: bool = False
 
     @nn.compact
     def __call__(self, feature: Array) -> Array:
@@ -121,5 +128,7 @@ class ConvDecoder(nn.Module):
         sizes = [*(width * self.depth for width in widths), self.channels]
         for index, (channels, kernel) in enumerate(zip(sizes, kernels, strict=True)):
             x = DoublingConv(channels, kernel, padding, name=f"deconv{index}")(x)
-            x = x if index == len(sizes) - 1 else jax.nn.relu(x)
+            if index < len(sizes) - 1:
+                x = nets.LayerNorm(name=f"norm{index}")(x) if self.norm else x
+                x = nets.ACTIVATIONS[self.activation](x)
         return x.reshape((*leading, *x.shape[1:]))

@@ -7,51 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import optax
 
-from dreamworld import dists, nets, random, rollout
-from dreamworld.contract import Expected, Simulator, State
-from dreamworld.errors import UserError
+from dreamworld import nets
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
-from dreamworld.models.gaussian_rssm import Cell, GaussianLatent, GaussianRSSM, feature, kl
+from dreamworld.models.gaussian_rssm import Cell, Gaussian, GaussianLatent, GaussianRSSM, feature, kl
+from dreamworld.models.recurrent_world import RecurrentWorld
 from dreamworld.options import GaussianWorldConfig
-from dreamworld.types import Array, Batch, Key, Params, Spaces, Tree
-
-
-class Seen(NamedTuple):
-    """What the loss of a batch goes through."""
-
-    losses: dict[str, Array]  # {image, vector, reward, cont: [B, T]}, those that there are
-    divergence: Array  # KL(posterior || prior), nats, [B, T]
-    states: GaussianLatent  # [B, T, ...], gradients not stopped
+from dreamworld.types import Array, Key, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianWorld:
-    """Encoders, dynamics, decoders, and heads of rewards and ends. All images go together, and so do all vectors."""
+class GaussianWorld(RecurrentWorld):
+    """`activation` is that of all layers but convolutions, which have ReLU."""
 
     sizes: GaussianWorldConfig
-    obs_space: Spaces
-    act_space: Spaces
-    activation: str = "relu"  # of all layers but convolutions, which have ReLU
     cell: Cell = "reset_before"
-    bits: int | None = (
-        None  # of every colour that are kept, with noise in the rest; None: all of them, no noise
-    )
-    cont_layers: int = 0  # hidden layers of the head of ends; 0 for none: episodes go on
-
-    @property
-    def images(self) -> list[str]:
-        return sorted(key for key, space in self.obs_space.items() if space.is_image)
-
-    @property
-    def vectors(self) -> list[str]:
-        return sorted(key for key, space in self.obs_space.items() if not space.is_image)
 
     @property
     def dynamics(self) -> GaussianRSSM:
@@ -60,191 +33,29 @@ class GaussianWorld:
         return GaussianRSSM(*size, self.act_space, self.activation, self.cell)
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
-        """Encoders, decoders and heads, by name; those that these observations need."""
-        sizes, found = self.sizes, {}
-        layers = functools.partial(nets.Layers, activation=self.activation)
-        if self.images:
-            shapes = [self.obs_space[key].shape for key in self.images]
-            size, channels = (shapes[0][0], shapes[0][1]), sum(shape[-1] for shape in shapes)
-            found["image_encoder"] = ConvEncoder(sizes.depth)
-            found["image_decoder"] = ConvDecoder(size, channels, sizes.depth)
-        if self.vectors:
-            found["vector_encoder"] = layers(1, sizes.hidden, sizes.hidden)
-            found["vector_decoder"] = layers(2, sizes.hidden, self._vector_size())
-        found["reward"] = layers(sizes.reward_layers, sizes.reward_units, 1)
+    def heads(self) -> dict[str, nn.Module]:
+        units, found = self.sizes.reward_units, {}
+        found["reward"] = self._layers(self.sizes.reward_layers, units, 1)
         if self.cont_layers:
-            found["cont"] = layers(self.cont_layers, sizes.reward_units, 1)
+            found["cont"] = self._layers(self.cont_layers, units, 1)
         return found
 
-    def _vector_size(self) -> int:
-        spaces = [self.obs_space[key] for key in self.vectors]
-        return sum(space.size * (nets.class_count(space) or 1) for space in spaces)
+    def image_coders(self, size: tuple[int, int], channels: int) -> tuple[nn.Module, nn.Module]:
+        return ConvEncoder(self.sizes.depth), ConvDecoder(size, channels, self.sizes.depth)
 
-    def check(self, agent: str) -> None:
-        """UserError for images that the decoder of an agent can't make."""
-        sizes = {key: self.obs_space[key].shape[:2] for key in self.images}
-        for key, size in sizes.items():
-            if min(size) < 4 or size[0] % 4 or size[1] % 4:
-                raise UserError(
-                    f"image {key!r} is {size[0]}x{size[1]}; {agent} takes multiples of 4, 64x64 as published: "
-                    "--env.resize True --env.size 64 64"
-                )
-        if len(set(sizes.values())) > 1:
-            raise UserError(
-                f"images of different sizes can't be decoded together: {sizes}. Use --env.resize True"
-            )
+    def vector_coders(self, size: int) -> tuple[nn.Module, nn.Module]:
+        hidden = self.sizes.hidden
+        return self._layers(1, hidden, hidden), self._layers(2, hidden, size)
 
-    def init(self, key: Key) -> Params:
-        """Parameters {dynamics, encoder, decoder, reward}, and cont; of encoder and decoder by kind of observation."""
-        keys = dict(zip([*self.parts, "dynamics"], jax.random.split(key, 7 if self.cont_layers else 6)))
-        obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in self.obs_space.items()}
-        seen = self.see(obs, key)
-        size = jnp.zeros((1, self.sizes.stoch + self.sizes.belief))
-        params: dict[str, Any] = {"encoder": {}, "decoder": {}}
-        for name, part in self.parts.items():
-            kind, _, role = name.rpartition("_")
-            made = part.init(keys[name], seen[kind] if role == "encoder" else size)["params"]
-            if kind:
-                params[role][kind] = made
-            else:
-                params[name] = made
-        return params | {"dynamics": self.dynamics.init(keys["dynamics"], self.encode(params, seen))}
+    def feature(self, state: GaussianLatent) -> Array:
+        return feature(state)
 
-    def see(self, obs: dict[str, Array], key: Key) -> dict[str, Array]:
-        """Images centred, of few bits with noise in the rest; vectors as floats, classes one-hot."""
-        seen = {}
-        if self.images:
-            image = jnp.concatenate([obs[name] for name in self.images], -1).astype(jnp.float32)
-            if self.bits is None:
-                seen["image"] = image / 255 - 0.5
-            else:
-                steps = 2**self.bits
-                image = jnp.floor(image / 2 ** (8 - self.bits)) / steps
-                seen["image"] = image + random.draw(jax.random.uniform, key, image.shape) / steps - 0.5
-        if self.vectors:
-            flat = [nets.flat_input(self.obs_space[name], obs[name], jnp.float32) for name in self.vectors]
-            seen["vector"] = jnp.concatenate(flat, -1)
-        return seen
+    def divergence(self, posterior: Gaussian, prior: Gaussian) -> Array:
+        return kl(posterior, prior)
 
-    def encode(self, params: Params, seen: dict[str, Array]) -> Array:
-        """[..., E] of what `see` returned."""
-        parts = self.parts
-        found = [
-            nets.apply(parts[f"{kind}_encoder"], params["encoder"][kind], value)
-            for kind, value in seen.items()
-        ]
-        return jnp.concatenate(found, -1)
+    def correct(self, params: Params, state: GaussianLatent, embedded: Array, key: Key) -> GaussianLatent:
+        return self.dynamics.correct(params["dynamics"], state.belief, embedded, key)[0]
 
-    def decode(self, params: Params, features: Array) -> dict[str, Array]:
-        """Means of what `see` returns, without its noise."""
-        return {
-            kind: nets.apply(self.parts[f"{kind}_decoder"], own, features)
-            for kind, own in params["decoder"].items()
-        }
-
-    def show(self, params: Params, features: Array) -> dict[str, Array]:
-        """Observations as they are decoded: images in 0..1, of classes the likeliest."""
-        found, shown = self.decode(params, features), {}
-        begin = 0
-        for name in self.images:
-            channels = self.obs_space[name].shape[-1]
-            shown[name] = jnp.clip(found["image"][..., begin : begin + channels] + 0.5, 0, 1)
-            begin += channels
-        begin = 0
-        for name in self.vectors:
-            space = self.obs_space[name]
-            classes = nets.class_count(space)
-            part = found["vector"][..., begin : begin + space.size * (classes or 1)]
-            begin += part.shape[-1]
-            part = part.reshape((*part.shape[:-1], *space.shape, *([classes] if classes else [])))
-            shown[name] = (jnp.argmax(part, -1) if classes else part).astype(jnp.float32)
-        return shown
-
-    def reward(self, params: Params, features: Array) -> Array:
-        """The mean of the reward that arrives with a state, [...]."""
-        return nets.apply(self.parts["reward"], params["reward"], features)[..., 0]
-
-    def cont_logit(self, params: Params, features: Array) -> Array:
-        """Of the chance that the episode goes on after a state, times what the target has as its discount; [...]."""
-        return nets.apply(self.parts["cont"], params["cont"], features)[..., 0]
-
-    def loss(self, params: Params, batch: Batch, key: Key, discount: float = 1.0) -> Seen:
-        """Losses of every row; the head of ends learns (1 - is_terminal) times the discount."""
-        see_key, observe_key = jax.random.split(key)
-        seen = self.see(batch.obs, see_key)
-        start = self.dynamics.initial(batch.reward.shape[0])
-        embedded = self.encode(params, seen)
-        states, (posterior, prior) = self.dynamics.observe_sequence(
-            params["dynamics"], start, rollout.actions_before(batch), embedded, batch.is_first, observe_key
-        )
-        features, rank = feature(states), {"image": 3, "vector": 1}
-        losses = {
-            kind: dists.unit_normal_nll(mean, seen[kind], rank[kind])
-            for kind, mean in self.decode(params, features).items()
-        }
-        losses["reward"] = dists.unit_normal_nll(self.reward(params, features), batch.reward, 0)
-        if self.cont_layers:
-            target = discount * (1 - batch.is_terminal.astype(jnp.float32))
-            losses["cont"] = optax.sigmoid_binary_cross_entropy(self.cont_logit(params, features), target)
-        return Seen(losses, kl(posterior, prior), states)
-
-
-def make_simulator(world: GaussianWorld, discount: float = 1.0) -> Simulator:
-    """The RSSM to step through; without a head of ends, episodes go on. `discount` is what that head learned with."""
-    dynamics = world.dynamics
-
-    def observed(
-        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
-    ) -> tuple[GaussianLatent, Any]:
-        see_key, key = jax.random.split(key)
-        embedded = world.encode(params, world.see(obs, see_key))
-        return dynamics.observe(params["dynamics"], state, prev_action, embedded, is_first, key)
-
-    def observe(
-        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
-    ) -> State:
-        return observed(params, state, prev_action, obs, is_first, key)[0]
-
-    def surprise(
-        params: Params, state: State, prev_action: Tree, obs: Tree, is_first: Array, key: Key
-    ) -> Array:
-        return kl(*observed(params, state, prev_action, obs, is_first, key)[1])
-
-    def imagine(
-        params: Params,
-        state: State,
-        action: dict[str, Array],
-        key: Key,
-        temperature: float | Array | None = None,
-    ) -> State:
-        return dynamics.imagine(params["dynamics"], state, action, key, temperature)
-
-    def edit(params: Params, state: GaussianLatent, obs: dict[str, Array], key: Key) -> GaussianLatent:
-        see_key, key = jax.random.split(key)
-        embedded = world.encode(params, world.see(obs, see_key))
-        return dynamics.correct(params["dynamics"], state.belief, embedded, key)[0]
-
-    def predict(params: Params, feature: Array) -> Expected:
-        cont = jnp.ones(feature.shape[:-1])
-        if world.cont_layers:
-            cont = jnp.minimum(jax.nn.sigmoid(world.cont_logit(params, feature)) / discount, 1)
-        return Expected(world.reward(params, feature), cont)
-
-    def reward_nll(params: Params, feature: Array, reward: Array) -> Array:
-        return dists.unit_normal_nll(world.reward(params, feature), reward, 0)
-
-    def decode(params: Params, feature: Array) -> dict[str, Array]:
-        return world.show(params, feature)
-
-    return Simulator(
-        initial=lambda params, batch: dynamics.initial(batch),
-        observe=observe,
-        imagine=imagine,
-        feature=lambda params, state: feature(state),
-        predict=predict,
-        decode=decode,
-        surprise=surprise,
-        edit=edit,
-        reward_nll=reward_nll,
-    )
+    @property
+    def _layers(self) -> Callable[..., nets.Layers]:
+        return functools.partial(nets.Layers, activation=self.activation)

@@ -121,12 +121,8 @@ class RSSM:
 
     @property
     def latent_space(self) -> Spaces:
-        """What replay stores beside each row: deter as it is, stoch as class indices (lossless)."""
-        config = self.config
-        return {
-            "latent/deter": Space((config.deter,), jnp.dtype(self.dtype).name),
-            "latent/stoch": Space((config.stoch,), "uint8", classes=config.classes),
-        }
+        """What replay stores beside each row."""
+        return latent_space(self.config.deter, self.config.stoch, self.config.classes, self.dtype)
 
     def init(self, key: Key) -> Params:
         """Parameters {encoder, dynamics, decoder, reward, cont}."""
@@ -244,10 +240,7 @@ class RSSM:
         """
         if not self.context:
             return self.initial(None, batch.reward.shape[0]), rollout.actions_before(batch)
-        row = self.context - 1
-        stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], self.config.classes, dtype=jnp.float32)
-        stored = Latent(batch.extras["latent/deter"][:, row].astype(self.dtype), stoch)
-        return stored, {key: value[:, row:-1] for key, value in batch.action.items()}
+        return before(batch, self.context - 1, self.config.classes, self.dtype)
 
     def loss(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], WorldOut]:
         """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
@@ -270,10 +263,7 @@ class RSSM:
 
     def entries(self, state: Latent) -> dict[str, Array]:
         """What replay stores of a state."""
-        return {
-            "latent/deter": sg(state.deter),
-            "latent/stoch": jnp.argmax(sg(state.stoch), -1).astype(jnp.uint8),
-        }
+        return entries(state)
 
     def _kl_losses(self, post: Array, prior: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         """KL split: the prior learns from `dyn`, the posterior from `rep`; each [b, t] has its free nats."""
@@ -375,6 +365,29 @@ def _check_blocks(config: RSSMConfig, encoding: EncoderConfig, *, images: bool) 
         )
     if config.classes > 256:
         raise UserError(f"--agent.rssm.classes {config.classes}: at most 256, replay stores them as bytes")
+
+
+def latent_space(deter: int, stoch: int, classes: int, dtype: DType) -> Spaces:
+    """What replay stores of a state: deter as it is, stoch as class indices (lossless)."""
+    return {
+        "latent/deter": Space((deter,), jnp.dtype(dtype).name),
+        "latent/stoch": Space((stoch,), "uint8", classes=classes),
+    }
+
+
+def entries(state: Latent) -> dict[str, Array]:
+    """The columns of `latent_space`."""
+    return {
+        "latent/deter": sg(state.deter),
+        "latent/stoch": jnp.argmax(sg(state.stoch), -1).astype(jnp.uint8),
+    }
+
+
+def before(batch: Batch, row: int, classes: int, dtype: DType) -> tuple[Latent, dict[str, Array]]:
+    """The state that was stored with a row [B, ...], and the actions that led to those after it {key: [B, T, ...]}."""
+    stoch = jax.nn.one_hot(batch.extras["latent/stoch"][:, row], classes, dtype=jnp.float32)
+    state = Latent(batch.extras["latent/deter"][:, row].astype(dtype), stoch)
+    return state, {key: value[:, row:-1] for key, value in batch.action.items()}
 
 
 def limit(action: Array) -> Array:

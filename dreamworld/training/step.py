@@ -74,6 +74,16 @@ def batch_mean(loss: Array, batch: Batch) -> Array:
     return loss.mean() if weight is None else (loss * weight.reshape((-1,) + (1,) * (loss.ndim - 1))).mean()
 
 
+def free_mean(free_nats: float, loss: Array, batch: Batch) -> Array:
+    """max(mean loss of the whole batch, free_nats): of all devices, so that each passes on its gradient, or none does."""
+    (everywhere,) = parallel.all_rows([loss], axis=0)
+    return jnp.where(
+        everywhere.mean() > free_nats,
+        batch_mean(loss, batch),
+        batch_mean(jnp.full_like(loss, free_nats), batch),
+    )
+
+
 def _stored(batch: Batch, name: str, fresh: Array) -> Array:
     """What replay holds for the trained rows: what an update that is not applied writes back."""
     if name not in batch.extras:
