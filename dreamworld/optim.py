@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +91,7 @@ def make_adams(config: AdamConfig, decay: float = 0.0) -> optax.GradientTransfor
     Every update multiplies all parameters by 1 - `decay` before the step, whatever the rate.
     """
     rates = {"world": config.world_lr, "actor": config.actor_lr, "value": config.value_lr}
-    parts = {
+    parts: dict[Hashable, optax.GradientTransformation] = {
         name: optax.chain(
             optax.clip_by_global_norm(config.clip),
             optax.adam(rate, eps=config.eps),

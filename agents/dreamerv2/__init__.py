@@ -1,1 +1,1 @@
-"""DreamerV2: a categorical RSSM; its actor learns by REINFORCE or through dreams (`agent.py`); its options (`config.py`)."""
+"""DreamerV2: a categorical RSSM and a target network; its actor learns in dreams (`agent.py`); options (`config.py`)."""

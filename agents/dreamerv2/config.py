@@ -32,7 +32,7 @@ class DreamerV2Config(AgentConfig):
     reward: Annotated[Literal["tanh", "identity"], FIXED] = "tanh"
     """What rewards pass before anything learns from them; identity as published for the DeepMind Control Suite."""
     noise: Annotated[float, SCALE] = 0.0
-    """Noise that collecting adds to an action: its standard deviation, or the share of discrete ones drawn uniformly."""
+    """Of the noise that collecting adds: its standard deviation, or the share of discrete actions drawn uniformly."""
     random_steps: Annotated[int, PERIOD] = 10_000
     """Agent steps of random actions at the beginning."""
     observation_scale: Annotated[float, SCALE] = 1.0
@@ -55,7 +55,15 @@ class DreamerV2Config(AgentConfig):
 TINY = DreamerV2Config(
     precision="float32",
     model=CategoricalWorldConfig(
-        deter=8, hidden=8, stoch=3, classes=4, depth=4, vector_layers=1, reward_layers=1, cont_layers=1, units=8
+        deter=8,
+        hidden=8,
+        stoch=3,
+        classes=4,
+        depth=4,
+        vector_layers=1,
+        reward_layers=1,
+        cont_layers=1,
+        units=8,
     ),
     behaviour=MixedGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=3, slow_every=2),
     random_steps=8,

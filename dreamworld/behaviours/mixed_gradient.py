@@ -119,7 +119,7 @@ class MixedGradient:
     ) -> tuple[Array, Array]:
         """What the actor maximises at all states but the last two, and its entropy there; [H-1, N].
 
-        The action at state t is followed by the reward of t + 1, so that it is judged by R[t + 1]; V[t] is the baseline.
+        The reward of t + 1 follows the action at state t, so that R[t + 1] judges it; V[t] is the baseline.
         """
         policy = self.policy(params, features[:-2])
         advantage = sg(returns[1:] - slow_value[:-2])

@@ -1,4 +1,4 @@
-"""World model of DreamerV2: a categorical RSSM with encoders, decoders and heads (Hafner et al., 2021, arXiv:2010.02193)."""
+"""World model of DreamerV2 (Hafner et al., 2021, arXiv:2010.02193): encoders, decoders and heads around an RSSM."""
 
 from __future__ import annotations
 

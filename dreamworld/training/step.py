@@ -75,7 +75,7 @@ def batch_mean(loss: Array, batch: Batch) -> Array:
 
 
 def free_mean(free_nats: float, loss: Array, batch: Batch) -> Array:
-    """max(mean loss of the whole batch, free_nats): of all devices, so that each passes on its gradient, or none does."""
+    """max(mean of the whole batch, free_nats): of all devices, so that each passes on its gradient, or none does."""
     (everywhere,) = parallel.all_rows([loss], axis=0)
     return jnp.where(
         everywhere.mean() > free_nats,
