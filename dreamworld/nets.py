@@ -7,7 +7,6 @@ RMSNorm and every distribution compute in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +18,6 @@ from dreamworld.types import Array, DType, Params, Space, Spaces
 
 silu = jax.nn.silu
 NORM_EPS = 1e-4
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
 
 
 def kernel_init(scale: float = 1.0, *, in_axis: int | tuple[int, ...] = -2) -> nn.initializers.Initializer:
@@ -76,33 +74,6 @@ class BlockLinear(nn.Module):
             dense = kernel[:, own:].swapaxes(0, 1).reshape((-1, self.units))
             y += (shared.astype(self.dtype) @ dense).reshape(y.shape)
         return y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 2) + y.shape[-2:])
-
-
-class Layers(nn.Module):
-    """`layers` hidden layers and a linear one, as before DreamerV3: [..., n] -> [..., out]; without it for `out` 0.
-
-    With `norm`, hidden layers have a LayerNorm before the activation.
-    """
-
-    layers: int
-    units: int
-    out: int
-    activation: str = "relu"
-    norm: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        for index in range(self.layers):
-            x = nn.Dense(self.units, name=f"layer{index}")(x)
-            x = LayerNorm(name=f"norm{index}")(x) if self.norm else x
-            x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(self.out, name="out")(x) if self.out else x
-
-
-class LayerNorm(nn.LayerNorm):
-    """(x - mean) / sqrt(variance + 1e-3) * scale + bias over the last axis (arXiv:1607.06450), as in DreamerV2."""
-
-    epsilon: float = 1e-3
 
 
 class RMSNorm(nn.Module):

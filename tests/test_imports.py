@@ -31,7 +31,7 @@ BASE = {
     "runenv",
     "trust",
 } | READING
-LEAVES = {"math", "dists", "nets", "convnets", "ops", "optim", "parallel", "precision", "random"}
+LEAVES = {"math", "dists", "nets", "layers", "convnets", "ops", "optim", "parallel", "precision", "random"}
 MODEL = BASE | LEAVES | {"rollout"}
 SHELL = BASE | {"replay", "logging"}
 

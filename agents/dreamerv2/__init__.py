@@ -1,1 +1,1 @@
-"""DreamerV2: a categorical RSSM and a target network; its actor learns in dreams (`agent.py`); options (`config.py`)."""
+"""DreamerV2: a categorical RSSM, and an actor that learns in its dreams (`agent.py`); its options (`config.py`)."""

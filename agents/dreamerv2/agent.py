@@ -73,9 +73,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         options.behaviour.slow_every,
     )
     window = Window(run.batch_size, run.batch_length, run.replay_context)
-    stages = (Stage("train", (Phase("update", window, update, ratio=run.train_ratio),)),)
-    if options.random_steps:
-        stages = (Stage("random", (), collect="random", steps=options.random_steps), *stages)
     return Agent(
         obs_space,
         act_space,
@@ -84,11 +81,17 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         acting=lambda state: state.params,
         initial=initial,
         act=act,
-        stages=stages,
+        stages=make_stages(options, Phase("update", window, update, ratio=run.train_ratio)),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
         value=lambda params, feature: behaviour.value(params["behaviour"], feature),
     )
+
+
+def make_stages(options: DreamerV2Config, phase: Phase) -> tuple[Stage, ...]:
+    """Learning, after random actions where there are some."""
+    random = Stage("random", (), collect="random", steps=options.random_steps)
+    return (*([random] if options.random_steps else []), Stage("train", (phase,)))
 
 
 def make_loss(

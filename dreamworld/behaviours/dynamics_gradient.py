@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, math, nets, rollout
+from dreamworld import dists, layers, math, nets, rollout
 from dreamworld.options import DynamicsGradientConfig
 from dreamworld.types import Array, Key, Mode, Params, Spaces, Tree
 
@@ -42,13 +42,13 @@ class DynamicsGradient:
     act_space: Spaces
 
     @property
-    def actor(self) -> nets.Layers:
+    def actor(self) -> layers.Layers:
         size = sum(space.size for space in self.act_space.values())
-        return nets.Layers(self.config.actor_layers, self.config.units, 2 * size, "elu")
+        return layers.Layers(self.config.actor_layers, self.config.units, 2 * size, "elu")
 
     @property
-    def critic(self) -> nets.Layers:
-        return nets.Layers(self.config.value_layers, self.config.units, 1, "elu")
+    def critic(self) -> layers.Layers:
+        return layers.Layers(self.config.value_layers, self.config.units, 1, "elu")
 
     def init(self, feature: Array, key: Key) -> Params:
         """Parameters {actor, value} for features [..., F]."""

@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, nets, rollout
+from dreamworld import dists, layers, nets, rollout
 from dreamworld.behaviours.dynamics_gradient import Dreamt, Imagined, targets
 from dreamworld.options import MixedGradientConfig
 from dreamworld.types import Array, Key, Mode, Params, Spaces, Tree
@@ -28,13 +28,13 @@ class MixedGradient:
     norm: bool = False  # LayerNorm in the hidden layers
 
     @property
-    def actor(self) -> nets.Layers:
+    def actor(self) -> layers.Layers:
         size = sum(self._sizes().values())
-        return nets.Layers(self.config.actor_layers, self.config.units, size, "elu", self.norm)
+        return layers.Layers(self.config.actor_layers, self.config.units, size, "elu", self.norm)
 
     @property
-    def critic(self) -> nets.Layers:
-        return nets.Layers(self.config.value_layers, self.config.units, 1, "elu", self.norm)
+    def critic(self) -> layers.Layers:
+        return layers.Layers(self.config.value_layers, self.config.units, 1, "elu", self.norm)
 
     def _sizes(self) -> dict[str, int]:
         """Outputs of the actor for each action: a logit of every class, or mean and standard deviation."""

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, nets, random, rollout
+from dreamworld import dists, layers, nets, random, rollout
 from dreamworld.models.rssm import Latent
 from dreamworld.types import Array, Key, Params, Spaces, Tree
 
@@ -25,7 +25,7 @@ class NormGRU(nn.Module):
     @nn.compact
     def __call__(self, x: Array, h: Array) -> Array:
         parts = nn.Dense(3 * self.units, name="parts")(jnp.concatenate([x, h], -1))
-        reset, candidate, update = jnp.split(nets.LayerNorm(name="norm")(parts), 3, -1)
+        reset, candidate, update = jnp.split(layers.LayerNorm(name="norm")(parts), 3, -1)
         # The bias of -1 keeps the gate mostly closed at first: the state is remembered.
         update = jax.nn.sigmoid(update - 1)
         return update * jnp.tanh(jax.nn.sigmoid(reset) * candidate) + (1 - update) * h
@@ -50,17 +50,17 @@ class CategoricalRSSM:
     norm: bool = False  # LayerNorm in the hidden layers; the GRU always has one
 
     @property
-    def input(self) -> nets.Layers:
-        return nets.Layers(1, self.hidden, 0, "elu", self.norm)
+    def input(self) -> layers.Layers:
+        return layers.Layers(1, self.hidden, 0, "elu", self.norm)
 
     @property
     def gru(self) -> NormGRU:
         return NormGRU(self.deter)
 
     @property
-    def head(self) -> nets.Layers:
+    def head(self) -> layers.Layers:
         """Of prior and posterior."""
-        return nets.Layers(1, self.hidden, self.stoch * self.classes, "elu", self.norm)
+        return layers.Layers(1, self.hidden, self.stoch * self.classes, "elu", self.norm)
 
     def init(self, key: Key, embedded: Array) -> Params:
         """Parameters {input, gru, prior, posterior} for embeddings [1, E]."""

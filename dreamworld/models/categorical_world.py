@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import dists, nets
+from dreamworld import dists, layers
 from dreamworld.models.categorical_rssm import CategoricalRSSM, flat
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
 from dreamworld.models.recurrent_world import RecurrentWorld
@@ -48,8 +48,8 @@ class CategoricalWorld(RecurrentWorld):
         return ConvEncoder(depth, *form), ConvDecoder(size, channels, depth, *form)
 
     def vector_coders(self, size: int) -> tuple[nn.Module, nn.Module]:
-        layers, units = self.sizes.vector_layers, self.sizes.units
-        return self._layers(layers, units, 0), self._layers(layers, units, size)
+        form = self.sizes.vector_layers, self.sizes.units
+        return self._layers(*form, 0), self._layers(*form, size)
 
     def feature(self, state: Latent) -> Array:
         """[stoch, deter] [..., F]."""
@@ -64,5 +64,5 @@ class CategoricalWorld(RecurrentWorld):
         return self.dynamics.correct(params["dynamics"], state.deter, embedded, key)[0]
 
     @property
-    def _layers(self) -> Callable[..., nets.Layers]:
-        return functools.partial(nets.Layers, activation=self.activation, norm=self.sizes.layer_norm)
+    def _layers(self) -> Callable[..., layers.Layers]:
+        return functools.partial(layers.Layers, activation=self.activation, norm=self.sizes.layer_norm)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import nets, ops
+from dreamworld import layers, nets, ops
 from dreamworld.types import Array
 
 KERNEL, STAGES = 4, 4
@@ -96,8 +96,8 @@ class ConvEncoder(nn.Module):
             if min(x.shape[1:3]) < KERNEL:
                 break
             x = HalvingConv(self.depth << index, KERNEL, name=f"conv{index}")(x)
-            x = nets.LayerNorm(name=f"norm{index}")(x) if self.norm else x
-            x = nets.ACTIVATIONS[self.activation](x)
+            x = layers.LayerNorm(name=f"norm{index}")(x) if self.norm else x
+            x = layers.ACTIVATIONS[self.activation](x)
         return x.reshape((*leading, -1))
 
 
@@ -129,6 +129,6 @@ class ConvDecoder(nn.Module):
         for index, (channels, kernel) in enumerate(zip(sizes, kernels, strict=True)):
             x = DoublingConv(channels, kernel, padding, name=f"deconv{index}")(x)
             if index < len(sizes) - 1:
-                x = nets.LayerNorm(name=f"norm{index}")(x) if self.norm else x
-                x = nets.ACTIVATIONS[self.activation](x)
+                x = layers.LayerNorm(name=f"norm{index}")(x) if self.norm else x
+                x = layers.ACTIVATIONS[self.activation](x)
         return x.reshape((*leading, *x.shape[1:]))

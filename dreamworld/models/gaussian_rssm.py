@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamworld import nets, random, rollout
+from dreamworld import layers, nets, random, rollout
 from dreamworld.types import Array, Key, Params, Spaces, Tree
 
 Cell = Literal["reset_before", "reset_after"]
@@ -74,7 +74,7 @@ class GaussianHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Gaussian:
-        x = nets.ACTIVATIONS[self.activation](nn.Dense(self.hidden, name="hidden")(x))
+        x = layers.ACTIVATIONS[self.activation](nn.Dense(self.hidden, name="hidden")(x))
         std = jax.nn.softplus(nn.Dense(self.size, name="std")(x)) + self.min_std
         return Gaussian(nn.Dense(self.size, name="mean")(x), std)
 
@@ -87,7 +87,7 @@ class Input(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return nets.ACTIVATIONS[self.activation](nn.Dense(self.units, name="hidden")(x))
+        return layers.ACTIVATIONS[self.activation](nn.Dense(self.units, name="hidden")(x))
 
 
 @dataclasses.dataclass(frozen=True)

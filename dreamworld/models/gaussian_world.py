@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from dreamworld import nets
+from dreamworld import layers
 from dreamworld.models.conv import ConvDecoder, ConvEncoder
 from dreamworld.models.gaussian_rssm import Cell, Gaussian, GaussianLatent, GaussianRSSM, feature, kl
 from dreamworld.models.recurrent_world import RecurrentWorld
@@ -57,5 +57,5 @@ class GaussianWorld(RecurrentWorld):
         return self.dynamics.correct(params["dynamics"], state.belief, embedded, key)[0]
 
     @property
-    def _layers(self) -> Callable[..., nets.Layers]:
-        return functools.partial(nets.Layers, activation=self.activation)
+    def _layers(self) -> Callable[..., layers.Layers]:
+        return functools.partial(layers.Layers, activation=self.activation)

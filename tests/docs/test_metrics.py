@@ -23,6 +23,7 @@ from documents import ROOT
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 HEADINGS = {
     "dreamerv1": "DreamerV1",
+    "dreamerv2": "DreamerV2",
     "dreamerv3": "DreamerV3",
     "planet": "PlaNet",
 }  # of the sections with an agent's own tags
