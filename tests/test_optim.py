@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dreamworld import optim
+from dreamworld.agents.dreamerv2 import config as dreamerv2
 from dreamworld.agents.planet import config as planet
 from dreamworld.agents.planet.agent import make_optimizer as make_adam
 from dreamworld.errors import UserError
@@ -162,3 +163,36 @@ def test_no_option_makes_parameters_that_are_not_finite_of_finite_gradients(opti
     for zero, one in ((1.0, 1.0), (0.0, 0.0), (0.0, 1.0)):
         outs = run(optimizer, params, [{"zero": zero * grads, "one": one * grads}] * 2)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outs))
+
+
+def three(value):
+    """A tree with a tensor for each of the three optimisers."""
+    return {"world": {"w": value}, "behaviour": {"actor": {"w": value}, "value": {"w": value}}}
+
+
+def test_world_actor_and_value_have_an_adam_each_and_decay_by_the_same_share():
+    """g <- g min(1, clip / |g|); w <- (1 - decay) w - rate m / (sqrt(v) + eps) with moments without bias."""
+    config = dataclasses.replace(dreamerv2.DecayingAdamConfig(), clip=2.0, eps=0.1)
+    rates, decay, start = (config.world_lr, config.actor_lr, config.value_lr), 0.01, np.arange(1.0, 4)
+    grads = [np.array([3.0, -4.0, 0.0]), np.array([0.1, 0.2, 0.3]), np.array([0.0, 0.0, 7.0])]
+    outs = run(
+        optim.make_adams(config, decay), three(jnp.asarray(start)), [three(jnp.asarray(g)) for g in grads]
+    )
+    for index, rate in enumerate(rates):
+        m, v = np.zeros(3), np.zeros(3)
+        for step, (grad, out) in enumerate(zip(grads, outs), 1):
+            g = grad * min(1, 2 / np.linalg.norm(grad))  # of this network alone
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            move = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 0.1)
+            found = jax.tree.leaves({"a": out["world"], "b": out["behaviour"]})[index]
+            np.testing.assert_allclose(found, -decay * start - rate * move, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), ends(dreamerv2.DecayingAdamConfig, "world_lr", "eps", "clip", "decay")
+)
+def test_no_option_of_the_three_makes_parameters_that_are_not_finite(name, value):
+    config = dataclasses.replace(dreamerv2.DecayingAdamConfig(), **{name: value})
+    grads = three(jnp.array([0.0, 1e-30, 1.0, 1e18]))
+    outs = run(optim.make_adams(config, config.decay), three(jnp.ones(4)), [grads] * 2)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outs))
