@@ -12,7 +12,9 @@ import pytest
 
 from dreamworld import cli
 from dreamworld.agents import find, make_agent
-from dreamworld.agents.dreamerv2.config import TINY, DreamerV2Config
+from dreamworld.agents.dreamerv2.agent import make_loss
+from dreamworld.agents.dreamerv2.config import TINY, DecayingAdamConfig, DreamerV2Config
+from dreamworld.behaviours.mixed_gradient import MixedGradient
 from dreamworld.config import Config, RunConfig
 from dreamworld.models import rssm
 from dreamworld.models.categorical_world import CategoricalWorld
@@ -35,10 +37,27 @@ def make_batch(act=None, context=0, seed=0) -> Any:
     return random_batch(np.random.default_rng(seed), OBS, act or PICK, latents, config_of(context))
 
 
-def update_of(agent, state=None, batch=None):
-    state = agent.init(KEY) if state is None else state
-    new, _, output = jax.jit(agent.phase.update)(state, (), make_batch() if batch is None else batch)
-    return new, {name: float(value) for name, value in output.metrics.items()}, output
+def losses_of(agent_config, batch=None, act=None):
+    """Losses and metrics of one batch by name, the total, and all else that the loss returns; parameters of KEY."""
+    options, act = agent_config.agent, act or PICK
+    agent = make_agent(agent_config, OBS, act)
+    state = agent.init(KEY)
+    world = CategoricalWorld(options.model, OBS, act, cont_layers=options.model.cont_layers)
+    behaviour = MixedGradient(options.behaviour, act)
+    loss = jax.jit(make_loss(world, behaviour, options, agent_config.run.replay_context))
+    batch = make_batch(act) if batch is None else batch
+    total, out = loss(state.params, state.slow, (), (), batch, KEY)
+    means = {name: float(value.mean()) for name, value in out.losses.items()}
+    return means, float(total), out
+
+
+@pytest.fixture(scope="module")
+def learning():
+    """(agent, its update compiled, its first state, a batch): one action of each kind, rates that differ, a decay."""
+    optim = DecayingAdamConfig(world_lr=1e-2, actor_lr=1e-3, value_lr=1e-4, decay=0.125)
+    behaviour = dataclasses.replace(TINY.behaviour, slow_every=3)
+    agent = make_agent(config_of(optim=optim, behaviour=behaviour), OBS, PICK | MOVE)
+    return agent, jax.jit(agent.phase.update), agent.init(KEY), make_batch(PICK | MOVE)
 
 
 def test_the_defaults_are_the_published_numbers():
@@ -117,10 +136,7 @@ def test_its_parameters_are_as_many_as_the_published_layers_have(norm):
 
 @pytest.mark.parametrize("free", [0.0, 1e3])
 def test_the_total_weighs_its_parts_and_takes_free_nats_from_the_mean_of_the_kl(free):
-    agent = make_agent(config_of(free_nats=free, divergence_scale=0.1, cont_scale=5.0), OBS, PICK)
-    _, metrics, _ = update_of(agent)
-    means = {name.removeprefix("loss/"): value for name, value in metrics.items() if "loss/" in name}
-    total = means.pop("total")
+    means, total, _ = losses_of(config_of(free_nats=free, divergence_scale=0.1, cont_scale=5.0))
     assert set(means) == {"vector", "reward", "cont", "kl", "actor", "value"}
     kl = 0.1 * max(means.pop("kl"), free)
     np.testing.assert_allclose(total, kl + 4 * means["cont"] + sum(means.values()), rtol=1e-5)
@@ -129,15 +145,16 @@ def test_the_total_weighs_its_parts_and_takes_free_nats_from_the_mean_of_the_kl(
 def test_rewards_are_squashed_before_they_are_learnt_and_shown_in_their_own_units():
     batch = make_batch()
     squashed = batch._replace(reward=np.tanh(batch.reward))
-    plain, tanh = (make_agent(config_of(reward=name), OBS, PICK) for name in ("identity", "tanh"))
-    losses = [update_of(a, batch=b)[1]["loss/reward"] for a, b in ((tanh, batch), (plain, squashed))]
-    np.testing.assert_allclose(*losses, rtol=1e-6)
-    assert abs(losses[0] - update_of(plain, batch=batch)[1]["loss/reward"]) > 0.1
-    world = random_params(lambda key: plain.init(key).params["world"])
+    configs = plain, tanh = config_of(reward="identity"), config_of(reward="tanh")
+    found = losses_of(tanh, batch)[0]["reward"]
+    np.testing.assert_allclose(found, losses_of(plain, squashed)[0]["reward"], rtol=1e-6)
+    assert abs(found - losses_of(plain, batch)[0]["reward"]) > 0.1
+    plain, tanh = (make_agent(config, OBS, PICK).simulator for config in configs)
+    world = random_params(CategoricalWorld(TINY.model, OBS, PICK, cont_layers=1).init)
     features = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
-    predict = lambda agent: np.asarray(agent.simulator.predict(world, features).reward)
+    predict = lambda simulator: np.asarray(simulator.predict(world, features).reward)
     np.testing.assert_allclose(np.tanh(predict(tanh)), np.clip(predict(plain), -0.999, 0.999), rtol=1e-4)
-    nll = lambda agent, reward: agent.simulator.reward_nll(world, features, reward)
+    nll = lambda simulator, reward: simulator.reward_nll(world, features, reward)
     np.testing.assert_allclose(nll(tanh, jnp.ones(50)), nll(plain, jnp.full(50, np.tanh(1))), rtol=1e-5)
 
 
@@ -155,94 +172,82 @@ def test_the_kl_reaches_the_prior_by_the_balance_and_what_sees_by_the_rest(balan
     assert believing == 0 or max(seeing) == 0
 
 
-def changes(agent, state, new):
-    flat = lambda params: {**params["world"], **params["behaviour"]}
-    gap = jax.tree.map(lambda a, b: np.abs(a - b).max(), flat(new.params), flat(state.params))
-    return {name: max(jax.tree.leaves(tree)) for name, tree in gap.items()}
-
-
-def test_each_network_learns_at_its_own_rate():
-    optim = dataclasses.replace(TINY.optim, world_lr=1e-2, actor_lr=1e-3, value_lr=1e-4, decay=0.0)
-    agent = make_agent(config_of(optim=optim), OBS, PICK)
-    state = agent.init(KEY)
-    for name, change in changes(
-        agent, state, update_of(agent, state)[0]
-    ).items():  # Adam's first step is the rate
-        rate = {"actor": 1e-3, "value": 1e-4}.get(name, 1e-2)
-        np.testing.assert_allclose(change, rate, rtol=0.03, err_msg=name)
-
-
-def test_every_parameter_decays_by_the_same_share_whatever_the_rates():
-    optim = dataclasses.replace(TINY.optim, world_lr=0.0, actor_lr=0.0, value_lr=0.0, decay=0.125)
-    agent = make_agent(config_of(optim=optim), OBS, PICK)
-    state = agent.init(KEY)
+def test_each_network_learns_at_its_own_rate_and_every_parameter_decays_by_the_same_share(learning):
+    _, update, state, batch = learning
     state = state._replace(params=jax.tree.map(lambda x: x + 1, state.params))
-    new, _, _ = update_of(agent, state)
-    close = lambda a, b: np.testing.assert_allclose(a, 0.875 * b, rtol=1e-6)
-    jax.tree.map(close, new.params, state.params)
+    new, _, _ = update(state, (), batch)
+    for part, name in (
+        ("world", "dynamics"),
+        ("world", "reward"),
+        ("behaviour", "actor"),
+        ("behaviour", "value"),
+    ):
+        gaps = jax.tree.map(
+            lambda a, b: np.abs(a - 0.875 * b).max(), new.params[part][name], state.params[part][name]
+        )
+        rate = {"actor": 1e-3, "value": 1e-4}.get(name, 1e-2)  # Adam's first step is the rate
+        np.testing.assert_allclose(max(jax.tree.leaves(gaps)), rate, rtol=0.03, err_msg=name)
 
 
-def test_the_target_network_is_a_copy_after_the_first_update_and_every_few_after_it():
-    behaviour = dataclasses.replace(TINY.behaviour, slow_every=3)
-    agent = make_agent(config_of(behaviour=behaviour), OBS, PICK)
-    update, state, batch = jax.jit(agent.phase.update), agent.init(KEY), make_batch()
+def test_the_target_network_is_a_copy_after_the_first_update_and_every_few_after_it(learning):
+    _, update, state, batch = learning
     same = lambda a, b: all((x == y).all() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
     copied = []
     for _ in range(7):
         state = update(state, (), batch)[0]
         copied.append(same(state.slow["behaviour"]["value"], state.params["behaviour"]["value"]))
     assert copied == [True, False, False, True, False, False, True]
-    broken = batch._replace(obs=batch.obs | {"speed": np.full_like(batch.obs["speed"], np.nan)})
     state = update(state, (), batch)[0]
+    broken = batch._replace(obs={"speed": np.full_like(batch.obs["speed"], np.nan)})
     again = update(state, (), broken)[0]  # not applied: no copy either
     jax.tree.map(np.testing.assert_array_equal, again, state)
 
 
-def test_the_world_learns_nothing_from_the_behaviour():
-    act = PICK | MOVE  # one learns by REINFORCE, the other through the dream
-    agent, other = (
-        make_agent(config_of(behaviour=dataclasses.replace(TINY.behaviour, imag_length=length)), OBS, act)
-        for length in (3, 5)
-    )
-    states = [update_of(a, batch=make_batch(act))[0] for a in (agent, other)]
-    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8, rtol=1e-5)  # of steps of 1e-4
-    jax.tree.map(close, states[0].params["world"], states[1].params["world"])
-    actors = (jax.tree.leaves(state.params["behaviour"]["actor"]) for state in states)
-    assert any((a != b).any() for a, b in zip(*actors))
+def test_the_world_learns_nothing_from_the_behaviour(learning):
+    """Another target network makes another objective, of both kinds of actions."""
+    _, update, state, batch = learning
+    one = update(state, (), batch)[0].params
+    other = update(state._replace(slow=jax.tree.map(lambda x: x + 1, state.slow)), (), batch)[0].params
+    jax.tree.map(np.testing.assert_array_equal, one["world"], other["world"])
+    for name in ("actor", "value"):
+        pairs = zip(jax.tree.leaves(one["behaviour"][name]), jax.tree.leaves(other["behaviour"][name]))
+        assert any((a != b).any() for a, b in pairs)
 
 
-def test_a_dream_that_begins_at_an_end_counts_its_first_state_alone():
-    agent, none = make_agent(config_of(), OBS, PICK), np.zeros((2, 4), bool)
-    weights = []
+def test_the_discount_after_the_start_of_a_dream_is_that_of_the_real_row():
+    none = np.zeros((2, 4), bool)
+    means = []
     for ends in (none, ~none):
         batch = make_batch()._replace(is_terminal=ends, is_first=none, is_last=none)
-        weights.append(update_of(agent, batch=batch)[1]["continue"])
-    np.testing.assert_allclose(weights[0] - weights[1], 0.99 / 4, rtol=1e-5)  # of the first of four states
+        means.append(float(losses_of(config_of(), batch)[2].metrics["continue"]))
+    np.testing.assert_allclose(means[0] - means[1], 0.99 / 4, rtol=1e-5)  # of the first of four states
 
 
 def test_without_a_head_of_ends_dreams_go_on():
-    model = dataclasses.replace(TINY.model, cont_layers=0)
-    agent = make_agent(config_of(model=model), OBS, PICK)
-    state = agent.init(KEY)
-    assert "cont" not in state.params["world"] and agent.simulator and agent.simulator.predict
-    assert (agent.simulator.predict(state.params["world"], jnp.ones((3, 20))).cont == 1).all()
-    np.testing.assert_allclose(update_of(agent, state)[1]["continue"], 0.99, rtol=1e-6)
+    config = config_of(model=dataclasses.replace(TINY.model, cont_layers=0))
+    agent = make_agent(config, OBS, PICK)
+    world = agent.init(KEY).params["world"]
+    assert "cont" not in world and agent.simulator and agent.simulator.predict
+    assert (agent.simulator.predict(world, jnp.ones((3, 20))).cont == 1).all()
+    np.testing.assert_allclose(losses_of(config)[2].metrics["continue"], 0.99, rtol=1e-6)
 
 
 def test_chunks_begin_with_the_state_of_the_row_before_if_replay_keeps_it():
     assert make_agent(config_of(0), OBS, PICK).latent_space == {}
-    agent, batch = make_agent(config_of(1), OBS, PICK), make_batch(context=1)
-    batch = batch._replace(is_first=np.zeros((2, 5), bool))
-    assert agent.latent_space["latent/deter"].shape == (8,)
-    state = agent.init(KEY)
-    _, one, output = update_of(agent, state, batch)
-    assert output.writeback["latent/stoch"].shape == (2, 4, 3)
-    other = batch.extras | {"latent/deter": batch.extras["latent/deter"] + 1}
-    assert abs(update_of(agent, state, batch._replace(extras=other))[1]["loss/kl"] - one["loss/kl"]) > 1e-5
-    late = batch.extras["latent/deter"].copy()
-    late[:, 1:] += 1  # of the trained rows themselves: they have their own states
-    same = update_of(agent, state, batch._replace(extras=batch.extras | {"latent/deter": late}))[1]
-    assert same["loss/kl"] == one["loss/kl"]
+    assert make_agent(config_of(1), OBS, PICK).latent_space["latent/deter"].shape == (8,)
+    batch = make_batch(context=1)._replace(is_first=np.zeros((2, 5), bool))
+    deter = batch.extras["latent/deter"]
+
+    def kl(changed):
+        moved = deter.copy()
+        moved[:, changed] += 1
+        changed_batch = batch._replace(extras=batch.extras | {"latent/deter": moved})
+        means, _, out = losses_of(config_of(1), changed_batch)
+        assert out.entries["latent/stoch"].shape == (2, 4, 3)
+        return means["kl"]
+
+    none, before, trained = kl(slice(0)), kl(slice(1)), kl(slice(1, None))
+    assert abs(before - none) > 1e-5 and trained == none  # trained rows have states of their own
 
 
 def paid(random, shift):

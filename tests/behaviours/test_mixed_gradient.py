@@ -106,7 +106,7 @@ class Line:
     """A state [N, 3] that actions push; the reward of a state is its sum, and going on depends on it."""
 
     def imagine(self, state, action, key):
-        push = jnp.concatenate([action["arm"][..., None], action["move"]], -1)
+        push = jnp.concatenate([action["arm"][..., None], action["move"]], -1) + action["pick"][..., None]
         return jnp.tanh(state + 0.5 * push) + 0.01 * jax.random.normal(key, state.shape)
 
     def feature(self, state):
@@ -119,20 +119,22 @@ class Line:
         return 0.9 * jax.nn.sigmoid(3 + feature[..., 0])
 
 
-def test_continuous_actions_learn_through_the_dream_as_a_plain_loop_does():
+def test_continuous_actions_learn_through_the_dream_and_discrete_ones_beside_them_as_in_a_plain_loop():
     config = MixedGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=4, lam=0.8, entropy=0.3)
-    behaviour, world, sg = MixedGradient(config, MOVE), Line(), jax.lax.stop_gradient
+    behaviour, world, sg = MixedGradient(config, MOVE | PICK), Line(), jax.lax.stop_gradient
     shake = lambda x: x + 0.3 * jax.random.normal(KEY, x.shape)
     params = jax.tree.map(shake, behaviour.init(jnp.zeros((1, 3)), KEY))
     slow = {"value": jax.tree.map(shake, params["value"])}
     start, first = jax.random.normal(KEY, (5, 3)), jnp.array([0.9, 0.9, 0.0, 0.9, 0.9])
 
     def plain(params):
-        state, features = start, [world.feature(start)]
+        state, features, picks = start, [world.feature(start)], []
         keys = jax.random.split(KEY, config.imag_length + 1)
         for step in range(config.imag_length):
             look, dream = jax.random.split(keys[step])
-            state = world.imagine(state, behaviour.choose(params, sg(features[-1]), look), dream)
+            action = behaviour.choose(params, sg(features[-1]), look)
+            picks.append(action["pick"])
+            state = world.imagine(state, action, dream)
             features.append(world.feature(state))
         conts = [first, *(world.cont(feature) for feature in features[1:])]
         values = [behaviour.value(slow, feature) for feature in features]
@@ -146,21 +148,25 @@ def test_continuous_actions_learn_through_the_dream_as_a_plain_loop_does():
             value += weight * 0.5 * (error**2 + jnp.log(2 * jnp.pi)) / config.imag_length
             if t < config.imag_length - 1:
                 policy = behaviour.policy(params, sg(features[t]))
-                entropy = policy["arm"].entropy() + policy["move"].entropy()
-                actor -= weight * (returns[t + 1] + config.entropy * entropy) / (config.imag_length - 1)
+                entropy = sum(dist.entropy() for dist in policy.values())
+                judged = policy["pick"].log_prob(picks[t]) * sg(returns[t + 1] - values[t])
+                gain = judged + returns[t + 1] + config.entropy * entropy
+                actor -= weight * gain / (config.imag_length - 1)
             weight *= sg(conts[t])
         return actor, value
 
-    def ours(params):
+    def ours(params, slow=slow):
         found = behaviour.loss(params, slow, world, start, first, KEY)
         return found.actor, found.value
 
     for one, other in zip(ours(params), plain(params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    total = lambda losses: lambda params: sum(loss.mean() for loss in losses(params))
+    total = lambda losses: lambda *params: sum(loss.mean() for loss in losses(*params))
     found, expected = (jax.jit(jax.grad(total(losses)))(params) for losses in (ours, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, expected)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(found["actor"])) > 1e-2
+    to_slow = jax.jit(jax.grad(total(ours), 1))(params, slow)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(to_slow))
 
 
 def test_the_policy_has_the_published_form_for_every_kind_of_action():
