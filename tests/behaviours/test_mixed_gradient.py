@@ -105,10 +105,10 @@ def test_the_target_network_gets_no_gradient_and_each_loss_moves_its_own_network
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A state [N, 3] that actions push; the reward of a state is its sum, and going on depends on it."""
+    """A state [N, 2] that actions push; the reward of a state is its sum, and going on depends on it."""
 
     def imagine(self, state, action, key):
-        push = jnp.concatenate([action["arm"][..., None], action["move"]], -1) + action["pick"][..., None]
+        push = action["move"] + action["pick"][..., None]
         return jnp.tanh(state + 0.5 * push) + 0.01 * jax.random.normal(key, state.shape)
 
     def feature(self, state):
@@ -122,12 +122,16 @@ class Line:
 
 
 def test_continuous_actions_learn_through_the_dream_and_discrete_ones_beside_them_as_in_a_plain_loop():
-    config = MixedGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=4, lam=0.8, entropy=0.3)
-    behaviour, world, sg = MixedGradient(config, MOVE | PICK), Line(), jax.lax.stop_gradient
+    config = MixedGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=3, lam=0.8, entropy=0.3)
+    behaviour, world, sg = (
+        MixedGradient(config, {"move": MOVE["move"], **PICK}),
+        Line(),
+        jax.lax.stop_gradient,
+    )
     shake = lambda x: x + 0.3 * jax.random.normal(KEY, x.shape)
-    params = jax.tree.map(shake, behaviour.init(jnp.zeros((1, 3)), KEY))
+    params = jax.tree.map(shake, behaviour.init(jnp.zeros((1, 2)), KEY))
     slow = {"value": jax.tree.map(shake, params["value"])}
-    start, first = jax.random.normal(KEY, (5, 3)), jnp.array([0.9, 0.9, 0.0, 0.9, 0.9])
+    start, first = jax.random.normal(KEY, (5, 2)), jnp.array([0.9, 0.9, 0.0, 0.9, 0.9])
 
     def plain(params, slow):
         state, features, picks = start, [world.feature(start)], []
