@@ -66,6 +66,7 @@ TINY = DreamerV2Config(
         units=8,
     ),
     behaviour=MixedGradientConfig(actor_layers=1, value_layers=1, units=8, imag_length=3, slow_every=2),
+    reward="identity",
     random_steps=8,
 )
 """Compiles in seconds: for tests."""
