@@ -15,7 +15,17 @@ from dreamworld.agents.dreamerv2.config import DreamerV2Config
 from dreamworld.behaviours.exploration import explore
 from dreamworld.behaviours.mixed_gradient import MixedGradient
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Expected, Phase, Simulator, Stage, Update, Window
+from dreamworld.contract import (
+    Act,
+    Agent,
+    Expected,
+    InitialCarry,
+    Phase,
+    Simulator,
+    Stage,
+    Update,
+    Window,
+)
 from dreamworld.models import rssm
 from dreamworld.models.categorical_world import CategoricalWorld
 from dreamworld.models.recurrent_simulator import Dream, make_simulator
@@ -42,6 +52,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     if options.reward == "tanh":
         simulator = in_own_units(simulator)
     stored = run.replay_context > 0
+    initial, act = make_act(world, behaviour, simulator, noise=options.noise, stored=stored)
 
     def init(key: Key) -> TrainState:
         world_key, behaviour_key, learner_key = jax.random.split(key, 3)
@@ -49,22 +60,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         params = {"world": world.init(world_key), "behaviour": own}
         slow = {"behaviour": {"value": jax.tree.map(jnp.copy, own["value"])}}
         return TrainState(params, optimizer.init(params), slow, (), jnp.zeros((), jnp.int32), learner_key)
-
-    def initial(params: Params, batch: int) -> Carry:
-        dtype = lambda space: jnp.int32 if nets.class_count(space) else jnp.float32
-        action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
-        return dynamics.initial(batch), action
-
-    def act(
-        params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
-    ) -> tuple[Any, Any, Any]:
-        state, prev_action = carry
-        observe_key, act_key, noise_key = jax.random.split(key, 3)
-        state = simulator.observe(params["world"], state, prev_action, obs, obs["is_first"], observe_key)
-        action = behaviour.choose(params["behaviour"], world.feature(state), act_key, mode=mode)
-        if mode == "sample" and options.noise:
-            action = explore(action, act_space, options.noise, noise_key)
-        return (state, action), action, rssm.entries(state) if stored else {}
 
     update = copy_value(
         make_update(
@@ -86,6 +81,32 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
         value=lambda params, feature: behaviour.value(params["behaviour"], feature),
     )
+
+
+def make_act(
+    world: CategoricalWorld, behaviour: MixedGradient, simulator: Simulator, *, noise: float, stored: bool
+) -> tuple[InitialCarry, Act]:
+    """The carry before the first row, and the policy; it returns the state with each row if that is `stored`."""
+
+    def initial(params: Params, batch: int) -> Carry:
+        dtype = lambda space: jnp.int32 if nets.class_count(space) else jnp.float32
+        action = {
+            name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in world.act_space.items()
+        }
+        return world.dynamics.initial(batch), action
+
+    def act(
+        params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
+    ) -> tuple[Any, Any, Any]:
+        state, prev_action = carry
+        observe_key, act_key, noise_key = jax.random.split(key, 3)
+        state = simulator.observe(params["world"], state, prev_action, obs, obs["is_first"], observe_key)
+        action = behaviour.choose(params["behaviour"], world.feature(state), act_key, mode=mode)
+        if mode == "sample" and noise:
+            action = explore(action, world.act_space, noise, noise_key)
+        return (state, action), action, rssm.entries(state) if stored else {}
+
+    return initial, act
 
 
 def make_stages(options: DreamerV2Config, phase: Phase) -> tuple[Stage, ...]:
