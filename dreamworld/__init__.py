@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dreamworld import rollout
+    from dreamworld.behaviours.plans import score_plans
     from dreamworld.cli import parse
     from dreamworld.config import Config
     from dreamworld.envs import make_env, make_vector_env
@@ -39,6 +40,7 @@ __all__ = [
     "override",
     "parse",
     "rollout",
+    "score_plans",
     "train",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "make_vector_env": "dreamworld.envs",
     "override": "dreamworld.presets",
     "parse": "dreamworld.cli",
+    "score_plans": "dreamworld.behaviours.plans",
     "train": "dreamworld.sessions.train",
 }
 

@@ -328,10 +328,19 @@ class Act(Protocol):
 
 class Value(Protocol):
     def __call__(self, params: Params, feature: Array) -> Array:
-        """The return that is expected from a state on, [N], of features [N, F] of the simulator.
+        """The return that is expected after a state, [N], of features [N, F] of the simulator.
 
-        `params` is what `acting` returned.
+        The reward that arrived with the state is not in it; the discount of the next one, and the chance that there is
+        one, are. `params` is what `acting` returned.
         """
+        ...
+
+
+class Choose(Protocol):
+    def __call__(
+        self, params: Params, feature: Array, key: Key, *, mode: Mode = "sample"
+    ) -> dict[str, Array]:
+        """Actions {key: [N, *shape]} of the actor in states whose features [N, F] these are, without a past."""
         ...
 
 
@@ -360,6 +369,8 @@ class Agent(NamedTuple):
     widths: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - of a module: the options that its size follows from
     extra_space: Spaces = {}  # noqa: RUF012 - more columns that `act` returns, keys "extra/<name>": read as they are
     value: Value | None = None  # of an agent with a critic
+    choose: Choose | None = None  # of an agent whose actor sees nothing but a feature
+    discount: float = 1.0  # of the returns that it learns to earn, for each step
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -134,7 +134,7 @@ def with_probe(agent: Agent, name: str = "this agent") -> Agent:
     ) -> tuple[Carry, dict[str, Array], dict[str, Array]]:
         return agent.act(_without(params), carry, obs, key, mode=mode)
 
-    value, optimizer = agent.value, optax.adam(LEARNING_RATE)
+    value, choose, optimizer = agent.value, agent.choose, optax.adam(LEARNING_RATE)
     several = sum(_watched(stage) is not None for stage in agent.stages) > 1
     update = lambda window: make_probe_update(agent, simulator, probe, optimizer, window)
     return agent._replace(
@@ -145,6 +145,7 @@ def with_probe(agent: Agent, name: str = "this agent") -> Agent:
         stages=tuple(_with_phase(stage, update, several) for stage in agent.stages),
         simulator=probed(simulator, probe),
         value=value and (lambda params, feature: value(_without(params), feature)),
+        choose=choose and (lambda params, *args, **mode: choose(_without(params), *args, **mode)),
     )
 
 

@@ -37,13 +37,16 @@ def read(argv: Sequence[str]) -> Flags:
 def describe(row: dict) -> str:
     """What a person reads."""
     returns = ", ".join(f"{value:.4g}" for value in row["returns"])
-    line = f"checkpoint {row['step']:,}, {row['mode']} actions: mean return {row['mean']:.4g} +- {row['std']:.4g}"
+    how = f"planned by {row['planner']}" if "planner" in row else f"{row['mode']} actions"
+    line = f"checkpoint {row['step']:,}, {how}: mean return {row['mean']:.4g} +- {row['std']:.4g}"
     cut = (
         f", {row['cut']} of them cut at {words.count(max(row['lengths']), 'step')} (--max_steps)"
         if "cut" in row
         else ""
     )
-    return f"{line} over {words.count(len(row['returns']), 'episode')}{cut}\nreturns: {returns}" + (
+    envs = words.count(row.get("envs", 1), "environment")
+    speed = f"\nactions of a step of {envs}: {row['act_ms']:.3g} ms" if "act_ms" in row else ""
+    return f"{line} over {words.count(len(row['returns']), 'episode')}{cut}\nreturns: {returns}{speed}" + (
         f"\nvideo: {row['video']}" if "video" in row else ""
     )
 

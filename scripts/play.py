@@ -11,6 +11,7 @@ from dreamworld import text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import STEPS, Range
+from dreamworld.plan_options import PlanConfig, Planning, check_used
 
 if TYPE_CHECKING:
     from dreamworld.sessions.stored import Stored
@@ -35,6 +36,9 @@ class Flags:
     """Browsers that may play at a time."""
     checkpoint: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
+    planner: Planning = "none"
+    """A player beside you and the agent: one that plans in the dream of the agent."""
+    plan: PlanConfig = PlanConfig()
     data: str = ""
     """Folder of the data set that episodes are saved in; by default `play` in the run, or runs/play-TASK."""
 
@@ -59,7 +63,15 @@ def main(argv: Sequence[str]) -> int:
     flags = asked.flags
     with serving.listening(flags.host, flags.port) as listener:
         if asked.run:
-            world = opening.open_run(asked.run, asked.config, asked.source, flags.checkpoint, flags.data)
+            world = opening.open_run(
+                asked.run,
+                asked.config,
+                asked.source,
+                flags.checkpoint,
+                flags.data,
+                flags.planner,
+                flags.plan,
+            )
         else:
             world = opening.open_task(asked.config, flags.data)
         return serving.serve(world, listener, host=flags.host, sessions=flags.sessions, show=flags.open)
@@ -95,6 +107,9 @@ def read(argv: Sequence[str]) -> Asked:
         raise UserError(
             "play: what? Give the folder of a run or the name of an environment: dreamworld play DIR|TASK"
         )
+    check_used(flags.planner, flags.plan)
+    if not runs and flags.planner != "none":
+        raise UserError(f"play {task}: --planner {flags.planner} plans in the dream of a run; give its folder")
     if not runs:
         return Asked(presets.replace(config, {"task": task}), flags, None, None)
     played = stored.choose_env(runs[0], task)

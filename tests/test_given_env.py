@@ -16,9 +16,11 @@ import pytest
 
 import dreamworld
 from dreamworld import cli
+from dreamworld.behaviours.planner import Memory
 from dreamworld.envs.jax import make_jax_env
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
+from dreamworld.logging.writers import read_jsonl
 from dreamworld.runenv import RunEnv, read_run_env
 from dreamworld.scripts import eval as eval_script
 from dreamworld.scripts import report
@@ -306,16 +308,59 @@ def test_frames_of_a_module_called_atari_are_not_atari_s(tmp_path):
     [
         {"episodes": 0}, {"episodes": -1}, {"episodes": 1.5}, {"episodes": "many"}, {"max_steps": 0}, {"seed": 10**30},
         {"seed": -1}, {"seed": 0.5}, {"step": "newest"}, {"step": 10**30}, {"mode": "best"}, {"video": 3},
+        {"planner": "best"}, {"plan": {"horizon": 3}},
     ],
     ids=str,
 )  # fmt: skip
 def test_what_eval_would_refuse_is_refused_in_python_and_nothing_is_recorded(run, project, values):
     (key,) = values
-    calls = [dreamworld.evaluate] + ([dreamworld.load] if key in ("seed", "step", "mode") else [])
+    calls = [dreamworld.evaluate] + ([dreamworld.load] if key in ("seed", "step", "mode", "planner", "plan") else [])
     for call in calls:
         with pytest.raises(UserError, match=key):
             call(run.path, **values)
     assert not run.evals.exists()
+
+
+FEW = {"horizon": 2, "candidates": 4, "elites": 2, "iterations": 1}
+
+
+def test_planned_actions_are_evaluated_and_kept_apart(run, project, capsys):
+    options = [f"--plan.{key}={value}" for key, value in FEW.items()]
+    assert eval_script.main([str(run), "--episodes", "1", "--planner", "cem", *options, "--json"]) == 0
+    (row,) = read_jsonl(run.eval / "cem" / "eval.jsonl")
+    assert json.loads(capsys.readouterr().out) == row and not run.evals.exists()
+    assert row["planner"] == "cem" and row["plan"]["horizon"] == 2 and row["returns"] == [4.0]
+    assert row["envs"] == 1 and row["act_ms"] > 0
+    assert dreamworld.evaluate(run.path, episodes=1, planner="cem", plan=FEW)["returns"] == [4.0]
+    player = dreamworld.load(run.path, planner="mppi", plan=FEW)
+    state, action = player.act(player.initial(), [0.0, 0.0, 0.0])
+    assert isinstance(state.carry[2], Memory) and -2 <= action["action"][0] <= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--plan.horizon", "3"], "--plan.horizon: has no effect without a planner; add --planner cem or mppi"),
+        (["--planner", "cem", "--plan.elites", "501"], "--plan.elites 501: more than the 500 of"),
+        (["--planner", "cem", "--plan.goal", "nowhere.npz"], "nowhere.npz"),
+        (["--planner", "cem", "--plan.goal", "words.npz"], "dtype"),
+        (["--planner", "cem", "--plan.goal", "other.npz"], "'place' is not an observation of this agent; expected vec"),
+        (["--planner", "cem", "--plan.goal", "wide.npz"], r"has the shape \(4,\); expected \(3,\)"),
+        (["--planner", "cem", "--plan.goal", "blank.npz"], "holds nothing to plan towards"),
+        (["--planner", "cem", "--plan.goal", "part.npz", "--plan.goal_by", "feature"], "'vector' is not all there"),
+        (["--planner", "cem", "--plan.goal", "endless.npz"], "inf"),
+    ],
+)  # fmt: skip
+def test_plans_that_can_t_be_made_are_refused(run, project, words, told):
+    np.savez(project / "words.npz", vector=np.array(["up"]))
+    np.savez(project / "other.npz", place=np.zeros(3))
+    np.savez(project / "wide.npz", vector=np.zeros(4))
+    np.savez(project / "blank.npz", vector=np.full(3, np.nan))
+    np.savez(project / "part.npz", vector=np.array([0, np.nan, 0]))
+    np.savez(project / "endless.npz", vector=np.array([0, np.inf, 0]))
+    with pytest.raises(UserError, match=told):
+        eval_script.main([str(run), "--episodes", "1", *words])
+    assert not (run.eval / "cem").exists()
 
 
 def test_numbers_of_numpy_and_the_newest_checkpoint_are_taken(run, project):

@@ -18,6 +18,7 @@ BASE = {
     "config",
     "contract",
     "options",
+    "plan_options",
     "agents.dreamerv3.config",
     "errors",
     "exits",
@@ -52,6 +53,7 @@ ALLOWED = {
     "fields": {"errors", "text", "reading", "words"},
     "contract": {"types", "errors"},
     "options": {"errors", "limits", "values"},
+    "plan_options": {"errors", "limits", "words"},
     "config": {"agents.dreamerv3.config", "options", "types", "errors", "limits", "values"},
     "dream": MODEL,
     "dream_env": MODEL | {"dream"},
@@ -85,7 +87,7 @@ ALLOWED = {
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL
     | SHELL
-    | {"agents", "assess", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
+    | {"agents", "assess", "behaviours", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
     "play": MODEL
     | SHELL
     | {"agents", "assess", "cli", "datasets", "dream", "dream_env", "envs", "player", "sessions", "training"},

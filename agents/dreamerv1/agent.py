@@ -61,6 +61,12 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
 
+    def value(params: Params, feature: Array) -> Array:  # that of its critic begins with the state's own reward
+        return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
+
+    def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+        return behaviour.choose(params["behaviour"], feature, key, mode=mode)
+
     update = make_update(make_loss(world, behaviour, options), optimizer, lambda slow, params: slow)
     phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
     stages = (Stage("train", (phase,)),)
@@ -77,7 +83,9 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         stages=stages,
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
-        value=lambda params, feature: behaviour.value(params["behaviour"], feature),
+        value=value,
+        choose=choose,
+        discount=discount,
     )
 
 

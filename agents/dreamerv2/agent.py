@@ -61,6 +61,14 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         slow = {"behaviour": {"value": jax.tree.map(jnp.copy, own["value"])}}
         return TrainState(params, optimizer.init(params), slow, (), jnp.zeros((), jnp.int32), learner_key)
 
+    def value(
+        params: Params, feature: Array
+    ) -> Array:  # that of its critic begins with the state's own reward
+        return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
+
+    def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+        return behaviour.choose(params["behaviour"], feature, key, mode=mode)
+
     update = copy_value(
         make_update(
             make_loss(world, behaviour, options, run.replay_context), optimizer, lambda slow, params: slow
@@ -79,7 +87,9 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         stages=make_stages(options, Phase("update", window, update, ratio=run.train_ratio)),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
-        value=lambda params, feature: behaviour.value(params["behaviour"], feature),
+        value=value,
+        choose=choose,
+        discount=options.behaviour.discount,
     )
 
 

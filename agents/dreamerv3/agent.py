@@ -69,7 +69,11 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         return (state, action, own), action, world.entries(state)
 
     def value(params: Params, feature: Array) -> Array:
-        return behaviour.value(params["behaviour"], feature).mean()
+        _, cont = world.predict(params["world"], feature)  # the chance of going on times the discount
+        return cont.mean() * behaviour.value(params["behaviour"], feature).mean()
+
+    def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
+        return behaviour.choose(params["behaviour"], feature, key, mode=mode)
 
     update = make_update(make_loss(world, behaviour, options.loss), optimizer, make_update_slow(behaviour))
     window = Window(run.batch_size, run.batch_length, run.replay_context)
@@ -88,6 +92,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         memory=(dream_memory(world, behaviour, window),),
         widths=WIDTHS,
         value=value,
+        choose=choose,
+        discount=world.discount,
     )
 
 

@@ -16,11 +16,12 @@ from dreamworld import nets
 from dreamworld.agents.planet.config import PlaNetConfig
 from dreamworld.behaviours.cem import CEM
 from dreamworld.behaviours.exploration import explore
+from dreamworld.behaviours.plans import Returns, Vectors
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Phase, Stage, Window
-from dreamworld.errors import UserError
+from dreamworld.contract import Agent, Phase, Simulator, Stage, Window
 from dreamworld.models.gaussian_world import GaussianWorld
 from dreamworld.models.recurrent_simulator import make_simulator
+from dreamworld.plan_options import PlanConfig, check
 from dreamworld.training.step import LossOut, batch_mean, make_update
 from dreamworld.types import Array, Batch, Carry, Key, Mode, Params, Spaces, TrainState, Tree
 
@@ -33,12 +34,12 @@ def make_optimizer(options: PlaNetConfig) -> optax.GradientTransformation:
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """Builds the record of pure functions; raises UserError for spaces that it can't take."""
     options, run = options_of(config), config.run
-    check(options)
+    check(PlanConfig(**dataclasses.asdict(options.planner)), "--agent.planner.")
     world = GaussianWorld(options.model, obs_space, act_space, bits=options.bits)
     world.check("planet")
     optimizer = make_optimizer(options)
     simulator, dynamics = make_simulator(world), world.dynamics
-    planner = CEM(simulator, act_space, **dataclasses.asdict(options.planner))
+    planner = make_planner(options, simulator, act_space)
 
     def init(key: Key) -> TrainState:
         world_key, learner_key = jax.random.split(key)
@@ -56,7 +57,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         state, prev_action = carry
         observe_key, plan_key, noise_key = jax.random.split(key, 3)
         state = simulator.observe(params["world"], state, prev_action, obs, obs["is_first"], observe_key)
-        action = planner.plan(params["world"], state, plan_key)
+        nothing = planner.initial(len(obs["is_first"]))
+        _, action = planner.plan(params, state, nothing, plan_key)
         if mode == "sample":
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
@@ -90,17 +92,14 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     )
 
 
+def make_planner(options: PlaNetConfig, simulator: Simulator, act_space: Spaces) -> CEM:
+    """As published: every step begins anew, and returns are sums of expected rewards over one dream."""
+    own = PlanConfig(**dataclasses.asdict(options.planner), warm=False, min_std=0.0)
+    return CEM(simulator, Vectors(act_space), Returns(simulator, ends=False), own)
+
+
 def options_of(config: Config) -> PlaNetConfig:
     """The options of this agent; TypeError for those of another one."""
     if not isinstance(config.agent, PlaNetConfig):
         raise TypeError(f"the options are a {type(config.agent).__name__}")
     return config.agent
-
-
-def check(options: PlaNetConfig) -> None:
-    """UserError for a planner that can't choose."""
-    planner = options.planner
-    if planner.elites > planner.candidates:
-        raise UserError(
-            f"--agent.planner.elites {planner.elites}: more than the {planner.candidates} of --agent.planner.candidates"
-        )

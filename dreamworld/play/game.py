@@ -80,10 +80,10 @@ class Game:
         if player == "random":
             random = np.random.default_rng([self.seed, self.episode, now.t])
             return {key: space.sample(random) for key, space in sorted(self.world.act_space.items())}, None
-        agent = self.world.player
-        assert agent is not None
+        agent = self.world.minds[player]
+        mind = now.mind if now.who == player else None  # another one remembers other things
         obs = now.row.obs if now.row is not None else now.shown.obs if now.shown else {}
-        mind, action = agent.act(now.mind or agent.initial(), dict(obs), normalised=True)
+        mind, action = agent.act(mind or agent.initial(), dict(obs), normalised=True)
         return action, mind
 
     def go(self, t: int) -> bool:

@@ -20,12 +20,15 @@ from dreamworld.play.dreamer import Dreamer
 from dreamworld.play.edits import make_edits
 from dreamworld.play.segments import Segment, find
 from dreamworld.play.world import World
+from dreamworld.plan_options import PlanConfig, Planning
 from dreamworld.player import Player
 from dreamworld.sessions import load, pieces, stored
+from dreamworld.sessions.planning import with_planner
 from dreamworld.sessions.stored import Stored
 from dreamworld.text import expand_path
 from dreamworld.types import EnvSource, JaxEnv, Spaces, VectorEnv
 
+NO_PLAN = PlanConfig()
 LONGEST = 1_000_000  # steps of a useful horizon that is believed
 
 
@@ -37,8 +40,19 @@ def open_task(config: Config, data: str = "") -> World:
     return _with_folder(of_env(task, config, make(), make), data or f"runs/play-{_plain(task)}")
 
 
-def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -1, data: str = "") -> World:
-    """The environment of a run beside what its agent dreams; of a run without one the dream alone."""
+def open_run(
+    run: Stored,
+    config: Config,
+    source: EnvSource,
+    checkpoint: int = -1,
+    data: str = "",
+    planner: Planning = "none",
+    plan: PlanConfig = NO_PLAN,
+) -> World:
+    """The environment of a run beside what its agent dreams; of a run without one the dream alone.
+
+    With a `planner` one may let it act, too.
+    """
     pieces.setup_jax(config)
     name = run.config.agent.name
     env = None
@@ -54,6 +68,10 @@ def open_run(run: Stored, config: Config, source: EnvSource, checkpoint: int = -
     title = f"{config.task}: {name}, step {step:,}"
     world = of_env(title, config, env, make) if env else _alone(title, config, agent, segments())
     player = load.make_player(run.config, agent, params, mode="sample", seed=config.seed)
+    if planner != "none":
+        planning = with_planner(agent, name, planner, plan)
+        another = load.make_player(run.config, planning, params, mode="sample", seed=config.seed)
+        world = dataclasses.replace(world, planner=another)
     world = with_agent(world, player, name, _source(env))
     world = dataclasses.replace(world, step=step, segments=segments, useful_horizon=useful_horizon(run, step))
     return _with_folder(world, data or str(run.rundir.path / "play"))
@@ -77,10 +95,10 @@ def warm_up(world: World) -> None:
     """Compiles what the first steps of a session need."""
     if world.dreamer:
         world.dreamer.warm_up()
-    if world.player:
-        obs = {key: space.zeros() for key, space in world.obs_space.items()}
-        mind, _ = world.player.act(world.player.initial(), obs, normalised=True)
-        world.player.act(mind, obs, normalised=True)
+    obs = {key: space.zeros() for key, space in world.obs_space.items()}
+    for player in world.minds.values():
+        mind, _ = player.act(player.initial(), obs, normalised=True)
+        player.act(mind, obs, normalised=True)
 
 
 def _is_alone(run: Stored) -> bool:

@@ -45,6 +45,7 @@ class World:
     dreamer: Dreamer | None = None
     player: Player | None = None
     plans: bool = False  # the agent plans its actions
+    planner: Player | None = None  # plans in the agent's world
     segments: Callable[[], list[Segment]] = list  # made when they are first asked for
     edits: tuple[Edit, ...] = ()
     useful_horizon: int | None = None
@@ -73,9 +74,13 @@ class World:
     def players(self) -> list[str]:
         """Who may act."""
         found = [] if self.controls.problem else ["human"]
-        if self.player:
-            found.append("planner" if self.plans else "agent")
-        return [*found, "random"]
+        return [*found, *self.minds, "random"]
+
+    @property
+    def minds(self) -> dict[str, Player]:
+        """Who of them chooses actions by a model; a planner that was asked for takes the place of the agent's own."""
+        own = {"planner" if self.plans else "agent": self.player} if self.player else {}
+        return own | ({"planner": self.planner} if self.planner else {})
 
     def ready(self) -> dict[str, Any]:
         """The first event of a session."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dreamworld.config import Config
 from dreamworld.contract import Agent
 from dreamworld.errors import UserError
 from dreamworld.logging.rundir import RunDir
+from dreamworld.plan_options import Planning, check_used
 from dreamworld.player import Player
 from dreamworld.sessions import pieces, stored
-from dreamworld.sessions.evaluation import checked
+from dreamworld.sessions.evaluation import checked, plan_values
+from dreamworld.sessions.planning import with_planner
 from dreamworld.types import Mode, Params
 
 
@@ -22,6 +26,8 @@ def load(
     seed: int = 0,
     env: pieces.EnvSource | None = None,
     trust: bool = False,
+    planner: Planning = "none",
+    plan: Mapping[str, Any] | None = None,
 ) -> Player:
     """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
 
@@ -29,13 +35,17 @@ def load(
     state, action = player.act(state, obs)
 
     It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
-    them. `trust` lets a run that this user did not make use what its config names.
+    them. `trust` lets a run that this user did not make use what its config names. With a `planner`, "cem" or "mppi",
+    actions are planned in the dream of the agent's world; `plan` are its options, such as {"horizon": 15}.
     """
-    flags = checked(logdir, {"step": step, "mode": mode, "seed": seed, "trust": trust})
+    values = {"step": step, "mode": mode, "seed": seed, "trust": trust, "planner": planner}
+    flags = checked(logdir, {**values, **plan_values(plan)})
+    check_used(flags.planner, flags.plan)
     run = stored.open_run(logdir, trusted=flags.trust)
     pieces.setup_jax(run.config)
     agent = stored.build_agent(run, env)
     params = restore_params(run.rundir, agent, flags.step if flags.step >= 0 else None)
+    agent = with_planner(agent, run.config.agent.name, flags.planner, flags.plan)
     return make_player(run.config, agent, params, mode=flags.mode, seed=flags.seed)
 
 

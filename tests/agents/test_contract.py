@@ -20,7 +20,9 @@ from dreamworld.contract import modules
 from dreamworld.dream_env import DreamEnv, burn_in
 from dreamworld.envs.jax.view import GymView
 from dreamworld.errors import UserError
+from dreamworld.plan_options import PlanConfig
 from dreamworld.rollout import trained_rows
+from dreamworld.sessions.planning import with_planner
 from dreamworld.testing import random_batch
 from dreamworld.training.checkpoint import Checkpointer
 from dreamworld.training.learner import Learner
@@ -240,11 +242,36 @@ def test_its_value_is_a_number_of_each_state(built, name):
     starts = burn_in(agent.simulator, params["world"], trained_rows(batch, 0), KEY)
     feature = agent.simulator.feature(params["world"], starts)
     value = jax.jit(agent.value)(params, feature)
-    assert value.shape == (BATCH,) and np.isfinite(value).all()
+    assert value.shape == (BATCH,) and np.isfinite(value).all() and 0 < agent.discount <= 1
     # Not by one number: a symmetric distribution over returns would keep its mean of 0.
     moved = lambda x: x + jax.random.normal(KEY, x.shape)
     other = {**params, "behaviour": jax.tree.map(moved, params["behaviour"])}
     assert not np.array_equal(value, agent.value(other, feature))  # a critic's, with parameters of its own
+
+
+def test_it_can_plan_in_its_own_world(built, name):
+    agent, _, state, batch = built(name)
+    if agent.simulator is None or agent.simulator.predict is None:
+        return
+    proposals = 3 * (agent.choose is not None)
+    options = PlanConfig(horizon=2, candidates=8, iterations=2, elites=4, actor=proposals)
+    own = with_planner(agent, name, "mppi", options)
+    params, act = agent.acting(state), jax.jit(own.act)
+    carry = own.initial(params, BATCH)
+    row = lambda t: {key: value[:, t] for key, value in batch.obs.items()} | {"is_first": batch.is_first[:, t]}
+    for t in range(2):
+        new, action, stored = act(params, carry, row(t), jax.random.fold_in(KEY, t))
+        assert kinds(new) == kinds(carry) and stored == {}
+        assert action["move"].shape == (BATCH, 2) and (jnp.abs(action["move"]) <= 1).all()
+        carry = new
+    assert (carry[2].mean != 0).any()
+    # The state that it plans from is what the model makes of the rows, its own actions between them.
+    seen = agent.simulator.initial(params["world"], BATCH)
+    before = jax.tree.map(jnp.zeros_like, action)
+    key = jax.random.split(jax.random.fold_in(KEY, 0))[0]
+    seen = agent.simulator.observe(params["world"], seen, before, row(0), batch.is_first[:, 0], key)
+    first = act(params, own.initial(params, BATCH), row(0), jax.random.fold_in(KEY, 0))[0][0]
+    close(agent.simulator.feature(params["world"], first), agent.simulator.feature(params["world"], seen))
 
 
 def test_its_world_can_be_played(built, name):

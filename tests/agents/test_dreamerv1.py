@@ -12,6 +12,7 @@ import pytest
 from dreamworld import cli
 from dreamworld.agents import find, make_agent
 from dreamworld.agents.dreamerv1.config import TINY, DreamerV1Config
+from dreamworld.behaviours.dynamics_gradient import DynamicsGradient
 from dreamworld.config import Config, RunConfig
 from dreamworld.errors import UserError
 from dreamworld.models.gaussian_rssm import ResetAfterGRU
@@ -131,6 +132,16 @@ def test_no_dream_begins_where_an_episode_ended():
         batch = make_batch()._replace(is_terminal=marked)
         losses.append(jax.jit(agent.phase.update)(agent.init(KEY), (), batch)[2].metrics["loss/value"])
     assert losses[1] < losses[0]  # a square and a constant less
+
+
+def test_its_value_leaves_out_the_reward_of_the_state_itself():
+    agent = make_agent(config_of(), OBS, ACT)
+    params = agent.acting(agent.init(KEY))
+    feature = jax.random.normal(KEY, (3, TINY.model.stoch + TINY.model.belief))
+    own = DynamicsGradient(TINY.behaviour, ACT).value(params["behaviour"], feature)
+    reward = agent.simulator.predict(params["world"], feature).reward
+    assert (jnp.abs(reward) > 1e-3).all() and agent.discount == TINY.behaviour.discount
+    np.testing.assert_allclose(agent.value(params, feature), own - reward, rtol=1e-5)
 
 
 def test_exploring_is_noise_on_the_action_and_greedy_has_none():

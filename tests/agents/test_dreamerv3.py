@@ -9,7 +9,7 @@ import pytest
 
 from dreamworld import cli, dream
 from dreamworld.agents import make_agent
-from dreamworld.agents.dreamerv3.agent import make_loss, make_simulator, sum_losses
+from dreamworld.agents.dreamerv3.agent import make_loss, make_parts, make_simulator, sum_losses
 from dreamworld.contract import modules
 from dreamworld.errors import UserError
 from dreamworld.options import LossConfig
@@ -267,6 +267,18 @@ def test_acting_keeps_the_shapes_of_its_carry_and_returns_what_replay_stores(act
     np.testing.assert_array_equal(new[1]["move"], action["move"])
     assert set(agent.latent_space) == {"latent/deter", "latent/stoch"}
     assert agent.assignment == {"image": "image", "vector": "vector"}
+
+
+def test_its_value_is_the_discounted_one_of_the_critic_where_the_episode_goes_on(acting, mixed):
+    agent, _, params = acting
+    world, behaviour = make_parts(mixed.config, golden.OBS, golden.ACT)
+    feature = jax.random.normal(KEY, agent.simulator.feature(params["world"], world.initial(None, 3)).shape)
+    cont = agent.simulator.predict(params["world"], feature).cont
+    critic = behaviour.value(params["behaviour"], feature).mean()
+    assert agent.discount == 1 - 1 / 333 and (cont < 1).all()
+    np.testing.assert_allclose(
+        agent.value(params, feature), agent.discount * cont * critic, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_an_episode_start_hides_the_past_from_the_policy(acting):

@@ -19,6 +19,7 @@ from dreamworld.play.protocol import BadMessage, Command
 from dreamworld.play.readouts import Step
 from dreamworld.play.reality import LostPast, Played, Recorded, why_no_rewind
 from dreamworld.play.session import Session
+from dreamworld.plan_options import PlanConfig
 from dreamworld.sessions import pieces
 from dreamworld.types import Batch
 
@@ -416,6 +417,19 @@ def test_a_planner_acts_as_it_does_in_evaluation(planned, opened):
     _, wanted = world.player.act(world.player.initial(), dict(session.game.now.row.obs), normalised=True)
     (step,) = [event for event in say(session, "step") if isinstance(event, Step)]
     assert step.numbers["player"] == "planner" and same(session.game.now.action, wanted)
+
+
+def test_a_planner_plays_beside_the_agent_and_each_remembers_its_own(cartpole, opened):
+    few = PlanConfig(horizon=2, candidates=4, iterations=1, elites=2)
+    world = opened(cartpole, planner="cem", plan=few)
+    assert world.ready()["players"] == ["human", "agent", "planner", "random"]
+    session = start(world)
+    for who in ("planner", "planner", "agent", "planner"):
+        say(session, "player", who)
+        (step,) = [event for event in say(session, "step") if isinstance(event, Step)]
+        assert step.numbers["player"] == who
+    steps = [session.game.timeline.at(t).mind.step for t in (1, 2, 3, 4)]
+    assert steps == [1, 2, 1, 1]  # what another one remembers is of no use
 
 
 def test_an_episode_ends_and_the_next_step_begins_another(alone):
