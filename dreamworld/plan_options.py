@@ -55,6 +55,9 @@ class PlanConfig:
         return round(self.keep * self.elites)
 
 
+DEFAULT = PlanConfig()
+
+
 def check(options: PlanConfig, prefix: str = "--plan.") -> None:
     """UserError for numbers of plans that do not go together; `prefix` is that of the options."""
     if options.elites > options.candidates:
@@ -78,4 +81,6 @@ def check_used(planner: str, options: PlanConfig) -> None:
         return
     for field in dataclasses.fields(options):
         if getattr(options, field.name) != field.default:
-            raise UserError(f"--plan.{field.name}: has no effect without a planner; add --planner cem or mppi")
+            raise UserError(
+                f"--plan.{field.name}: has no effect without a planner; add --planner cem or mppi"
+            )

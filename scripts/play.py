@@ -11,7 +11,7 @@ from dreamworld import text
 from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import STEPS, Range
-from dreamworld.plan_options import PlanConfig, Planning, check_used
+from dreamworld.plan_options import DEFAULT, PlanConfig, Planning, check_used
 
 if TYPE_CHECKING:
     from dreamworld.sessions.stored import Stored
@@ -38,7 +38,7 @@ class Flags:
     """Checkpoint to load; -1 for the newest."""
     planner: Planning = "none"
     """A player beside you and the agent: one that plans in the dream of the agent."""
-    plan: PlanConfig = PlanConfig()
+    plan: PlanConfig = DEFAULT
     data: str = ""
     """Folder of the data set that episodes are saved in; by default `play` in the run, or runs/play-TASK."""
 
@@ -109,7 +109,9 @@ def read(argv: Sequence[str]) -> Asked:
         )
     check_used(flags.planner, flags.plan)
     if not runs and flags.planner != "none":
-        raise UserError(f"play {task}: --planner {flags.planner} plans in the dream of a run; give its folder")
+        raise UserError(
+            f"play {task}: --planner {flags.planner} plans in the dream of a run; give its folder"
+        )
     if not runs:
         return Asked(presets.replace(config, {"task": task}), flags, None, None)
     played = stored.choose_env(runs[0], task)

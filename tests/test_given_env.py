@@ -314,7 +314,9 @@ def test_frames_of_a_module_called_atari_are_not_atari_s(tmp_path):
 )  # fmt: skip
 def test_what_eval_would_refuse_is_refused_in_python_and_nothing_is_recorded(run, project, values):
     (key,) = values
-    calls = [dreamworld.evaluate] + ([dreamworld.load] if key in ("seed", "step", "mode", "planner", "plan") else [])
+    calls = [dreamworld.evaluate] + (
+        [dreamworld.load] if key in ("seed", "step", "mode", "planner", "plan") else []
+    )
     for call in calls:
         with pytest.raises(UserError, match=key):
             call(run.path, **values)

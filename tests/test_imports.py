@@ -87,7 +87,19 @@ ALLOWED = {
     "training.step": MODEL | {"models", "behaviours"},
     "sessions": MODEL
     | SHELL
-    | {"agents", "assess", "behaviours", "cli", "datasets", "envs", "flops", "launch", "player", "stats", "training"},
+    | {
+        "agents",
+        "assess",
+        "behaviours",
+        "cli",
+        "datasets",
+        "envs",
+        "flops",
+        "launch",
+        "player",
+        "stats",
+        "training",
+    },
     "play": MODEL
     | SHELL
     | {"agents", "assess", "cli", "datasets", "dream", "dream_env", "envs", "player", "sessions", "training"},

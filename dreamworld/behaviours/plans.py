@@ -178,12 +178,16 @@ def score_plans(
     shapes = {tuple(jnp.shape(value)[:2]) for value in plans.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2 or 0 in next(iter(shapes)):
         told = ", ".join(f"{name} {tuple(jnp.shape(value))}" for name, value in sorted(plans.items()))
-        raise UserError(f"score_plans: plans of the shapes {told}; give [M, H, *shape], the same M and H for all")
+        raise UserError(
+            f"score_plans: plans of the shapes {told}; give [M, H, *shape], the same M and H for all"
+        )
     if dreams < 1:
         raise UserError(f"score_plans: dreams {dreams}: give at least 1")
     count, begun = next(iter(shapes))[0], jax.tree.leaves(state)[0].shape[0]
     if begun not in (1, count):
-        raise UserError(f"score_plans: the state has the leading axis {begun}; give 1 or {count}, one for each plan")
+        raise UserError(
+            f"score_plans: the state has the leading axis {begun}; give 1 or {count}, one for each plan"
+        )
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), state)
     rate = lambda state, plans, key: _returns(
         simulator, params, state, plans, key, discount=discount, value=value, ends=ends

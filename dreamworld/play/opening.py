@@ -13,6 +13,7 @@ from dreamworld.contract import Agent
 from dreamworld.envs.vector.common import EnvFailure
 from dreamworld.envs.vector.jax_engine import JaxVector
 from dreamworld.errors import UserError
+from dreamworld.plan_options import DEFAULT, PlanConfig, Planning
 from dreamworld.play import reality
 from dreamworld.play.controls import make_controls
 from dreamworld.play.drawing import make_draw
@@ -20,7 +21,6 @@ from dreamworld.play.dreamer import Dreamer
 from dreamworld.play.edits import make_edits
 from dreamworld.play.segments import Segment, find
 from dreamworld.play.world import World
-from dreamworld.plan_options import PlanConfig, Planning
 from dreamworld.player import Player
 from dreamworld.sessions import load, pieces, stored
 from dreamworld.sessions.planning import with_planner
@@ -28,7 +28,6 @@ from dreamworld.sessions.stored import Stored
 from dreamworld.text import expand_path
 from dreamworld.types import EnvSource, JaxEnv, Spaces, VectorEnv
 
-NO_PLAN = PlanConfig()
 LONGEST = 1_000_000  # steps of a useful horizon that is believed
 
 
@@ -47,7 +46,7 @@ def open_run(
     checkpoint: int = -1,
     data: str = "",
     planner: Planning = "none",
-    plan: PlanConfig = NO_PLAN,
+    plan: PlanConfig = DEFAULT,
 ) -> World:
     """The environment of a run beside what its agent dreams; of a run without one the dream alone.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from dreamworld import text
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
-from dreamworld.plan_options import PlanConfig, Planning, check_used
+from dreamworld.plan_options import DEFAULT, PlanConfig, Planning, check_used
 from dreamworld.reading import require_inside
 from dreamworld.types import EnvSource, Mode
 
@@ -35,7 +35,7 @@ class Flags:
     """Sampled (as published) or greedy actions; a planner does not tell them apart."""
     planner: Planning = "none"
     """Choose actions by planning in the dream of the agent, not by the agent itself."""
-    plan: PlanConfig = PlanConfig()
+    plan: PlanConfig = DEFAULT
     step: Annotated[int, Range(-1, STEPS.high)] = -1
     """Checkpoint to load; -1 for the newest."""
     seed: Annotated[int, SEED] = 0

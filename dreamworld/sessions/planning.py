@@ -73,8 +73,8 @@ def read_goal(path: str, known: Spaces) -> dict[str, np.ndarray]:
             )
         if value.shape != known[key].shape:
             raise UserError(
-                f"--plan.goal {path}: {key!r} has the shape {value.shape}; expected {known[key].shape}, one observation "
-                "without a batch axis"
+                f"--plan.goal {path}: {key!r} has the shape {value.shape}; expected {known[key].shape}, one "
+                "observation without a batch axis"
             )
         blank = np.isnan(value)
         rows = read_array(key, np.where(blank, np.zeros_like(value), value), known[key])

@@ -258,7 +258,9 @@ def test_it_can_plan_in_its_own_world(built, name):
     own = with_planner(agent, name, "mppi", options)
     params, act = agent.acting(state), jax.jit(own.act)
     carry = own.initial(params, BATCH)
-    row = lambda t: {key: value[:, t] for key, value in batch.obs.items()} | {"is_first": batch.is_first[:, t]}
+    row = lambda t: (
+        {key: value[:, t] for key, value in batch.obs.items()} | {"is_first": batch.is_first[:, t]}
+    )
     for t in range(2):
         new, action, stored = act(params, carry, row(t), jax.random.fold_in(KEY, t))
         assert kinds(new) == kinds(carry) and stored == {}

@@ -139,9 +139,11 @@ def test_its_value_leaves_out_the_reward_of_the_state_itself():
     params = agent.acting(agent.init(KEY))
     feature = jax.random.normal(KEY, (3, TINY.model.stoch + TINY.model.belief))
     own = DynamicsGradient(TINY.behaviour, ACT).value(params["behaviour"], feature)
-    reward = agent.simulator.predict(params["world"], feature).reward
+    simulator, value = agent.simulator, agent.value
+    assert simulator and simulator.predict and value
+    reward = simulator.predict(params["world"], feature).reward
     assert (jnp.abs(reward) > 1e-3).all() and agent.discount == TINY.behaviour.discount
-    np.testing.assert_allclose(agent.value(params, feature), own - reward, rtol=1e-5)
+    np.testing.assert_allclose(value(params, feature), own - reward, rtol=1e-5)
 
 
 def test_exploring_is_noise_on_the_action_and_greedy_has_none():

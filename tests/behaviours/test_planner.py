@@ -1,6 +1,7 @@
 """Planning in any simulator: what a plan is worth, what is remembered, and what planners make of the best ones."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from dreamworld import score_plans
 from dreamworld.behaviours.cem import CEM
 from dreamworld.behaviours.mppi import MPPI
-from dreamworld.behaviours.planner import Memory, colored, planned
+from dreamworld.behaviours.planner import Memory, Planner, colored, planned
 from dreamworld.behaviours.plans import Nearness, Returns, Vectors
 from dreamworld.contract import Agent, Expected, Simulator
 from dreamworld.errors import UserError
@@ -42,7 +43,7 @@ TARGET = world(lambda feature: -jnp.square(feature - jnp.array([[1.0, -0.5]])).s
 SMALL = PlanConfig(horizon=3, candidates=200, iterations=6, elites=20)
 
 
-def make(kind=CEM, simulator=TARGET, objective=None, choose=None, **options):
+def make(kind: type[Planner] = CEM, simulator=TARGET, objective=None, choose=None, **options):
     config = dataclasses.replace(SMALL, **options)
     return kind(simulator, Vectors(MOVE), objective or Returns(simulator), config, choose)
 
@@ -244,9 +245,8 @@ def test_it_goes_to_a_goal_instead_of_where_rewards_are(goal, by, start, move):
 
 
 def test_an_agent_plans_from_what_it_sees_and_forgets_at_the_beginning_of_an_episode():
-    agent = Agent(
-        SPACES, MOVE, {}, None, None, None, None, (), TARGET, {}
-    )  # what planning needs of an agent is its world
+    nothing: Any = None  # all that planning needs of an agent is its world
+    agent = Agent(SPACES, MOVE, {}, nothing, nothing, nothing, nothing, (), TARGET, {})
     found = planned(agent, make(candidates=4, elites=4, iterations=1, std=1e-3, min_std=0.0))
     carry = found.initial(PARAMS, 2)
     state, action, memory = carry

@@ -91,7 +91,9 @@ def workspace(tmp_path_factory, repo_root):
         if named := re.match(r"# (\w+\.py)\n", block.text):
             (folder / named[1]).write_text(block.text)
     make_data(folder)
-    np.savez(folder / "upright.npz", vector=np.array([0, np.nan, 0, np.nan]))  # docs/planning.md writes it, too
+    np.savez(
+        folder / "upright.npz", vector=np.array([0, np.nan, 0, np.nan])
+    )  # docs/planning.md writes it, too
     (folder / "mine.yaml").write_text("env: {engine: inprocess}\n")
     (folder / "my_train.py").write_text((repo_root / "tests" / "sweep" / "fake_train.py").read_text())
     (folder / "highway_env.py").write_text(HIGHWAY)

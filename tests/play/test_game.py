@@ -12,6 +12,7 @@ from dreamworld import dream, presets
 from dreamworld.__main__ import main
 from dreamworld.config import Config
 from dreamworld.datasets import open_dataset
+from dreamworld.plan_options import PlanConfig
 from dreamworld.play import opening, recording, timeline
 from dreamworld.play.dreamer import Keys
 from dreamworld.play.game import Game
@@ -19,7 +20,6 @@ from dreamworld.play.protocol import BadMessage, Command
 from dreamworld.play.readouts import Step
 from dreamworld.play.reality import LostPast, Played, Recorded, why_no_rewind
 from dreamworld.play.session import Session
-from dreamworld.plan_options import PlanConfig
 from dreamworld.sessions import pieces
 from dreamworld.types import Batch
 
