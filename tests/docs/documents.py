@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDERS = (ROOT / "docs", ROOT / "docs" / "concepts", ROOT / "docs" / "appendix")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 
 class Block(NamedTuple):
@@ -39,13 +40,30 @@ def joined(text):
 
 
 def shell_lines():
-    """(place, command) of every line of the shell blocks, continued lines joined, comments left out."""
+    """(place, command) of every line of the shell blocks, without comments and variables that are set before it."""
     found = []
     for block in blocks("bash", "sh"):
         for line in joined(block.text):
             words = shlex.split(line, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                words = words[1:]
             if words:
                 found.append((block.place, words))
+    return found
+
+
+def indented(pages):
+    """Where code stands in four spaces, which Markdown takes for a block and `blocks` does not see."""
+    found = []
+    for page in pages:
+        text = re.sub(
+            r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text("utf-8"), flags=re.S | re.M
+        )
+        lines = text.split("\n")
+        pairs = enumerate(zip(lines, lines[1:]), 2)
+        found += [
+            f"{page.name}:{number}" for number, (before, line) in pairs if not before and line[:4] == "    "
+        ]
     return found
 
 
