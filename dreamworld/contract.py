@@ -361,6 +361,11 @@ class Agent(NamedTuple):
     extra_space: Spaces = {}  # noqa: RUF012 - more columns that `act` returns, keys "extra/<name>": read as they are
     value: Value | None = None  # of an agent with a critic
 
+    def __repr__(self) -> str:
+        """What it sees and does, and the phases of its updates; without its functions."""
+        names = ", ".join(phase.name for phase in self.phases)
+        return f"Agent(sees {self.obs_space}; acts {self.act_space}; phases {names})"
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Those of all stages, in order."""

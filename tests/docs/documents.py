@@ -3,6 +3,7 @@
 The tutorials are not among `PAGES`, since their blocks build on each other: `test_tutorials.py` runs each of them.
 """
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -60,7 +61,7 @@ def indented(pages):
             r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text("utf-8"), flags=re.S | re.M
         )
         lines = text.split("\n")
-        pairs = enumerate(zip(lines, lines[1:]), 2)
+        pairs = enumerate(itertools.pairwise(lines), 2)
         found += [
             f"{page.name}:{number}" for number, (before, line) in pairs if not before and line[:4] == "    "
         ]
