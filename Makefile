@@ -60,6 +60,7 @@ browser:  ## installs Chromium from the system's packages, where it is not there
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
 
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python

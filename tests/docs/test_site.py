@@ -40,6 +40,15 @@ def test_every_command_and_preset_is_in_the_reference(extension, repo):
     assert all(f"\n## {path.stem}\n" in presets for path in (repo / "configs").glob("*.yaml"))
 
 
+def test_every_public_name_is_on_the_page_of_python(repo):
+    import dreamworld
+
+    page = (repo / "docs" / "api.md").read_text("utf-8")
+    told = set(re.findall(r"^\.\. auto\w+:: dreamworld\.(\w+)$", page, re.MULTILINE))
+    table = set(re.findall(r"`(\w+)`", page.partition("| you want to")[2].partition("\n\n")[0]))
+    assert set(dreamworld.__all__) <= told and set(dreamworld.__all__) <= table
+
+
 def test_docstrings_keep_code_lists_and_what_looks_like_markup(extension):
     said = ["Takes `x_` and gym_*.", "", "    a = b", "", "Args:", "  x: one, that", "    goes on.", "Then."]
     code, items = ["", "::", "", "      a = b", "", ""], ["Args:", "", "* x: one, that", "  goes on.", ""]
