@@ -83,6 +83,8 @@ def dreamworld_commands():
     """{command line: place}: what follows `dreamworld`, in blocks, in other programs' lines, and in running text."""
     found = {}
     for place, words in [*shell_lines(), *inline_commands()]:
+        if words[:2] == ["docker", "build"]:  # `-t dreamworld` names an image
+            continue
         for index, word in enumerate(words):
             inner = shlex.split(word) if " dreamworld " in f" {word}" and " " in word else []
             if "dreamworld" in inner:

@@ -28,7 +28,8 @@ def test_every_option_is_in_the_reference(extension):
         names |= {f"agent.{key}" for key in schema.options(agents.find(agent).config)}
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert {line.split("`")[1] for line in rows} == names
-    assert all(line.rsplit("|", 2)[1].strip() for line in rows), "an option without a text below its field"
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in rows]
+    assert all(len(row) == 4 and row[2].strip() for row in cells), "an option without a text below its field"
 
 
 def test_every_command_and_preset_is_in_the_reference(extension, repo):
