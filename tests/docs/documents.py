@@ -46,10 +46,10 @@ def shell_lines():
     for block in blocks("bash", "sh"):
         for line in joined(block.text):
             words = shlex.split(line, comments=True)
-            while words and re.match(r"[A-Z_]+=", words[0]):
-                words = words[1:]
-            if words:
-                found.append((block.place, words))
+            for joint, part in itertools.groupby(words, lambda word: word == "&&"):
+                command = list(itertools.dropwhile(re.compile(r"[A-Z_]+=").match, part))
+                if command and not joint:
+                    found.append((block.place, command))
     return found
 
 
