@@ -21,7 +21,9 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")], ids=str)
+@pytest.fixture(
+    params=[(1490, "light"), (1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")], ids=str
+)
 def reader(request, browser):
     """A tab without network, and what went wrong in it."""
     width, scheme = request.param
