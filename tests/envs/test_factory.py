@@ -98,8 +98,9 @@ def test_environments_say_in_one_line_what_they_show_and_take():
     one = make_env("jax_catch", EnvConfig(time_limit=9))
     plain = "JaxHostEnv(shows vector: float32 (50,); takes action: 3 classes)"
     assert repr(one) == plain.replace("JaxHostEnv", "TimeLimit") + f" of {plain}"
-    for engine, name in (("jax", "JaxVector"), ("inprocess", "InProcess")):
-        several = make_vector_env("jax_catch", EnvConfig(num=2, engine=engine), seed=0)
-        said = "2 environments; shows vector: float32 (50,); takes action: 3 classes"
-        assert repr(several) == f"{name}({said})"
+    said = "(2 environments; shows vector: float32 (50,); takes action: 3 classes)"
+    configs = {"JaxVector": EnvConfig(num=2, engine="jax"), "InProcess": EnvConfig(num=2, engine="inprocess")}
+    for name, config in configs.items():
+        several = make_vector_env("jax_catch", config, seed=0)
+        assert repr(several) == name + said
         several.close()
