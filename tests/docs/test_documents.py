@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
 
 # Programs that the documents call and this project does not bring.
-ELSEWHERE = {".", "pip", "make", "docker", "gcloud", "srun", "git", "source", "cd", "python"}
+ELSEWHERE = {".", "pip", "make", "docker", "gcloud", "srun", "git", "source", "cd", "python", "python3"}
 # What a placeholder of the documents stands for in the tests.
 PLACEHOLDERS = {
     "DIR": "runs/demo", "DIR…": "runs/demo", "NAME": "gym_CartPole-v1", "TASK": "gym_CartPole-v1", "S": "0",
