@@ -4,7 +4,9 @@
 FROM python:3.12-slim
 ARG EXTRAS=all
 
-# Rendering without a display: EGL for MuJoCo, GLU and glib for the simulators of the extras.
+# Rendering without a display: EGL for MuJoCo, GLU and glib for the simulators of the extras. Their versions are those of
+# the base image's Debian.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends \
         libegl1 libgl1 libglib2.0-0 libglu1-mesa libosmesa6 && \
     rm -rf /var/lib/apt/lists/*
@@ -17,8 +19,8 @@ COPY envs /opt/dreamworld/envs
 COPY scripts /opt/dreamworld/scripts
 RUN pip install --no-cache-dir "/opt/dreamworld[${EXTRAS}]"
 
-RUN useradd --create-home dreamer && mkdir /runs && chown dreamer /runs
-USER dreamer
+RUN useradd --create-home --uid 1000 dreamer && mkdir /runs && chown dreamer /runs
+USER 1000
 WORKDIR /runs
 ENV MUJOCO_GL=egl NVIDIA_DRIVER_CAPABILITIES=all
 ENTRYPOINT ["dreamworld"]

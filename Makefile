@@ -8,6 +8,7 @@ EXTRAS ?= all,dev,minigrid,bsuite
 DEMO ?= runs/demo
 SITE ?= build/site
 JOBS ?= 2
+BROWSER := tests/play/browser tests/docs/browser
 
 .PHONY: demo test test-browser docs setup browser lint types check golden soak bench clean
 
@@ -15,10 +16,10 @@ demo: $(CORE)  ## train, evaluate and show a small agent in a few minutes
 	$(BIN)/python scripts/demo.py --logdir $(DEMO)
 
 test: $(STAMP)  ## every test but the long ones and those of the page, in JOBS processes of about 6 GB
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/play/browser
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(BROWSER:%=--ignore %)
 
-test-browser: $(STAMP) browser  ## the page of `dreamworld play` in a real Chromium, in one process
-	$(BIN)/python -m pytest tests/play/browser
+test-browser: $(STAMP) $(VENV)/.docs browser  ## the page of `dreamworld play`, and the site, in a real Chromium, in one process
+	$(BIN)/python -m pytest $(BROWSER)
 
 docs: $(VENV)/.docs  ## the site, in SITE; a link that leads nowhere is an error. Open SITE/index.html: it needs no server
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs $(SITE)
@@ -50,16 +51,17 @@ define install
 	@touch $@
 endef
 
-# The tests of `dreamworld play` look at its page in Chromium. Debian and Ubuntu; elsewhere it is installed by hand.
+# The tests of `dreamworld play` and of the site look at their pages in Chromium. Debian and Ubuntu; elsewhere it is installed by hand.
 browser:  ## installs Chromium from the system's packages, where it is not there
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	  { echo "no chromium, and apt-get can't install it: tests of dreamworld play need it" >&2; exit 1; }
+	  { echo "no chromium, and apt-get can't install it: the tests of pages need it" >&2; exit 1; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
 
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE / "extensions"))
 project, author, release = "dreamworld", "the dreamworld maintainers", console.version()
 copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-extensions += ["reference", "docstrings", "mathml", "notebooks"]  # in docs/extensions
+extensions += ["reference", "docstrings", "mathml", "notebooks", "offline_search"]  # in docs/extensions
 exclude_patterns = ["extensions", "results"]
 source_suffix = {".md": "markdown"}
 

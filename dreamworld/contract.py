@@ -372,6 +372,11 @@ class Agent(NamedTuple):
     choose: Choose | None = None  # of an agent whose actor sees nothing but a feature
     discount: float = 1.0  # of the returns that it learns to earn, for each step
 
+    def __repr__(self) -> str:
+        """What it sees and does, and the phases of its updates; without its functions."""
+        names = ", ".join(phase.name for phase in self.phases)
+        return f"Agent(sees {self.obs_space}; acts {self.act_space}; phases {names})"
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Those of all stages, in order."""

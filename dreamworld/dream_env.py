@@ -16,6 +16,7 @@ import numpy as np
 from dreamworld import dream, nets
 from dreamworld.contract import Simulator, State
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import Array, Batch, JaxStep, Key, Params, Space, Spaces, Tree
 
 
@@ -26,8 +27,8 @@ class DreamState(NamedTuple):
     time: Array  # int32, steps since the beginning
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DreamEnv:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class DreamEnv(Described):
     """The dream of a simulator.
 
     Args:

@@ -33,6 +33,17 @@ def describe_spaces(spaces: Spaces) -> str:
     return ", ".join(f"{key}: {describe_space(space)}" for key, space in sorted(spaces.items()))
 
 
+class Described:
+    """Mixin of environments whose `repr` is one short line: how many they are, what they show and what they take."""
+
+    def __repr__(self) -> str:
+        spaces: Any = self
+        number = getattr(self, "num_envs", None)
+        said = [] if number is None else [words.count(number, "environment")]
+        said += [f"shows {describe_spaces(spaces.obs_space)}", f"takes {describe_spaces(spaces.act_space)}"]
+        return f"{type(self).__name__}({'; '.join(said)})"
+
+
 def difference(what: str, found: Spaces, wanted: Spaces) -> str:
     """The first key in which two sets of spaces differ, `action 'a' is 2 classes, not 3 classes`; empty for none.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from dreamworld.spaces import Described
 from dreamworld.types import Spaces
 
 
@@ -61,7 +62,7 @@ class Env(Protocol):
         ...
 
 
-class Unsaved:
+class Unsaved(Described):
     """Mixin of environments that can't save their state."""
 
     def save(self) -> dict[str, np.ndarray] | None:

@@ -11,16 +11,21 @@ from dreamworld.envs.base import Env, Step
 from dreamworld.envs.images import resize_bilinear, to_gray
 from dreamworld.envs.scalars import number
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import Native, Space, Spaces
 
 
-class Wrapper:
+class Wrapper(Described):
     """Passes everything through. A wrapper with a state of its own adds it to `save` and `restore`."""
 
     def __init__(self, env: Env):
         self.env = env
         self.obs_space: Spaces = env.obs_space
         self.act_space: Spaces = env.act_space
+
+    def __repr__(self) -> str:
+        """What it wraps, and what is shown and taken in the end."""
+        return f"{super().__repr__()} of {self.env!r}"
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """See Env."""

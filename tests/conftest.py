@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import signal
 import sys
 
@@ -81,3 +82,23 @@ def vector() -> Compiled:
     from dreamworld.types import Space
 
     return Compiled({"vector": Space((3,), "float32")}, {"action": Space((2,), "float32")})
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Where Chromium is; a machine without it can't judge the page, and that is no pass."""
+    found = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("no chromium: `make browser` (apt-get install chromium) installs it", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]  # tests may run as root, in a container
+        found = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield found
+        found.close()

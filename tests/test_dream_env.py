@@ -192,3 +192,7 @@ def test_dreams_begin_where_real_rows_lead():
 def test_what_a_world_can_not_do_is_said(changes, words):
     with pytest.raises(UserError, match=words):
         dataclasses.replace(ENV, **changes)
+
+
+def test_a_dream_says_in_one_line_what_it_is():
+    assert repr(ENV) == "DreamEnv(shows feature: float32 (2,); takes move: float32 (1,))"

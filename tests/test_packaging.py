@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,25 @@ def test_only_those_versions_of_python_are_claimed_that_ci_tries(repo):
     assert claimed and all(f"python{version}" in steps or f'"{version}"' in steps for version in claimed)
     about = (repo / "docs" / "installation.md").read_text()
     assert all(re.search(rf"^\| .*\b{re.escape(version)}\b", about, re.MULTILINE) for version in claimed)
+
+
+def test_the_image_holds_what_the_package_is_built_from(repo):
+    lines = re.findall(r"^COPY (.*) /opt/dreamworld/(.*)$", (repo / "Dockerfile").read_text(), re.MULTILINE)
+    copied = {name for names, _ in lines for name in names.split()}
+    assert all(names == folder or not folder for names, folder in lines), "a folder would get another name"
+    core = re.search(r"cp -R (.*) \"\$place/source\"", (repo / ".ci" / "core").read_text())
+    assert core and copied == set(core[1].split()) and all((repo / name).exists() for name in copied)
+    ignored = (repo / ".dockerignore").read_text().split()
+    assert not copied & set(ignored)
+
+
+def test_the_citation_is_of_this_version(repo):
+    cited = yaml.safe_load((repo / "CITATION.cff").read_text())
+    project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    readme = (repo / "README.md").read_text()
+    (paper,) = cited["references"]
+    assert paper["title"] in readme and paper["url"] in readme and "(CITATION.cff)" in readme
 
 
 def test_the_project_is_described(repo):

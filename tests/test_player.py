@@ -132,6 +132,8 @@ def test_it_says_what_it_is(cart):
     assert re.fullmatch(said, repr(cart)), repr(cart)
     state, _ = cart.act(cart.initial(), {"vector": ROW})
     assert repr(state) == "PlayerState(1 call so far, batch 1)"
+    acts = "acts {'action': Space((), 'int32', classes=2)}; phases update)"
+    assert repr(cart.agent) == f"Agent(sees {dict(cart.agent.obs_space)}; {acts}"
     policy = repr(cart.policy(gymnasium.make("CartPole-v1"), mode="greedy"))
     assert policy == f"Policy(of {cart!r}, mode greedy)" and len(policy) < 150
 

@@ -55,7 +55,7 @@ def rows(spec: Any, prefix: str) -> list[str]:
         if name in limits:
             takes = f"{takes}, {number(limits[name].low)} to {number(limits[name].high)}"
         takes += ", fixed in a run" * (name in fixed)
-        cells = [f"`{prefix}{name}`", shown(getattr(spec, name)), takes, plain(" ".join(said[name].split()))]
+        cells = [f"`{prefix}{name}`", shown(getattr(spec, name)), plain(" ".join(said[name].split())), takes]
         found.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return found
 
@@ -95,7 +95,7 @@ def options() -> str:
                 continue
             of = f" of {agent}" if agent else ""
             lines += [f"## {prefix.rstrip('.') or 'a run'}{of}", ""]
-            lines += ["| option | default | takes | |", "|---|---|---|---|", *found, ""]
+            lines += ["| option | default | meaning | takes |", "|---|---|---|---|", *found, ""]
     return "\n".join(lines)
 
 

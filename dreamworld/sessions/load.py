@@ -31,8 +31,9 @@ def load(
 ) -> Player:
     """The agent of a run, ready to act (the newest checkpoint, or that of `step`).
 
-    player = dreamworld.load(DIR); state = player.initial()
-    state, action = player.act(state, obs)
+        player = dreamworld.load(DIR)
+        state = player.initial()
+        state, action = player.act(state, obs)
 
     It is built from the spaces that the run kept, without its environment; one given as `env` is checked against
     them. `trust` lets a run that this user did not make use what its config names. With a `planner`, "cem" or "mppi",

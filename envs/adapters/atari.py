@@ -13,6 +13,7 @@ from dreamworld.envs.base import Step
 from dreamworld.envs.images import resize_area, resize_bilinear, to_gray
 from dreamworld.envs.names import unknown
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import Space
 
 _GAMES = """
@@ -68,7 +69,7 @@ def vector_options(game: str, size: tuple[int, int], config: AtariConfig) -> dic
     }
 
 
-class AtariEnv:
+class AtariEnv(Described):
     """One game. Sticky actions act on each emulator frame; the last two frames are pooled by their maximum.
 
     Lives are not used, rewards not clipped, the frame limit truncates (the published code calls it terminal). Which

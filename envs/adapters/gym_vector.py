@@ -15,6 +15,7 @@ from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.envs.vector.common import EnvFailure, Failures
 from dreamworld.errors import UserError
 from dreamworld.frames import as_picture
+from dreamworld.spaces import Described
 from dreamworld.types import Spaces, TimeStep
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MODES = ("NextStep", "SameStep", "Disabled")
 
 
-class GymVectorEnv:
+class GymVectorEnv(Described):
     """A gymnasium.vector.VectorEnv as a dreamworld VectorEnv.
 
     NEXT_STEP maps one to one. The other modes have no step at which one environment only shows the first

@@ -10,10 +10,11 @@ import numpy as np
 from dreamworld.envs.adapters.dm import refuse_options
 from dreamworld.envs.base import Step
 from dreamworld.envs.scalars import Misfit
+from dreamworld.spaces import Described
 from dreamworld.types import BAD_FLAG, JaxEnv
 
 
-class JaxHostEnv:
+class JaxHostEnv(Described):
     """Drives a JaxEnv through the jitted self-resetting functions with one environment."""
 
     no_picture = "it has no RGB image among its observations"

@@ -14,13 +14,14 @@ from dreamworld.envs.factory import make_env
 from dreamworld.envs.images import resize_bilinear, to_gray
 from dreamworld.envs.vector.common import check_action, env_seed
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import TimeStep
 
 SCREEN = (210, 160)
 PREFIXES = ("atari100k_", "atari_")
 
 
-class AtariThreads:
+class AtariThreads(Described):
     """`VectorEnv` of one Atari game, stepped by C++ threads.
 
     Resize "area" is done by them, too, and gives the bytes of the plain environment.

@@ -15,6 +15,7 @@ from dreamworld.envs.building import quietly, survivable
 from dreamworld.envs.scalars import flag, log_entries
 from dreamworld.envs.vector.common import Failures, RowArrays, check_action, describe, env_seed, log_arrays
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import Spaces, TimeStep
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class EnvGroup:
         return f"environment {self.first + index}"
 
 
-class InProcess:
+class InProcess(Described):
     """`VectorEnv` over a `EnvGroup` in this process. It can't tell a hanging environment: worker processes can.
 
     gymnasium's SyncVectorEnv is not used: it stops at the first environment that raises, and copies every

@@ -17,6 +17,7 @@ from dreamworld.envs.names import check_keys
 from dreamworld.envs.scalars import Misfit
 from dreamworld.envs.vector.common import Failures
 from dreamworld.errors import UserError
+from dreamworld.spaces import Described
 from dreamworld.types import BAD_FLAG, JaxEnv, JaxStep, Spaces, TimeStep, Tree
 
 
@@ -62,7 +63,7 @@ def env_keys(seed: int, num: int) -> jax.Array:
     return jax.vmap(lambda index: jax.random.fold_in(root, index))(jnp.arange(num, dtype=jnp.uint32))
 
 
-class JaxVector:
+class JaxVector(Described):
     """`VectorEnv` over a JAX environment.
 
     Pure functions don't raise, hang or die by themselves: what a step raises here is raised to the caller. A row

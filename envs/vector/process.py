@@ -25,7 +25,8 @@ from dreamworld.envs.vector.handle import Worker, WorkerDied, shut_down
 from dreamworld.envs.vector.shared import SharedArrays, make_memory, shared_arrays
 from dreamworld.envs.vector.worker import Done, Ready, Setup
 from dreamworld.errors import UserError
-from dreamworld.types import Spaces, TimeStep
+from dreamworld.spaces import Described
+from dreamworld.types import TimeStep
 
 STARTUP_S = 120.0  # at least this long for imports, compilation and the first reset
 IMPORT_S = 2.0  # of a core, for a worker to import what it needs and build one environment
@@ -34,7 +35,7 @@ PLURAL = "worker processes"
 log = logging.getLogger("dreamworld")
 
 
-class ProcessVector:
+class ProcessVector(Described):
     """`VectorEnv` over worker processes that host several environments each.
 
     `step` is `send` and `recv`, which may also be called by themselves, to do something else in between.
@@ -90,8 +91,7 @@ class ProcessVector:
     def _connect(self, memory: int) -> None:
         """Waits for the first start of all workers, where failures are not survived."""
         spaces = [self._first_spaces(worker) for worker in self._workers]
-        self.obs_space: Spaces = spaces[0].obs_space
-        self.act_space: Spaces = spaces[0].act_space
+        self.obs_space, self.act_space = spaces[0].obs_space, spaces[0].act_space
         if any(other != spaces[0] for other in spaces):
             raise UserError(
                 "the environments have different spaces; environments run in parallel need the same"

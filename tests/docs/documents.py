@@ -3,6 +3,7 @@
 The tutorials are not among `PAGES`, since their blocks build on each other: `test_tutorials.py` runs each of them.
 """
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -12,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDERS = (ROOT / "docs", ROOT / "docs" / "concepts", ROOT / "docs" / "appendix")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 
 class Block(NamedTuple):
@@ -39,13 +41,30 @@ def joined(text):
 
 
 def shell_lines():
-    """(place, command) of every line of the shell blocks, continued lines joined, comments left out."""
+    """(place, command) of every line of the shell blocks, without comments and variables that are set before it."""
     found = []
     for block in blocks("bash", "sh"):
         for line in joined(block.text):
             words = shlex.split(line, comments=True)
-            if words:
-                found.append((block.place, words))
+            for joint, part in itertools.groupby(words, lambda word: word == "&&"):
+                command = list(itertools.dropwhile(re.compile(r"[A-Z_]+=").match, part))
+                if command and not joint:
+                    found.append((block.place, command))
+    return found
+
+
+def indented(pages):
+    """Where code stands in four spaces, which Markdown takes for a block and `blocks` does not see."""
+    found = []
+    for page in pages:
+        text = re.sub(
+            r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text("utf-8"), flags=re.S | re.M
+        )
+        lines = text.split("\n")
+        pairs = enumerate(itertools.pairwise(lines), 2)
+        found += [
+            f"{page.name}:{number}" for number, (before, line) in pairs if not before and line[:4] == "    "
+        ]
     return found
 
 
@@ -64,6 +83,8 @@ def dreamworld_commands():
     """{command line: place}: what follows `dreamworld`, in blocks, in other programs' lines, and in running text."""
     found = {}
     for place, words in [*shell_lines(), *inline_commands()]:
+        if words[:2] == ["docker", "build"]:  # `-t dreamworld` names an image
+            continue
         for index, word in enumerate(words):
             inner = shlex.split(word) if " dreamworld " in f" {word}" and " " in word else []
             if "dreamworld" in inner:

@@ -23,12 +23,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import documents
 
 # Programs that the documents call and this project does not bring.
-ELSEWHERE = {"pip", "make", "gcloud", "srun", "git", "source", "cd", "python"}
+ELSEWHERE = {".", "pip", "make", "docker", "gcloud", "srun", "git", "source", "cd", "python", "python3"}
 # What a placeholder of the documents stands for in the tests.
 PLACEHOLDERS = {
     "DIR": "runs/demo", "DIR…": "runs/demo", "NAME": "gym_CartPole-v1", "TASK": "gym_CartPole-v1", "S": "0",
-    "FAMILY": "gym", "FILE.yaml": "debug", "PROJECT": "project", "N": "1", "/shared/sweeps/dmc": "runs",
+    "FAMILY": "gym", "FILE.yaml": "debug", "PROJECT": "project", "N": "1", "SIZE": "size1m",
+    "/shared/sweeps/dmc": "runs",
 }  # fmt: skip
+
+# Runs that commands before in the same document make.
+RUNS = ("catch", "dodge", "balls1/pixels-0", "balls1/pixels-1")
 
 IN_WORKSPACE = {"my_module", "my_package", "my_env", "my_jax_env", "my_policy", "gymnax", "highway_env"}
 
@@ -82,7 +86,8 @@ def workspace(tmp_path_factory, repo_root):
     """A folder with what the documents name: runs, a module with an environment, a config of one's own."""
     folder = tmp_path_factory.mktemp("docs")
     assert dreamworld.train(cli.parse([*TINY, "--logdir", str(folder / "runs" / "demo")])) == 0
-    for name in ("DIR", "DIR1", "DIR2", "old_run"):
+    for name in ("DIR", "DIR1", "DIR2", "old_run", *(f"runs/{name}" for name in RUNS)):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(folder / "runs" / "demo")
     (folder / "my_package").mkdir()
     for name in ("my_module.py", "my_package/my_module.py", "my_package/__init__.py"):
@@ -216,6 +221,8 @@ PLANNED = {"train": plan_training, "benchmark": check_options, "sweep": plan_swe
 def test_every_program_that_the_documents_call_is_known():
     called = {words[0] for _, words in documents.shell_lines()}
     assert called - ELSEWHERE == {"dreamworld"}
+    files = {words[1] for _, words in documents.shell_lines() if words[0] == "python" and words[1] != "-m"}
+    assert files and all((documents.ROOT / file).is_file() for file in files)
     assert {words[0] for words in LINES if words} - {"--help", "--version", "COMMAND"} <= set(COMMANDS)
 
 
@@ -251,12 +258,16 @@ PICTURES = {
     "environment ──rows──▶ act": "a drawing of how data moves",
     "scripts/ benchmarks/ sweep/": "a drawing of what imports what",
     "config.yaml the resolved config": "the files of a run: tests/test_end_to_end.py",
+    "losses that are not finite:": "what `debug` prints: tests/scripts/test_debug.py",
     "error: replay would not fit:": "depends on the memory of the machine: tests/replay/test_fit.py",
     "LOGDIR/METHOD/TASK/seedN/": "the files of a sweep: tests/sweep/test_driver.py",
 }
 
 
 def test_every_block_of_the_documents_is_executed_or_says_why_not():
+    assert not documents.indented([*documents.PAGES, *documents.TUTORIALS]), (
+        "code in spaces: put it in a fence"
+    )
     fences = sum(
         len(re.findall(r"^\s*(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)) for page in documents.PAGES
     )

@@ -28,7 +28,8 @@ def test_every_option_is_in_the_reference(extension):
         names |= {f"agent.{key}" for key in schema.options(agents.find(agent).config)}
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert {line.split("`")[1] for line in rows} == names
-    assert all(line.rsplit("|", 2)[1].strip() for line in rows), "an option without a text below its field"
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in rows]
+    assert all(len(row) == 4 and row[2].strip() for row in cells), "an option without a text below its field"
 
 
 def test_every_command_and_preset_is_in_the_reference(extension, repo):
@@ -38,6 +39,15 @@ def test_every_command_and_preset_is_in_the_reference(extension, repo):
     assert all(f"\n## dreamworld {name}\n" in reference.commands() for name in COMMANDS)
     presets = reference.presets()
     assert all(f"\n## {path.stem}\n" in presets for path in (repo / "configs").glob("*.yaml"))
+
+
+def test_every_public_name_is_on_the_page_of_python(repo):
+    import dreamworld
+
+    page = (repo / "docs" / "api.md").read_text("utf-8")
+    told = set(re.findall(r"^\.\. auto\w+:: dreamworld\.(\w+)(?:\(.*\))?$", page, re.MULTILINE))
+    table = set(re.findall(r"`(\w+)`", page.partition("| you want to")[2].partition("\n\n")[0]))
+    assert set(dreamworld.__all__) <= told and set(dreamworld.__all__) <= table
 
 
 def test_docstrings_keep_code_lists_and_what_looks_like_markup(extension):

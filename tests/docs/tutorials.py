@@ -22,8 +22,7 @@ import documents
 
 from dreamworld.__main__ import main
 
-FOLDER = documents.ROOT / "docs" / "tutorials"
-PAGES = sorted(FOLDER.glob("*.md"))
+PAGES = documents.TUTORIALS
 FILE = re.compile(r"# (\w[\w./-]*\.(?:py|yaml|toml))\n")  # a block that opens so is a file
 CHECKOUT = "~/dreamworld"  # what the pages call the checkout
 

@@ -6,7 +6,7 @@ import pytest
 
 from dreamworld.config import EnvConfig
 from dreamworld.envs import families as families_module
-from dreamworld.envs import make_env
+from dreamworld.envs import make_env, make_vector_env
 from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, family_names, find_family, missing_packages
 from dreamworld.errors import UserError
@@ -92,3 +92,15 @@ def test_what_workers_import_loads_no_jax(name, repo):
         [sys.executable, "-c", code], cwd=repo / "tests" / "envs", capture_output=True, text=True, check=True
     )
     assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_environments_say_in_one_line_what_they_show_and_take():
+    one = make_env("jax_catch", EnvConfig(time_limit=9))
+    plain = "JaxHostEnv(shows vector: float32 (50,); takes action: 3 classes)"
+    assert repr(one) == plain.replace("JaxHostEnv", "TimeLimit") + f" of {plain}"
+    said = "(2 environments; shows vector: float32 (50,); takes action: 3 classes)"
+    configs = {"JaxVector": EnvConfig(num=2, engine="jax"), "InProcess": EnvConfig(num=2, engine="inprocess")}
+    for name, config in configs.items():
+        several = make_vector_env("jax_catch", config, seed=0)
+        assert repr(several) == name + said
+        several.close()

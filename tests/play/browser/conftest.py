@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -168,26 +167,6 @@ class Player:
                 lane,
             )
         )
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Where Chromium is; a machine without it can't judge the page, and that is no pass."""
-    found = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.fail("no chromium: `make browser` (apt-get install chromium) installs it", pytrace=False)
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]  # tests may run as root, in a container
-        found = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="session")
