@@ -17,7 +17,6 @@ from dreamworld.behaviours.exploration import explore
 from dreamworld.config import Config
 from dreamworld.contract import Agent, Phase, Stage, Window
 from dreamworld.errors import UserError
-from dreamworld.models.gaussian_rssm import feature
 from dreamworld.models.gaussian_world import GaussianWorld
 from dreamworld.models.recurrent_simulator import Dream, make_simulator
 from dreamworld.optim import make_adams
@@ -42,8 +41,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
 
     def init(key: Key) -> TrainState:
         world_key, behaviour_key, learner_key = jax.random.split(key, 3)
-        size = jnp.zeros((1, sizes.stoch + sizes.belief))
-        params = {"world": world.init(world_key), "behaviour": behaviour.init(size, behaviour_key)}
+        own = behaviour.init(world.feature(dynamics.initial(1)), behaviour_key)
+        params = {"world": world.init(world_key), "behaviour": own}
         return TrainState(params, optimizer.init(params), {}, (), jnp.zeros((), jnp.int32), learner_key)
 
     def initial(params: Params, batch: int) -> Carry:
@@ -56,14 +55,13 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         state, prev_action = carry
         observe_key, act_key, noise_key = jax.random.split(key, 3)
         state = simulator.observe(params["world"], state, prev_action, obs, obs["is_first"], observe_key)
-        action = behaviour.choose(params["behaviour"], feature(state), act_key, mode=mode)
+        action = behaviour.choose(params["behaviour"], world.feature(state), act_key, mode=mode)
         if mode == "sample":
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
 
-    def value(
-        params: Params, feature: Array
-    ) -> Array:  # that of its critic begins with the state's own reward
+    # The value of its critic begins with the reward of the state itself.
+    def value(params: Params, feature: Array) -> Array:
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
     def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
@@ -71,9 +69,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
 
     update = make_update(make_loss(world, behaviour, options), optimizer, lambda slow, params: slow)
     phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
-    stages = (Stage("train", (phase,)),)
-    if options.random_steps:
-        stages = (Stage("random", (), collect="random", steps=options.random_steps), *stages)
+    random = Stage("random", (), collect="random", steps=options.random_steps)
     return Agent(
         obs_space,
         act_space,
@@ -82,7 +78,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         acting=lambda state: state.params,
         initial=initial,
         act=act,
-        stages=stages,
+        stages=(*([random] if options.random_steps else []), Stage("train", (phase,))),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
         value=value,

@@ -61,9 +61,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         slow = {"behaviour": {"value": jax.tree.map(jnp.copy, own["value"])}}
         return TrainState(params, optimizer.init(params), slow, (), jnp.zeros((), jnp.int32), learner_key)
 
-    def value(
-        params: Params, feature: Array
-    ) -> Array:  # that of its critic begins with the state's own reward
+    # The value of its critic begins with the reward of the state itself.
+    def value(params: Params, feature: Array) -> Array:
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
     def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
