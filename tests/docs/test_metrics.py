@@ -25,6 +25,7 @@ HEADINGS = {
     "dreamerv1": "DreamerV1",
     "dreamerv3": "DreamerV3",
     "planet": "PlaNet",
+    "r2dreamer": "R2-Dreamer",
 }  # of the sections with an agent's own tags
 FILES = {
     "metrics.jsonl": "",
