@@ -107,6 +107,8 @@ ALLOWED = {
     "policy": BASE | {"envs", "player"},
     "agents": {"config", "contract", "envs", "errors", "limits", "options", "probe", "types", "words"},
     "agents.*.config": {"agents", "errors", "limits", "options"},
+    "agents.r2dreamer.config": {"agents", "agents.dreamerv3.config", "limits", "options"},
+    "agents.r2dreamer.agent": MODEL | {"agents.dreamerv3", "models"},
     "agents.*.agent": MODEL | {"models", "behaviours", "training.step"},
 }
 # These join everything, and nothing imports them.
@@ -143,8 +145,8 @@ def rule(name):
     parts = name.split(".")
     if parts[0] in JOINERS:
         return None
-    if parts[0] == "agents" and len(parts) == 3:
-        parts[1] = "*"  # the same holds for every agent
+    if parts[0] == "agents" and len(parts) == 3 and name not in ALLOWED:
+        parts[1] = "*"  # the same holds for every other agent
     for length in range(len(parts), 0, -1):
         key = ".".join(parts[:length])
         if key in ALLOWED:

@@ -61,7 +61,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         slow = {"behaviour": {"value": jax.tree.map(jnp.copy, own["value"])}}
         return TrainState(params, optimizer.init(params), slow, (), jnp.zeros((), jnp.int32), learner_key)
 
-    # The value of its critic begins with the reward of the state itself.
+    # The value of its critic begins with the reward of the state itself, and is a sum of rewards as they were learnt.
     def value(params: Params, feature: Array) -> Array:
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
@@ -86,7 +86,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         stages=make_stages(options, Phase("update", window, update, ratio=run.train_ratio)),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
-        value=value,
+        value=value if options.reward == "identity" else None,
         choose=choose,
         discount=options.behaviour.discount,
     )

@@ -39,7 +39,11 @@ CACHE_BYTES = 4 << 20
 
 def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
     """Builds the record of pure functions; raises UserError for spaces that the model can't take."""
-    world, behaviour = make_parts(config, obs_space, act_space)
+    return join(config, obs_space, act_space, *make_parts(config, obs_space, act_space))
+
+
+def join(config: Config, obs_space: Spaces, act_space: Spaces, world: RSSM, behaviour: ActorCritic) -> Agent:
+    """The agent of a world model and a behaviour."""
     options, run = options_of(config), config.run
     optimizer = optim.make_optimizer(options.optim)
 
@@ -90,7 +94,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         simulator=make_simulator(world),
         assignment=world.encoder.assignment,
         memory=(dream_memory(world, behaviour, window),),
-        widths=WIDTHS,
+        widths={name: keys for name, keys in WIDTHS.items() if name != "decoder" or world.decoder},
         value=value,
         choose=choose,
         discount=world.discount,
@@ -151,7 +155,7 @@ def make_simulator(world: RSSM) -> Simulator:
         world.imagine,
         world.feature,
         predict,
-        decode,
+        decode if world.decoder else None,
         surprise,
         edit=world.correct,
         reward_nll=reward_nll,

@@ -13,6 +13,7 @@ from dreamworld import dists, nets, random, rollout
 from dreamworld.contract import WorldOut
 from dreamworld.errors import UserError
 from dreamworld.models import observations
+from dreamworld.models.representation import Representation
 from dreamworld.options import EncoderConfig, RSSMConfig
 from dreamworld.types import Array, Batch, DType, Key, Params, Space, Spaces
 
@@ -99,13 +100,14 @@ class RSSM:
     config: RSSMConfig
     act_space: Spaces
     encoder: observations.Encoder
-    decoder: observations.ObservationDecoder
+    decoder: observations.ObservationDecoder | None
     reward: nets.TwoHotHead
     cont: nets.BernoulliHead
     discount: float  # what the continue head learns is the probability of going on times this
     context: int  # rows before the trained ones whose stored latents start the recurrence: 0 or 1
     dtype: DType
     at_once: bool  # weight gradients of the observe scan: of all steps at once
+    representation: Representation | None = None  # in place of a decoder
 
     @property
     def recurrent(self) -> Recurrent:
@@ -125,7 +127,7 @@ class RSSM:
         return latent_space(self.config.deter, self.config.stoch, self.config.classes, self.dtype)
 
     def init(self, key: Key) -> Params:
-        """Parameters {encoder, dynamics, decoder, reward, cont}."""
+        """Parameters {encoder, dynamics, decoder (or projection), reward, cont}."""
         keys = jax.random.split(key, 7)
         state = self.initial(None, 1)
         stoch = _flat(state.stoch)
@@ -139,10 +141,13 @@ class RSSM:
             "prior": self.prior.init(keys[2], state.deter)["params"],
             "posterior": self.posterior.init(keys[3], jnp.concatenate([state.deter, tokens], -1))["params"],
         }
+        seeing = {"decoder": self.decoder.init(keys[4], feature)} if self.decoder else {}
+        if self.representation:
+            seeing["projection"] = self.representation.init(keys[4], feature, tokens)
         return {
             "encoder": encoder,
             "dynamics": dynamics,
-            "decoder": self.decoder.init(keys[4], feature),
+            **seeing,
             "reward": self.reward.init(keys[5], feature)["params"],
             "cont": self.cont.init(keys[6], feature)["params"],
         }
@@ -230,8 +235,8 @@ class RSSM:
         return reward, nets.apply(self.cont, params["cont"], feature)
 
     def decode(self, params: Params, feature: Array) -> dict[str, Any]:
-        """Distributions of the observations [..., *shape]."""
-        return self.decoder(params["decoder"], feature)
+        """Distributions of the observations [..., *shape]; none without a decoder."""
+        return self.decoder(params["decoder"], feature) if self.decoder else {}
 
     def start(self, batch: Batch) -> tuple[Latent, dict[str, Array]]:
         """State and actions before the trained rows: ([B, ...], {key: [B, T, ...]}).
@@ -243,7 +248,7 @@ class RSSM:
         return before(batch, self.context - 1, self.config.classes, self.dtype)
 
     def loss(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], WorldOut]:
-        """Losses {obs keys, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
+        """Losses {obs keys or representation, reward, cont, dyn, rep: [B, T]} of the rows after the context."""
         state, prev_action = self.start(batch)
         rows = rollout.trained_rows(batch, self.context)
         states, post = self.observe_sequence(params, state, prev_action, rows.obs, rows.is_first, key)
@@ -252,6 +257,10 @@ class RSSM:
         losses, metrics = self._kl_losses(post, prior)
         for name, dist in self.decode(params, features).items():
             losses[f"obs/{name}"] = dist.loss(nets.target(self.encoder.spaces[name], rows.obs[name]))
+        if self.representation:
+            tokens = self.encoder(params["encoder"], rows.obs)
+            own = self.representation.loss(params["projection"], features, tokens)
+            losses["representation"] = jnp.broadcast_to(own, losses["dyn"].shape)
         reward, cont = self.predict(params, features)
         losses["reward"] = reward.loss(rows.reward)
         losses["cont"] = cont.loss((1 - rows.is_terminal.astype(jnp.float32)) * self.discount)

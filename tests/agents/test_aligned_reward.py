@@ -17,7 +17,7 @@ from dreamworld.types import Batch, Space
 
 OBS = {"clock": Space((1,), "float32")}
 BATCH, LENGTH, UPDATES = 16, 8, 300
-RATES = {"dreamerv3": 1e-2}  # of learning; that of the others is 3e-3
+RATES = {"dreamerv3": 1e-2, "r2dreamer": 1e-2}  # of learning; that of the others is 3e-3
 PICK, MOVE = Space((), "int32", classes=3), Space((), "float32", low=-1.0, high=1.0)
 
 

@@ -26,6 +26,7 @@ HEADINGS = {
     "dreamerv2": "DreamerV2",
     "dreamerv3": "DreamerV3",
     "planet": "PlaNet",
+    "r2dreamer": "R2-Dreamer",
 }  # of the sections with an agent's own tags
 FILES = {
     "metrics.jsonl": "",
