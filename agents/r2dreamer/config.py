@@ -1,4 +1,4 @@
-"""The options of R2-Dreamer (arXiv:2603.18202): those of DreamerV3, and of what stands in for its decoder. Loads no JAX."""
+"""The options of R2-Dreamer (arXiv:2603.18202): those of DreamerV3, and what replaces its decoder. Loads no JAX."""
 
 from __future__ import annotations
 

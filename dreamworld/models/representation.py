@@ -1,8 +1,8 @@
 """What a world model without a decoder learns to see by: its features must tell what its encoder saw.
 
-Redundancy reduction (R2-Dreamer, arXiv:2603.18202) and InfoNCE (van den Oord et al., 2018, arXiv:1807.03748). Both compare a
-projection of the features with the tokens of the encoder, whose gradient is stopped: the encoder learns through the
-features, and by the KL.
+Redundancy reduction (R2-Dreamer, arXiv:2603.18202) and InfoNCE (van den Oord et al., 2018, arXiv:1807.03748). Both
+compare a projection of the features with the tokens of the encoder, whose gradient is stopped: the encoder learns
+through the features, and by the KL.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Representation:
 
 
 def redundancy(one: Array, other: Array, off_diagonal: float) -> Array:
-    """sum_i (C_ii - 1)^2 + off_diagonal sum_{i != j} C_ij^2 of rows [N, E] each (Barlow Twins, arXiv:2103.03230, eq. 1).
+    """sum_i (C_ii - 1)^2 + off_diagonal sum_{i != j} C_ij^2 of rows [N, E] each (arXiv:2103.03230, eq. 1).
 
     C_ij is the mean over rows of the product of dimension i of one and j of the other, each with mean 0 and standard
     deviation 1 over the rows (unbiased).

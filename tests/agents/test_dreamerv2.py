@@ -214,9 +214,11 @@ def test_the_world_learns_nothing_from_the_behaviour(learning):
         assert any((a != b).any() for a, b in pairs)
 
 
-@pytest.mark.parametrize("reward", ["identity", "tanh"])
-def test_its_value_leaves_out_the_reward_of_the_state_itself(reward):
-    agent = make_agent(config_of(reward=reward), OBS, PICK)
+def test_its_value_leaves_out_the_reward_of_the_state_itself_and_is_not_given_in_units_of_squashed_ones():
+    assert make_agent(config_of(reward="tanh"), OBS, PICK).value is None
+    agent = make_agent(config_of(reward="identity"), OBS, PICK)
+    value = agent.value
+    assert value
     params = {
         "world": random_params(lambda key: agent.init(key).params["world"]),
         "behaviour": random_params(lambda key: agent.init(key).params["behaviour"]),
@@ -224,9 +226,9 @@ def test_its_value_leaves_out_the_reward_of_the_state_itself(reward):
     features = np.random.default_rng(0).normal(size=(3, 20)).astype(np.float32)
     own = MixedGradient(TINY.behaviour, PICK).value(params["behaviour"], features)
     world = CategoricalWorld(TINY.model, OBS, PICK, cont_layers=1)
-    left_out = world.reward(params["world"], features)  # as it was learnt: squashed
+    left_out = world.reward(params["world"], features)
     assert (np.abs(left_out) > 1e-3).all() and agent.discount == TINY.behaviour.discount
-    np.testing.assert_allclose(agent.value(params, features), own - left_out, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(value(params, features), own - left_out, rtol=1e-4, atol=1e-6)
 
 
 def test_the_discount_after_the_start_of_a_dream_is_that_of_the_real_row():

@@ -59,7 +59,11 @@ def updated():
     for kind in ("r2", "infonce"):
         agent = make_agent(config_of("r2dreamer", representation=kind), OBS, ACT)
         batch = random_batch(
-            np.random.default_rng(0), OBS, ACT, agent.latent_space, config_of("r2dreamer", representation=kind)
+            np.random.default_rng(0),
+            OBS,
+            ACT,
+            agent.latent_space,
+            config_of("r2dreamer", representation=kind),
         )
         state = jax.jit(agent.init)(KEY)
         found[kind] = agent, state, jax.jit(agent.phase.update)(state, (), batch)
@@ -84,7 +88,9 @@ def test_the_encoder_learns_and_the_simulator_shows_nothing(updated):
     agent, before, (after, _, _) = updated["r2"]
     moved = lambda name: any(
         (a != b).any()
-        for a, b in zip(jax.tree.leaves(after.params["world"][name]), jax.tree.leaves(before.params["world"][name]))
+        for a, b in zip(
+            jax.tree.leaves(after.params["world"][name]), jax.tree.leaves(before.params["world"][name])
+        )
     )
     assert moved("encoder") and moved("projection")
     assert agent.simulator.decode is None and agent.simulator.predict is not None
@@ -99,5 +105,7 @@ def test_other_kinds_are_refused():
 def test_a_probe_shows_what_its_features_tell():
     agent = make_agent(config_of("r2dreamer", probe=True), OBS, ACT)
     params = agent.acting(jax.jit(agent.init)(KEY))["world"]
-    feature = agent.simulator.feature(params, agent.simulator.initial(params, 1))
-    assert agent.simulator.probed and agent.simulator.decode(params, feature)["image"].shape == (1, 16, 16, 3)
+    simulator = agent.simulator
+    assert simulator and simulator.probed and simulator.decode
+    feature = simulator.feature(params, simulator.initial(params, 1))
+    assert simulator.decode(params, feature)["image"].shape == (1, 16, 16, 3)
