@@ -247,6 +247,11 @@ class RandomizeReset(Wrapper):
 
     def __init__(self, env: Env, choices: Mapping[str, tuple[float, float] | list[Any]]):
         super().__init__(env)
+        if not getattr(_innermost(env), "takes_options", True):
+            raise UserError(
+                f"env.randomize {','.join(choices)}: this environment ({type(_innermost(env)).__name__}) takes no reset "
+                "options, so nothing can be drawn for its episodes; leave it empty"
+            )
         self._choices = dict(choices)
         self._random = np.random.default_rng()
 
@@ -282,6 +287,13 @@ class ClipReward(Wrapper):
         own = number("reward", step.reward)
         reward = float(np.clip(own, -self._limit, self._limit))
         return step._replace(reward=reward, log={"log/reward": own, **step.log})
+
+
+def _innermost(env: Env) -> Env:
+    """What the wrappers wrap."""
+    while isinstance(env, Wrapper):
+        env = env.env
+    return env
 
 
 def _require(env: Env, key: str) -> Space:
