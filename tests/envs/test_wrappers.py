@@ -5,12 +5,12 @@ import toys
 from dreamworld.config import EnvConfig
 from dreamworld.envs import make_env
 from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.randomize import RandomizeReset
 from dreamworld.envs.wrappers import (
     ActionRepeat,
     ClipReward,
     FrameStack,
     NormalizeAction,
-    RandomizeReset,
     ResizeImage,
     TimeLimit,
 )
