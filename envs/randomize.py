@@ -23,8 +23,8 @@ class RandomizeReset(Wrapper):
         super().__init__(env)
         if not getattr(_innermost(env), "takes_options", True):
             raise UserError(
-                f"env.randomize {','.join(choices)}: this environment ({type(_innermost(env)).__name__}) takes no reset "
-                "options, so nothing can be drawn for its episodes; leave it empty"
+                f"env.randomize {','.join(choices)}: this environment ({type(_innermost(env)).__name__}) takes no "
+                "reset options, so nothing can be drawn for its episodes; leave it empty"
             )
         self._choices = dict(choices)
         self._random = np.random.default_rng()
