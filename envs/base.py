@@ -37,7 +37,8 @@ class Env(Protocol):
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
         """Starts an episode. A seed fixes everything random from here on; None goes on with what there is.
 
-        `options` go to environments that take reset options; others raise UserError if there are any.
+        `options` go to environments that take reset options; others raise UserError if there are any, and have an
+        attribute `takes_options = False`, so that `env.randomize` is refused before anything is made.
         """
         ...
 

@@ -11,13 +11,13 @@ from dreamworld.envs.base import Env
 from dreamworld.envs.families import FAMILIES, find_family, missing_packages
 from dreamworld.envs.names import check_keys, unknown
 from dreamworld.envs.pictures import Reading
+from dreamworld.envs.randomize import RandomizeReset
 from dreamworld.envs.render import prepare
 from dreamworld.envs.spelling import right_forms
 from dreamworld.envs.wrappers import (
     ActionRepeat,
     ClipReward,
     FrameStack,
-    RandomizeReset,
     ResizeImage,
     TimeLimit,
 )

@@ -238,37 +238,6 @@ class FrameStack(_ObsWrapper):
         return step._replace(obs=self._observe(step.obs, step.is_first))
 
 
-class RandomizeReset(Wrapper):
-    """Domain randomisation: draws reset options anew for every episode.
-
-    `choices` maps an option to (low, high), drawn uniformly, or to a list, of which one is drawn. Drawn
-    numbers are logged as `log/<option>`.
-    """
-
-    def __init__(self, env: Env, choices: Mapping[str, tuple[float, float] | list[Any]]):
-        super().__init__(env)
-        self._choices = dict(choices)
-        self._random = np.random.default_rng()
-
-    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Step:
-        """Draws; options given here win over drawn ones."""
-        if seed is not None:
-            self._random = np.random.default_rng(seed)
-        drawn = {key: self._draw(choice) for key, choice in self._choices.items()}
-        step = self.env.reset(seed, {**drawn, **(options or {})})
-        numbers = {f"log/{key}": float(x) for key, x in drawn.items() if isinstance(x, (int, float))}
-        return step._replace(log={**step.log, **numbers})
-
-    def save(self) -> None:
-        """Environments with reset options can't save their state."""
-        return None
-
-    def _draw(self, choice: tuple[float, float] | list[Any]) -> Any:
-        if isinstance(choice, tuple):
-            return float(self._random.uniform(*choice))
-        return choice[int(self._random.integers(len(choice)))]
-
-
 class ClipReward(Wrapper):
     """Clips rewards to [-limit, limit]; the unclipped one is logged as `log/reward`."""
 

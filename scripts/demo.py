@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -75,50 +76,110 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def place(logdir: Path, config: Config) -> Iterator[None]:
-    """An empty folder with the mark of a demo; UserError, with nothing touched, where more than a demo would go.
+def place(logdir: Path, config: Config) -> Iterator[Callable[[], None]]:
+    """A folder with nothing but the mark of a demo; UserError, with nothing touched, where more than a demo would go.
 
-    If no run begins there, the mark goes, too: the next demo would replace what somebody else puts in this folder.
+    What an earlier demo left waits beside it, in `DIR.before`, until the function that is yielded is called: call it
+    once the new demo trains. If no run begins, it is put back, and the mark goes. A demo that is killed before that
+    leaves it there, and the next one puts it back first.
     """
     from dreamworld import writing
 
-    advice = "remove it yourself, or give another --logdir"
+    before, advice = beside(logdir), "remove it yourself, or give another --logdir"
     with contextlib.ExitStack() as stack:
         try:
-            empty(logdir, config, advice)
+            if set(listed(logdir)) <= {MARKER, ".lock"}:
+                put_back(logdir)
+            check(logdir, config, advice)
+            stack.callback(put_back, logdir)
+            if listed(logdir):
+                set_aside(logdir, advice)
             stack.enter_context(writing.making(logdir))
-            writing.replace(logdir / MARKER, MARK)
+            writing.replace(logdir / MARKER, make_mark())
         except OSError as error:
             raise UserError(f"--logdir {logdir}: {error.strerror or error}; {advice}") from None
-        try:
-            yield
-        except BaseException:
-            if not (logdir / "config.yaml").exists():
-                (logdir / MARKER).unlink(missing_ok=True)
-            raise
+        stack.callback(unmark, logdir)
+        yield lambda: shutil.rmtree(before, ignore_errors=True)
 
 
-def empty(logdir: Path, config: Config, advice: str) -> None:
-    """Removes what an earlier demo left in a folder; UserError where it is something else."""
+def beside(logdir: Path) -> Path:
+    """Where the results of an earlier demo wait until a new one trains."""
+    return logdir.with_name(f"{logdir.name}.before")
+
+
+def listed(folder: Path) -> list[str]:
+    """What is in a folder; nothing where there is none."""
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def unmark(logdir: Path) -> None:
+    """Removes the mark where no run began: what comes into this folder later is somebody else's."""
+    if not (logdir / "config.yaml").exists():
+        (logdir / MARKER).unlink(missing_ok=True)
+
+
+def set_aside(logdir: Path, advice: str) -> None:
+    """Moves what an earlier demo left, in place of what is left of the one before."""
+    before = beside(logdir)
+    if before.exists():
+        if not is_marked(before):
+            raise UserError(f"--logdir {logdir}: {before} is in the way; {advice}")
+        shutil.rmtree(before)
+    os.rename(logdir, before)
+
+
+def put_back(logdir: Path) -> None:
+    """Puts back what was set aside for a demo of which no run began."""
+    before = beside(logdir)
+    if (logdir / "config.yaml").exists() or logdir.is_symlink() or not is_marked(before):
+        return
+    for name in listed(logdir):
+        if name in (MARKER, ".lock"):
+            (logdir / name).unlink()
+    with contextlib.suppress(OSError):  # it is no longer empty: both stay
+        if logdir.exists():
+            logdir.rmdir()
+        os.rename(before, logdir)
+
+
+def is_marked(folder: Path) -> bool:
+    """Whether a demo made this folder."""
+    from dreamworld import reading
+
+    try:
+        return not folder.is_symlink() and reading.read_text(folder / MARKER, 1000).startswith(MARK)
+    except reading.BadFile:
+        return False
+
+
+def make_mark() -> str:
+    """The mark of the demo in this process: a run of another process is not its own, wherever the mark lies."""
+    return f"{MARK}{socket.gethostname()} {os.getpid()}\n"
+
+
+def check(logdir: Path, config: Config, advice: str) -> None:
+    """UserError where a folder is not what an earlier demo left, and where no new run may lie there."""
     from dreamworld.logging.rundir import RunDir
 
     if logdir.is_symlink() or (logdir.exists() and not logdir.is_dir()):
         kind = "a link" if logdir.is_symlink() else "no folder"
         raise UserError(f"--logdir {logdir} is {kind}; {advice}")
-    if logdir.exists() and (found := sorted(os.listdir(logdir))):
+    if found := listed(logdir):
         if why := why_kept(logdir, found, config):
             raise UserError(f"--logdir {logdir} {why}, and is not replaced; {advice}")
         with RunDir(logdir).lock():  # else a demo that is running would lose its files
             pass
-        shutil.rmtree(logdir)
+    RunDir(logdir).check_apart()
 
 
 def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
     """Why the folder is not just what an earlier demo left; empty if it is."""
     from dreamworld import presets, reading
+    from dreamworld.logging.rundir import RunDir
 
     try:
-        if reading.read_text(logdir / MARKER, 1000) != MARK:
+        mark = reading.read_text(logdir / MARKER, 1000)
+        if not mark.startswith(MARK):
             return f"holds a file {MARKER} that no demo wrote"
     except reading.MissingFile:
         return "was not made by a demo (or by that of an older version)"
@@ -135,7 +196,13 @@ def why_kept(logdir: Path, found: Sequence[str], config: Config) -> str:
     except UserError:
         return "holds a config.yaml that no demo wrote"
     same = dataclasses.replace(stored, logdir=config.logdir, seed=config.seed) == config
-    return "" if same else "holds a run that goes on from a demo, or that of another version"
+    if not same:
+        return "holds a run that goes on from a demo, or that of another version"
+    status = RunDir(logdir).read_status()
+    own = mark == f"{MARK}{status.get('host')} {status.get('pid')}\n"
+    if not own and (status or "checkpoints" in found):  # without both, nothing was trained
+        return "holds a run that no demo of this version made, or that goes on from one"
+    return ""
 
 
 def run(logdir: Path, seed: int) -> Outcome:
@@ -149,8 +216,8 @@ def run(logdir: Path, seed: int) -> Outcome:
 
     began = time.monotonic()
     config = cli.parse(["--configs", "demo", "--logdir", str(logdir), "--seed", str(seed)])
-    with place(logdir, config):
-        code = train(config)
+    with place(logdir, config) as replace:
+        code = train(config, on_log=lambda row: replace())
     if code:
         raise SystemExit(code)
     row = evaluate(logdir, episodes=EPISODES)

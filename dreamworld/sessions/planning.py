@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
-from dreamworld import spaces
+from dreamworld import spaces, words
 from dreamworld.behaviours.cem import CEM
 from dreamworld.behaviours.mppi import MPPI
 from dreamworld.behaviours.planner import planned
 from dreamworld.behaviours.plans import Nearness, Objective, Returns, Vectors
-from dreamworld.contract import Agent
+from dreamworld.contract import Agent, State
 from dreamworld.datasets.formats.npz import read_arrays
 from dreamworld.errors import UserError
 from dreamworld.plan_options import PlanConfig, Planning, check
 from dreamworld.player import read_array
+from dreamworld.replay.memory import USABLE, available_memory
 from dreamworld.text import expand_path
-from dreamworld.types import Spaces
+from dreamworld.types import Carry, Params, Space, Spaces
 
 KINDS = {"cem": CEM, "mppi": MPPI}
+DRAWN = 1 << 32  # random numbers that have indices of their own
 
 
 def with_planner(agent: Agent, name: str, kind: Planning, options: PlanConfig) -> Agent:
@@ -43,7 +46,35 @@ def with_planner(agent: Agent, name: str, kind: Planning, options: PlanConfig) -
         value = agent.value if options.value else None
         objective = Returns(simulator, discount, value, options.ends)
     planner = KINDS[kind](simulator, Vectors(agent.act_space), objective, options, agent.choose)
-    return planned(agent, planner)
+    planning = planned(agent, planner)
+
+    def initial(params: Params, batch: int) -> Carry:
+        carry = planning.initial(params, batch)
+        require_room(carry[0], options, planner.vectors.size)
+        return carry
+
+    return planning._replace(initial=initial)
+
+
+def require_room(state: State, options: PlanConfig, entries: int) -> None:
+    """UserError where the plans of one step, of actions with so many entries, or their dreams don't fit into memory."""
+    leaves = jax.tree.leaves(state)
+    dreams, largest = options.candidates * options.dreams, max(leaf.size for leaf in leaves)
+    need = dreams * sum(leaf.nbytes for leaf in leaves)
+    need += leaves[0].shape[0] * options.candidates * options.horizon * entries * 4
+    free, source = available_memory()
+    if need > USABLE * free:
+        raise UserError(
+            f"--plan.candidates {options.candidates}: with {words.count(options.dreams, 'dream')} of "
+            f"{words.count(options.horizon, 'step')} each they take {words.size(need)} at least, and there are "
+            f"{words.size(free)} ({source}); give smaller numbers"
+        )
+    most = max(dreams * largest, options.candidates * options.horizon * entries)
+    if most >= DRAWN:
+        raise UserError(
+            f"--plan.candidates {options.candidates}: with {words.count(options.dreams, 'dream')} each they need "
+            f"{words.count(most, 'random number')} at once, and {DRAWN - 1:,} can be drawn; give smaller numbers"
+        )
 
 
 def make_goal(agent: Agent, name: str, options: PlanConfig) -> Nearness:
@@ -76,9 +107,25 @@ def read_goal(path: str, known: Spaces) -> dict[str, np.ndarray]:
                 f"--plan.goal {path}: {key!r} has the shape {value.shape}; expected {known[key].shape}, one "
                 "observation without a batch axis"
             )
-        blank = np.isnan(value)
-        rows = read_array(key, np.where(blank, np.zeros_like(value), value), known[key])
-        goal[key] = np.where(blank, np.nan, rows) if blank.any() else rows
+        try:
+            goal[key] = read_entries(key, value, known[key])
+        except UserError as error:
+            raise UserError(f"--plan.goal {path}: {error}") from None
     if all(np.isnan(value).all() for value in goal.values()):
         raise UserError(f"--plan.goal {path}: holds nothing to plan towards")
     return goal
+
+
+def read_entries(key: str, value: np.ndarray, space: Space) -> np.ndarray:
+    """One observation; where some entries are nan, as floats, also where the space holds whole numbers."""
+    blank = np.isnan(value)
+    filled = np.where(blank, np.zeros_like(value), value)
+    if (
+        blank.any()
+        and space.dtype != "float32"
+        and np.isfinite(filled).all()
+        and (filled == np.trunc(filled)).all()
+    ):
+        filled = filled.astype(np.int64)
+    rows = read_array(key, filled, space)
+    return np.where(blank, np.nan, rows).astype(np.float32) if blank.any() else rows

@@ -102,7 +102,7 @@ def split_label(argument: str) -> tuple[str, Path]:
         check_path(f"report {label}=DIR", path)
         return label, expand_path(path)
     folder = expand_path(argument)
-    return folder.resolve().name, folder
+    return folder.resolve().name or str(folder.resolve()), folder  # the root has no name
 
 
 def _divide(

@@ -77,6 +77,8 @@ class AtariEnv(Described):
     exactly, because it lacks the action that was executed last.
     """
 
+    takes_options = False
+
     def __init__(self, game: str, size: tuple[int, int], config: AtariConfig):
         from ale_py import ALEInterface, LoggerMode, roms
 

@@ -53,6 +53,8 @@ class CrafterEnv(Unsaved):
     its mean is the success rate), their number, and `log/crafter_score` over all episodes so far.
     """
 
+    takes_options = False
+
     def __init__(self, task: str, size: tuple[int, int], length: int = LENGTH):
         import crafter
         from crafter import constants as module

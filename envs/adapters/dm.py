@@ -25,6 +25,7 @@ class DmEnv(Unsaved):
     """
 
     no_picture = "dm_env has no render()"
+    takes_options = False
 
     def __init__(self, env: EnvObject, rebuild: Callable[[int], Any] | None = None, reading: Reading = AUTO):
         self._env = env
@@ -67,6 +68,6 @@ def dm_step(time_step: Any, encode: Callable[[Any], dict[str, np.ndarray]]) -> S
 
 
 def refuse_options(env: object, options: Mapping[str, Any] | None) -> None:
-    """For environments without reset options."""
+    """For environments without reset options, which say so by `takes_options = False`."""
     if options:
         raise UserError(f"{type(env).__name__} takes no reset options, got {sorted(options)}")

@@ -48,6 +48,8 @@ def task_names() -> list[str]:
 class DMCEnv(Unsaved):
     """One task. Rewards of `repeat` control steps are summed; only the last of them is rendered."""
 
+    takes_options = False
+
     def __init__(
         self, name: str, size: tuple[int, int], repeat: int, config: DMCConfig, own_limit: bool = True
     ):

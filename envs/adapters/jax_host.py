@@ -18,6 +18,7 @@ class JaxHostEnv(Described):
     """Drives a JaxEnv through the jitted self-resetting functions with one environment."""
 
     no_picture = "it has no RGB image among its observations"
+    takes_options = False
 
     def __init__(self, env: JaxEnv):
         import jax

@@ -5,12 +5,12 @@ import toys
 from dreamworld.config import EnvConfig
 from dreamworld.envs import make_env
 from dreamworld.envs.adapters.gym import GymEnv
+from dreamworld.envs.randomize import RandomizeReset
 from dreamworld.envs.wrappers import (
     ActionRepeat,
     ClipReward,
     FrameStack,
     NormalizeAction,
-    RandomizeReset,
     ResizeImage,
     TimeLimit,
 )
@@ -118,6 +118,18 @@ def test_randomize_reaches_gymnasium_through_other_wrappers():
     env = make_env(raw, EnvConfig(randomize="low=1:1,kind=big", time_limit=2, stack=1))
     env.reset(0)
     assert raw.options == {"low": 1.0, "kind": "big"}
+
+
+@pytest.mark.parametrize("name", ["jax_catch", "dmc_cartpole_balance", "crafter_reward", "atari_pong"])
+def test_randomize_of_what_takes_no_options_is_refused_when_it_is_made(name):
+    """It was refused at the first reset: the run folder was made, and its environment "failed" eleven times."""
+    pytest.importorskip(
+        {"dmc": "dm_control", "crafter": "crafter", "atari": "ale_py"}.get(name.split("_")[0], "jax")
+    )
+    with pytest.raises(
+        UserError, match=r"^env\.randomize gravity: this environment \(\w+Env\) takes no reset options"
+    ):
+        make_env(name, EnvConfig(randomize="gravity=1:2", time_limit=5))
 
 
 def test_saved_wrappers_go_on_identically():

@@ -16,7 +16,7 @@ from dreamworld.scripts import report as command
 from dreamworld.stats import aggregate
 from dreamworld.stats.analysis import analyse
 from dreamworld.stats.export import csv_files
-from dreamworld.stats.groups import collect
+from dreamworld.stats.groups import collect, split_label
 from dreamworld.stats.report import report
 
 
@@ -46,6 +46,10 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_the_root_of_the_file_system_has_a_label():
+    assert split_label("/")[0] == "/"
 
 
 def test_a_folder_whose_name_holds_an_equals_sign_is_that_folder(make_run, tmp_path, monkeypatch):
