@@ -84,9 +84,8 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
 
-    def value(
-        params: Params, feature: Array
-    ) -> Array:  # that of its critic begins with the state's own reward
+    def value(params: Params, feature: Array) -> Array:
+        # The critic's value begins with the state's own reward.
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
     def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from dreamworld import words
 from dreamworld.contract import Simulator
@@ -43,7 +44,7 @@ def check_options(key: object, dreams: object, discount: object, value: object) 
         raise UserError(f"score_plans: the key is {words.type_of(key)}; give jax.random.PRNGKey(0)")
     if not isinstance(dreams, numbers.Integral) or dreams < 1:
         raise UserError(f"score_plans: dreams {dreams!r}: give at least 1, a whole number")
-    if not isinstance(discount, numbers.Real) or not 0 <= discount <= 1:
+    if not isinstance(discount, int | float | np.floating) or not 0 <= discount <= 1:
         raise UserError(f"score_plans: discount {discount!r}: give a number between 0 and 1")
     if value is not None and not callable(value):
         raise UserError(
@@ -91,7 +92,7 @@ def _check(key: str, array: np.ndarray | Array, space: Space) -> None:
     if array.shape[2:] != space.shape:
         wanted = ", ".join(map(str, ("M", "H", *space.shape)))
         raise UserError(f"score_plans: the plans {key!r} have the shape {array.shape}; expected [{wanted}]")
-    if isinstance(array, jax.core.Tracer):  # whose values are not known yet
+    if isinstance(array, Tracer):  # whose values are not known yet
         return
     low, high = (0, space.classes - 1) if space.classes is not None else (-1 - SLACK, 1 + SLACK)
     if space.discrete and array.dtype.kind not in "biu":
