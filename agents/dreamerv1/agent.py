@@ -85,7 +85,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         return (state, action), action, {}
 
     def value(params: Params, feature: Array) -> Array:
-        # The critic's value begins with the state's own reward.
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
     def choose(params: Params, feature: Array, key: Key, *, mode: Mode = "sample") -> dict[str, Array]:
@@ -107,7 +106,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         stages=stages,
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
-        value=value,
+        value=value,  # the critic's own begins with the reward of the state
         choose=choose,
         discount=discount,
     )
