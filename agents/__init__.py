@@ -131,7 +131,9 @@ def make_agent(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         if not space.size:
             raise UserError(f"action {key!r} has the shape {space.shape}: there is nothing to choose in it")
     module, _, function = find(config.agent.name).make.partition(":")
-    agent = getattr(importlib.import_module(module), function)(config, obs_space, act_space)
+    agent: Agent = getattr(importlib.import_module(module), function)(config, obs_space, act_space)
+    if agent.simulator:
+        agent = agent._replace(simulator=agent.simulator._replace(act_space=act_space))
     if not config.agent.probe:
         return agent
     from dreamworld.probe import with_probe

@@ -190,6 +190,9 @@ class Simulator(NamedTuple):
     edit: Edit | None = None
     reward_nll: RewardNLL | None = None
     probed: bool = False  # `decode` is a probe that the model did not learn from (`dreamworld.probe`)
+    act_space: Spaces | None = (
+        None  # actions that `imagine` takes; `dreamworld.agents.make_agent` fills it in
+    )
 
 
 # --- learning as data -------------------------------------------------------------------------------------------

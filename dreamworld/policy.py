@@ -10,7 +10,7 @@ from dreamworld.envs.factory import wrap
 from dreamworld.envs.pictures import Reading
 from dreamworld.envs.spaces import make_act_codec, make_obs_codec
 from dreamworld.errors import UserError
-from dreamworld.player import Player, PlayerState
+from dreamworld.player import Player, PlayerState, check_mode
 from dreamworld.spaces import difference
 from dreamworld.types import Mode, Spaces
 
@@ -51,7 +51,7 @@ class Policy:
             if different := difference(what, found, wanted):
                 raise UserError(f"policy: not the environment that the agent was trained on: {different}")
         self._player, self._repeat = player, config.repeat
-        self._mode: Mode | None = mode
+        self._mode: Mode | None = None if mode is None else check_mode(mode)
         self.state: PlayerState = player.initial()
         self.reset()
 

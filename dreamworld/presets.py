@@ -23,7 +23,7 @@ from dreamworld.config import Config
 from dreamworld.errors import UserError
 from dreamworld.limits import show
 from dreamworld.options import AgentConfig
-from dreamworld.schema import coerce, options, ranges
+from dreamworld.schema import check_given, coerce, options, ranges
 from dreamworld.text import expand_path
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ def override(config: T, values: Mapping[str, Any], source: str = "", *, trusted:
     `trusted`. Raises UserError for an unknown key (with the nearest valid one) or a value of the wrong type.
     """
     prefix = f"{source}: " if source else ""
+    check_given(config, values)
     if name := values.get("agent.name"):
         config = with_agent(config, name, source, trusted)
     known, limits = options(config), ranges(config)

@@ -159,10 +159,10 @@ def probed(simulator: Simulator, probe: Probe) -> Simulator:
     functions = {
         field: over(getattr(simulator, field))
         for field in Simulator._fields
-        if field not in ("decode", "probed")
+        if field not in ("decode", "probed", "act_space")
     }
     decode = lambda params, feature: probe.decode(params[NAME], feature)
-    return Simulator(**functions, decode=decode, probed=True)
+    return simulator._replace(**functions, decode=decode, probed=True)
 
 
 def make_probe_update(

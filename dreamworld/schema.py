@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +106,21 @@ def require_words(key: str, values: Sequence[str], hint: Any) -> None:
         )
 
 
+def check_given(config: object, values: object) -> None:
+    """UserError for what is no config, or no mapping of the names of options to values."""
+    if isinstance(config, type) or not dataclasses.is_dataclass(config):
+        raise UserError(
+            f"override: the config is {words.type_of(config)}; give what dreamworld.parse returns"
+        )
+    if not isinstance(values, Mapping):
+        raise UserError(f'override: the values are {words.type_of(values)}; give {{"run.steps": 2e4}}')
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(
+                f"override: the key {show(key)} is {words.type_of(key)}; give the name of an option"
+            )
+
+
 def coerce(key: str, value: object, hint: Any) -> Any:
     """`value` (text, or what YAML made of it) as the type `hint`; `1e6` is an integer where it is whole.
 
@@ -133,7 +149,11 @@ def expected(hint: Any) -> str:
     return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[hint]
 
 
-def _convert(value: object, hint: Any) -> Any:
+def _convert(value: Any, hint: Any) -> Any:
+    if getattr(value, "shape", None) == ():  # a number of NumPy or JAX
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(hint, Syntax):
         if not isinstance(value, str | Mapping):
             raise TypeError(value)

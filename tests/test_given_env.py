@@ -308,7 +308,8 @@ def test_frames_of_a_module_called_atari_are_not_atari_s(tmp_path):
     [
         {"episodes": 0}, {"episodes": -1}, {"episodes": 1.5}, {"episodes": "many"}, {"max_steps": 0}, {"seed": 10**30},
         {"seed": -1}, {"seed": 0.5}, {"step": "newest"}, {"step": 10**30}, {"mode": "best"}, {"video": 3},
-        {"planner": "best"}, {"plan": {"horizon": 3}},
+        {"planner": "best"}, {"plan": {"horizon": 3}}, {"plan": [("horizon", 3)]}, {"plan": "horizon=3"},
+        {"episodes": np.array([1, 2])},
     ],
     ids=str,
 )  # fmt: skip

@@ -247,6 +247,8 @@ def test_the_mode_is_chosen_per_call(cart):
     assert actions(greedy, mode="sample") == actions(cart)
     with pytest.raises(UserError, match="mode 'best': expected sample or greedy"):
         cart.act(state, obs, mode="best")
+    with pytest.raises(UserError, match="mode 'best': expected sample or greedy"):
+        cart.policy(gymnasium.make("CartPole-v1"), mode="best")
     with pytest.raises(UserError, match="mode 'best'"):
         Player(cart.agent, cart.params, mode="best")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="batch 0: needs at least 1"):

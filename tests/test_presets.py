@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -135,6 +137,32 @@ def test_diff_names_what_differs():
 def test_override_checks_and_converts():
     assert cli.override(Config(), {"run.steps": "1e3", "seed": 4}).run.steps == 1000.0
     assert "did you mean run.steps" in line_of(lambda: cli.override(Config(), {"run.step": 3}))
+
+
+def test_override_takes_numbers_of_numpy_and_paths():
+    given = {
+        "seed": np.int64(4),
+        "run.steps": np.float32(8),
+        "env.size": [np.int32(8), 8],
+        "logdir": Path("runs/a"),
+    }
+    found = cli.override(Config(), given)
+    assert (found.seed, found.run.steps, found.env.size, found.logdir) == (4, 8.0, (8, 8), "runs/a")
+    assert [type(value) for value in (found.seed, found.run.steps, found.env.size[0])] == [int, float, int]
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "told"),
+    [
+        (None, {}, "override: the config is a NoneType; give what dreamworld.parse returns"),
+        (Config, {}, "override: the config is a type"),
+        (Config(), ["seed=3"], 'override: the values are a list; give {"run.steps": 2e4}'),
+        (Config(), {3: 4}, "override: the key 3 is an int; give the name of an option"),
+        (Config(), {"seed": np.array([1, 2])}, "seed: got array([1, 2]), expects a whole number"),
+    ],
+)  # fmt: skip
+def test_what_override_can_t_take_is_one_line(config, values, told):
+    assert line_of(lambda: cli.override(config, values)).startswith(told)
 
 
 def test_ranges_hold_for_every_preset():

@@ -60,7 +60,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
             action = explore(action, act_space, options.noise, noise_key)
         return (state, action), action, {}
 
-    # The value of its critic begins with the reward of the state itself.
     def value(params: Params, feature: Array) -> Array:
         return behaviour.value(params["behaviour"], feature) - world.reward(params["world"], feature)
 
@@ -81,7 +80,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         stages=(*([random] if options.random_steps else []), Stage("train", (phase,))),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
-        value=value,
+        value=value,  # the critic's own begins with the reward of the state
         choose=choose,
         discount=discount,
     )

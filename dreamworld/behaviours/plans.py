@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import nets
+from dreamworld.behaviours import given_plans
 from dreamworld.contract import Choose, Simulator, State, Value
 from dreamworld.errors import UserError
 from dreamworld.types import Array, Key, Params, Spaces, Tree
@@ -169,21 +170,13 @@ def score_plans(
       value: of features [M, F] after the last step, the return that is to come, as `Agent.value` gives it; it is added
         with the weight of the last reward.
 
-    Raises UserError for plans of unequal shapes and for a simulator that expects no rewards.
+    Raises UserError for plans that are no actions of this world or of unequal shapes, and for a simulator that
+    expects no rewards.
     """
-    if simulator.predict is None:
-        raise UserError("score_plans: this world predicts no reward, so that plans have no return")
-    if not plans:
-        raise UserError("score_plans: no plans; give {key: [M, H, *shape]} for every action")
-    shapes = {tuple(jnp.shape(value)[:2]) for value in plans.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2 or 0 in next(iter(shapes)):
-        told = ", ".join(f"{name} {tuple(jnp.shape(value))}" for name, value in sorted(plans.items()))
-        raise UserError(
-            f"score_plans: plans of the shapes {told}; give [M, H, *shape], the same M and H for all"
-        )
-    if dreams < 1:
-        raise UserError(f"score_plans: dreams {dreams}: give at least 1")
-    count, begun = next(iter(shapes))[0], jax.tree.leaves(state)[0].shape[0]
+    given_plans.check_world(simulator, params, state)
+    given_plans.check_options(key, dreams, discount, value)
+    plans = given_plans.read(plans, simulator.act_space)
+    count, begun = jax.tree.leaves(plans)[0].shape[0], jax.tree.leaves(state)[0].shape[0]
     if begun not in (1, count):
         raise UserError(
             f"score_plans: the state has the leading axis {begun}; give 1 or {count}, one for each plan"
@@ -192,7 +185,7 @@ def score_plans(
     rate = lambda state, plans, key: _returns(
         simulator, params, state, plans, key, discount=discount, value=value, ends=ends
     )
-    return repeated(rate, dreams)(start, jax.tree.map(jnp.asarray, plans), key)
+    return repeated(rate, dreams)(start, plans, key)
 
 
 def repeated(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dreamworld import text
+from dreamworld import text, words
 from dreamworld.errors import UserError
 from dreamworld.limits import EPISODES, SEED, STEPS, Range
 from dreamworld.plan_options import DEFAULT, PlanConfig, Planning, check_used
@@ -179,6 +179,8 @@ def evaluate(
 
 def plan_values(plan: Mapping[str, Any] | None) -> dict[str, Any]:
     """Options of a planner that were given in Python, by their names on a command line."""
+    if plan is not None and not isinstance(plan, Mapping):
+        raise UserError(f'plan: is {words.type_of(plan)}; give options of the planner, {{"horizon": 15}}')
     return {f"plan.{key}": value for key, value in (plan or {}).items()}
 
 
@@ -187,6 +189,5 @@ def checked(logdir: str | Path, values: Mapping[str, Any]) -> Flags:
     from dreamworld import presets
 
     text.check_path("logdir", logdir)
-    plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
-    given = {key: value for key, value in plain.items() if value is not None}
+    given = {key: value for key, value in values.items() if value is not None}
     return dataclasses.replace(presets.override(Flags(), given), logdir=str(logdir))

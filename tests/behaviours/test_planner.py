@@ -91,11 +91,54 @@ def test_states_of_their_own_for_every_plan():
         ({}, 1, {}, "no plans"),
         ({"move": jnp.zeros((2, 3, 2))}, 3, {}, "leading axis 3; give 1 or 2"),
         ({"move": jnp.zeros((2, 3, 2))}, 1, {"dreams": 0}, "dreams 0: give at least 1"),
+        ({"move": jnp.zeros((2, 3, 2))}, 1, {"dreams": 1.5}, "dreams 1.5: .* a whole number"),
+        ({"move": jnp.zeros((2, 3, 2))}, 1, {"discount": "x"}, "discount 'x': give a number between 0 and 1"),
+        ({"move": jnp.zeros((2, 3, 2))}, 1, {"value": 3}, "value is an int; give a function"),
+        ([[1, 2]], 1, {}, "the plans are a list"),
+        ({"move": [[0, 1], [0]]}, 1, {}, "'move' are no array of numbers"),
+        ({"move": "left"}, 1, {}, "'move' are no array of numbers"),
     ],
 )  # fmt: skip
 def test_plans_that_do_not_fit_are_refused(plans, states, options, told):
     with pytest.raises(UserError, match=told):
         score_plans(TARGET, None, jnp.zeros((states, 2)), plans, KEY, **options)
+
+
+@pytest.mark.parametrize(
+    ("plans", "told"),
+    [
+        (
+            {"walk": np.zeros((2, 3, 2))},
+            r"plans of 'walk'; the actions are move: float32 \(2,\), turn: 3 classes",
+        ),
+        ({"move": np.full((2, 3, 2), 1.5)}, r"'move' hold 1.5; continuous actions are within \[-1, 1\]"),
+        ({"move": np.full((2, 3, 2), np.nan)}, "'move' hold nan"),
+        ({"move": np.zeros((2, 3))}, r"'move' have the shape \(2, 3\); expected \[M, H, 2\]"),
+        ({"turn": np.full((2, 3), 3)}, "'turn' hold 3; expected 3 classes, from 0 to 2"),
+        ({"turn": np.zeros((2, 3), np.float32)}, "'turn' hold float32; expected 3 classes"),
+        ({"turn": np.zeros((2, 3, 3), np.int32)}, r"expected \[M, H\]"),
+    ],
+)
+def test_plans_that_are_no_actions_of_the_world_are_refused(plans, told):
+    known = TARGET._replace(act_space={**MOVE, "turn": Space((), "int32", classes=3)})
+    right = {"move": np.zeros((2, 3, 2)), "turn": np.zeros((2, 3), np.int32)}
+    plans = plans if "walk" in plans else right | plans
+    with pytest.raises(UserError, match=told):
+        score_plans(known, None, jnp.zeros((1, 2)), plans, KEY)
+    assert score_plans(known, None, jnp.zeros((1, 2)), right, KEY).shape == (2,)
+
+
+def test_what_is_no_simulator_state_or_key_is_named():
+    plans: Any = {"move": jnp.zeros((2, 3, 2))}
+    state, wrong = jnp.zeros((1, 2)), 3
+    with pytest.raises(UserError, match=r"simulator is an int; give player\.agent\.simulator"):
+        score_plans(wrong, None, state, plans, KEY)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="params are those of a whole agent"):
+        score_plans(TARGET, PARAMS, state, plans, KEY)
+    with pytest.raises(UserError, match="the state is an int"):
+        score_plans(TARGET, None, wrong, plans, KEY)
+    with pytest.raises(UserError, match=r"the key is an int; give jax\.random\.PRNGKey"):
+        score_plans(TARGET, None, state, plans, wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_world_without_rewards_scores_nothing():

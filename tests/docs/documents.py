@@ -114,6 +114,11 @@ def links(page):
 
 def slugs(path):
     """Anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.S | re.M)
+    return anchors(path.read_text("utf-8"))
+
+
+def anchors(text):
+    """Those of the text of a page."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     heads = re.findall(r"^#+ (.*)$", text, flags=re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}

@@ -69,6 +69,20 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page):
             assert fragment in documents.slugs(target), f"[{words}]({path}#{fragment}): no such heading"
 
 
+def test_every_link_into_the_reference_leads_to_a_heading(extension):
+    reference, folder = extension("reference"), documents.ROOT / "docs" / "reference"
+    found = [
+        (page.name, (page.parent / path).resolve(), fragment)
+        for page in [*documents.PAGES, *documents.TUTORIALS]
+        for _, path, fragment in documents.links(page)
+        if fragment and (page.parent / path).resolve().parent == folder
+    ]
+    assert found
+    for page, target, fragment in found:
+        heads = documents.anchors(getattr(reference, target.stem)())
+        assert fragment in heads, f"{page}: {target.name}#{fragment}: no such heading"
+
+
 def test_the_appendix_is_in_the_contents(repo):
     contents = (repo / "docs" / "index.md").read_text("utf-8").partition(":caption: Appendix")[2]
     pages = {f"appendix/{page.stem}" for page in (repo / "docs" / "appendix").glob("*.md")}
