@@ -4,8 +4,11 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -124,6 +127,17 @@ def test_what_a_user_can_mend_is_one_line_and_writes_nothing(words, message, tmp
     assert status == 2
     assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("platform", ["rocm", "nonsense"])
+def test_a_platform_that_the_environment_asks_for_and_is_not_there_is_one_line(platform, tmp_path):
+    """JAX fails by an assertion where it has no plugin for it, else by a RuntimeError."""
+    words = [sys.executable, "-m", "dreamworld", "train", *DEBUG, "--logdir", str(tmp_path / "run")]
+    environ = {**os.environ, "JAX_PLATFORMS": platform}
+    found = subprocess.run(words, capture_output=True, text=True, env=environ)
+    assert found.returncode == 2 and found.stderr.count("\n") == 1, found.stderr
+    assert found.stderr.startswith(f"error: JAX_PLATFORMS={platform}: JAX has no such device here; unset")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_task_in_the_same_folder_is_refused(finished):

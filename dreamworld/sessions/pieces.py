@@ -11,6 +11,7 @@ from dreamworld.contract import Agent
 from dreamworld.datasets import Schema
 from dreamworld.envs.building import building
 from dreamworld.errors import UserError
+from dreamworld.text import printable
 from dreamworld.types import EnvSource, Spaces, VectorEnv
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def setup_jax(config: Config) -> list[Any]:
     if run.compile_cache and not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(run.compile_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    _require_backend()
     if run.platform == "auto":
         return jax.devices()
     try:
@@ -45,6 +47,22 @@ def setup_jax(config: Config) -> list[Any]:
         ) from None
     jax.config.update("jax_default_device", jax.local_devices(backend=run.platform)[0])
     return devices
+
+
+def _require_backend() -> None:
+    """UserError where the variable JAX_PLATFORMS allows nothing that is here."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # without a plugin for the platform JAX fails by an assertion
+        asked = jax.config.values["jax_platforms"]
+        if not asked:
+            raise
+        raise UserError(
+            f"JAX_PLATFORMS={printable(str(asked))}: JAX has no such device here; unset the variable, or install what "
+            "it needs (pip install 'dreamworld[cuda]' for NVIDIA GPUs; dreamworld doctor shows what is there)"
+        ) from None
 
 
 def make_train_env(config: Config, source: EnvSource | None = None) -> VectorEnv:
