@@ -220,7 +220,10 @@ def test_a_preset_for_another_agent_says_whose_its_options_are_and_what_there_is
 def test_options_of_another_agent_are_said_to_be_its_own(tmp_path):
     words = ["--agent", "planet", "--agent.optim.lr", "1e-3"]
     line = line_of(lambda: cli.parse(words))
-    assert "--agent.optim.lr: no such option of the agent planet, but one of dreamerv3 and r2dreamer (value '1e-3')" in line
+    assert (
+        "--agent.optim.lr: no such option of the agent planet, but one of dreamerv3 and r2dreamer (value '1e-3')"
+        in line
+    )
     assert line.endswith("; did you mean --agent.lr?")
     assert ", but one of" not in line_of(lambda: cli.parse(["--agent", "planet", "--agent.nothing", "1"]))
     (tmp_path / "mine.yaml").write_text("agent: {planner: {horizon: 3}, lr: 1}")
