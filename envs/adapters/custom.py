@@ -16,6 +16,7 @@ from dreamworld.envs.adapters.shown import MODE, takes_mode
 from dreamworld.envs.attributes import attribute, has, parameters, read, signature
 from dreamworld.envs.base import Env
 from dreamworld.envs.building import building
+from dreamworld.envs.families import find_family
 from dreamworld.envs.modules import import_user_module
 from dreamworld.envs.names import nearest
 from dreamworld.envs.pictures import AUTO, Reading
@@ -31,6 +32,17 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 
 def load_object(name: str) -> EnvSource:
     """The attribute `Name` of `module` from "module:Name"; modules in the current directory, too."""
+    try:
+        return _load(name)
+    except UserError as error:
+        own = name.replace(":", "_", 1)
+        if family := find_family(own):
+            end = "" if str(error).endswith("?") else "."
+            raise UserError(f"{error}{end} An environment of {family.prefix}… is written {own}") from None
+        raise
+
+
+def _load(name: str) -> EnvSource:
     module_name, _, attribute = name.partition(":")
     require_module(module_name, attribute, f"environment {name!r}")
     module = import_user_module(module_name, f"environment {name!r}")

@@ -75,6 +75,8 @@ def test_a_module_in_the_current_directory_is_found(tmp_path):
     ("name", "text"),
     [
         ("no_such_module:Env", "no module named 'no_such_module'"),
+        ("jax:catch", r"\? An environment of jax_… is written jax_catch"),
+        ("dmc:walker_walk", r"Python path\). An environment of dmc_… is written dmc_walker_walk"),
         ("toys:Countr", "toys has no 'Countr'; did you mean Counter"),
         ("toys:np", "made a|is a"),
         (":Counter", "write it as module:Name"),
