@@ -257,6 +257,12 @@ def class_count(space: Space) -> int:
     return 2 if space.dtype == "bool" else 0
 
 
+def zero_actions(spaces: Spaces, batch: int) -> dict[str, Array]:
+    """Zeros {key: [batch, *shape]}, as `Agent.act` returns actions: what an agent did before it did anything."""
+    dtype = lambda space: jnp.int32 if class_count(space) else jnp.float32
+    return {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in spaces.items()}
+
+
 def concat_actions(spaces: Spaces, action: dict[str, Array], dtype: DType) -> Array:
     """Actions {key: [..., *shape]} -> one vector [..., A]: discrete ones one-hot, sorted by key."""
     return jnp.concatenate([flat_input(spaces[key], action[key], dtype) for key in sorted(spaces)], -1)

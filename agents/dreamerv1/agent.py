@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from dreamworld import nets
 from dreamworld.agents.dreamerv1.config import DreamerV1Config
 from dreamworld.behaviours.dynamics_gradient import DynamicsGradient
-from dreamworld.behaviours.exploration import explore
+from dreamworld.behaviours.exploration import explore, stages
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Phase, Stage, Window
+from dreamworld.contract import Agent, Phase, Window
 from dreamworld.errors import UserError
 from dreamworld.models.gaussian_world import GaussianWorld
 from dreamworld.models.recurrent_simulator import Dream, make_simulator
@@ -46,8 +46,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         return TrainState(params, optimizer.init(params), {}, (), jnp.zeros((), jnp.int32), learner_key)
 
     def initial(params: Params, batch: int) -> Carry:
-        action = {name: jnp.zeros((batch, *space.shape)) for name, space in act_space.items()}
-        return dynamics.initial(batch), action
+        return dynamics.initial(batch), nets.zero_actions(act_space, batch)
 
     def act(
         params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
@@ -68,7 +67,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
 
     update = make_update(make_loss(world, behaviour, options), optimizer, lambda slow, params: slow)
     phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
-    random = Stage("random", (), collect="random", steps=options.random_steps)
     return Agent(
         obs_space,
         act_space,
@@ -77,7 +75,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         acting=lambda state: state.params,
         initial=initial,
         act=act,
-        stages=(*([random] if options.random_steps else []), Stage("train", (phase,))),
+        stages=stages(options.random_steps, phase),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
         value=value,  # the critic's own begins with the reward of the state

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from dreamworld import nets
 from dreamworld.agents.dreamerv2.config import DreamerV2Config
-from dreamworld.behaviours.exploration import explore
+from dreamworld.behaviours.exploration import explore, stages
 from dreamworld.behaviours.mixed_gradient import MixedGradient
 from dreamworld.config import Config
 from dreamworld.contract import (
@@ -22,7 +22,6 @@ from dreamworld.contract import (
     InitialCarry,
     Phase,
     Simulator,
-    Stage,
     Update,
     Window,
 )
@@ -83,7 +82,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         acting=lambda state: state.params,
         initial=initial,
         act=act,
-        stages=make_stages(options, Phase("update", window, update, ratio=run.train_ratio)),
+        stages=stages(options.random_steps, Phase("update", window, update, ratio=run.train_ratio)),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
         value=value if options.reward == "identity" else None,
@@ -98,11 +97,7 @@ def make_act(
     """The carry before the first row, and the policy; it returns the state with each row if that is `stored`."""
 
     def initial(params: Params, batch: int) -> Carry:
-        dtype = lambda space: jnp.int32 if nets.class_count(space) else jnp.float32
-        action = {
-            name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in world.act_space.items()
-        }
-        return world.dynamics.initial(batch), action
+        return world.dynamics.initial(batch), nets.zero_actions(world.act_space, batch)
 
     def act(
         params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
@@ -116,12 +111,6 @@ def make_act(
         return (state, action), action, rssm.entries(state) if stored else {}
 
     return initial, act
-
-
-def make_stages(options: DreamerV2Config, phase: Phase) -> tuple[Stage, ...]:
-    """Learning, after random actions where there are some."""
-    random = Stage("random", (), collect="random", steps=options.random_steps)
-    return (*([random] if options.random_steps else []), Stage("train", (phase,)))
 
 
 def make_loss(

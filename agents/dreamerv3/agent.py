@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import optim, rollout
+from dreamworld import nets, optim, rollout
 from dreamworld.agents.dreamerv3.config import DreamerV3Config
 from dreamworld.behaviours.actor_critic import ActorCritic
 from dreamworld.config import Config, RunConfig
 from dreamworld.contract import Agent, Expected, Memory, Phase, Simulator, Stage, State, Window
 from dreamworld.errors import UserError
 from dreamworld.models.rssm import RSSM, Heads, Latent, make_rssm
-from dreamworld.nets import class_count
 from dreamworld.options import LossConfig
 from dreamworld.precision import compute_dtype
 from dreamworld.training.step import LossFn, LossOut, batch_mean, make_update
@@ -57,8 +56,7 @@ def join(config: Config, obs_space: Spaces, act_space: Spaces, world: RSSM, beha
         return TrainState(params, optimizer.init(params), slow, behaviour.init_stats(), step, learner_key)
 
     def initial(params: Params, batch: int) -> Carry:
-        dtype = lambda space: jnp.int32 if class_count(space) else jnp.float32  # what `act` returns
-        action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
+        action = nets.zero_actions(act_space, batch)
         return world.initial(params["world"], batch), action, behaviour.initial(params["behaviour"], batch)
 
     def act(

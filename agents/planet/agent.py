@@ -15,10 +15,10 @@ import optax
 from dreamworld import nets
 from dreamworld.agents.planet.config import PlaNetConfig
 from dreamworld.behaviours.cem import CEM
-from dreamworld.behaviours.exploration import explore
+from dreamworld.behaviours.exploration import explore, stages
 from dreamworld.behaviours.plans import Returns, Vectors
 from dreamworld.config import Config
-from dreamworld.contract import Agent, Phase, Simulator, Stage, Window
+from dreamworld.contract import Agent, Phase, Simulator, Window
 from dreamworld.models.gaussian_world import GaussianWorld
 from dreamworld.models.recurrent_simulator import make_simulator
 from dreamworld.plan_options import PlanConfig, check
@@ -47,9 +47,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         return TrainState(params, optimizer.init(params), {}, (), jnp.zeros((), jnp.int32), learner_key)
 
     def initial(params: Params, batch: int) -> Carry:
-        dtype = lambda space: jnp.int32 if nets.class_count(space) else jnp.float32
-        action = {name: jnp.zeros((batch, *space.shape), dtype(space)) for name, space in act_space.items()}
-        return dynamics.initial(batch), action
+        return dynamics.initial(batch), nets.zero_actions(act_space, batch)
 
     def act(
         params: Params, carry: Carry, obs: dict[str, Array], key: Key, *, mode: Mode = "sample"
@@ -75,9 +73,6 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
 
     update = make_update(loss, optimizer, lambda slow, params: slow)
     phase = Phase("update", Window(run.batch_size, run.batch_length), update, ratio=run.train_ratio)
-    stages = (Stage("train", (phase,)),)
-    if options.random_steps:
-        stages = (Stage("random", (), collect="random", steps=options.random_steps), *stages)
     return Agent(
         obs_space,
         act_space,
@@ -86,7 +81,7 @@ def make(config: Config, obs_space: Spaces, act_space: Spaces) -> Agent:
         acting=lambda state: state.params,
         initial=initial,
         act=act,
-        stages=stages,
+        stages=stages(options.random_steps, phase),
         simulator=simulator,
         assignment={key: "image" if space.is_image else "vector" for key, space in obs_space.items()},
     )

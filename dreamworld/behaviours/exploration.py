@@ -1,4 +1,4 @@
-"""Noise on actions while rows are collected, as PlaNet and the first Dreamer explore."""
+"""Noise on actions, and random ones at the beginning, as PlaNet and the first two Dreamers explore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from dreamworld import nets
+from dreamworld.contract import Phase, Stage
 from dreamworld.types import Array, Key, Spaces
+
+
+def stages(random_steps: int, phase: Phase) -> tuple[Stage, ...]:
+    """Learning in one phase, after `random_steps` agent steps of random actions, if there are any."""
+    random = Stage("random", (), collect="random", steps=random_steps)
+    return (*([random] if random_steps else []), Stage("train", (phase,)))
 
 
 def explore(action: dict[str, Array], spaces: Spaces, noise: float, key: Key) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamworld import random
+from dreamworld import nets, random
 from dreamworld.behaviours.plans import Objective, Vectors, propose, repeated
 from dreamworld.contract import Agent, Choose, Simulator, State
 from dreamworld.plan_options import PlanConfig
@@ -144,10 +144,7 @@ def planned(agent: Agent, planner: Planner) -> Agent:
     simulator = planner.simulator
 
     def initial(params: Params, batch: int) -> Carry:
-        action = {
-            name: jnp.zeros((batch, *value.shape[1:]), value.dtype)
-            for name, value in planner.vectors.as_actions(jnp.zeros((1, planner.vectors.size))).items()
-        }
+        action = nets.zero_actions(planner.vectors.spaces, batch)
         return simulator.initial(params["world"], batch), action, planner.initial(batch)
 
     def act(
